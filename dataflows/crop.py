@@ -1,0 +1,148 @@
+"""Which part of each image becomes a training sample: boxes for many images at once, from a seed.
+
+A plan is an int32 array of shape (B, 9), one row per image:
+
+    0-3  top, left, height, width     the box of the source, in pixels
+    4-5  height, width                what that box is resized to, in pixels
+    6-7  top, left                    where the output window starts in the resized box
+    8    1 to mirror the window left to right, else 0
+
+The window has the transform's `size`. Rows depend on (seed, epoch, position of the sample in the epoch) and on the
+size of the image, on nothing else: neither on threads nor on how samples are grouped.
+"""
+import dataclasses
+import math
+
+import numpy as np
+
+PLAN_COLUMNS = 9
+_ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
+
+
+def uniforms(count: int, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
+    """Random numbers in [0, 1), float64 of shape (len(positions), count), a function of the arguments alone.
+
+    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) used as a hash of
+    a counter: any position can be had without the ones before it, which numpy's generators cannot do for an array.
+    """
+    with np.errstate(over="ignore"):
+        stream = _splitmix64(_splitmix64(np.uint64(seed % 2**64)) ^ np.uint64(epoch))
+        samples = _splitmix64(stream ^ np.asarray(positions, np.uint64))
+        bits = _splitmix64(samples[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _splitmix64(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of the image, resized to `size` and mirrored at random: the usual training transform.
+
+    The box is drawn as torchvision's RandomResizedCrop draws it (up to ten attempts at an area and a ratio, then a
+    center crop), though not from the same random numbers. Output: uint8, (3, height, width), RGB.
+
+    size: output side in pixels, or (height, width).
+    scale: least and greatest share of the image's area, 0 < least <= greatest.
+    ratio: least and greatest width / height of the box, drawn log-uniformly.
+    hflip: probability of mirroring left to right, 0 to 1; True stands for 0.5. The default is the 0.5 of the usual
+        ImageNet recipe, so no separate flip is needed.
+    antialias: True filters as PIL's BILINEAR does, to within one level of torchvision's default; False takes OpenCV's
+        INTER_LINEAR, which is faster and aliases when it shrinks.
+
+    Raises ValueError for values out of range.
+    """
+
+    size: int | tuple[int, int]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair(self.size))
+        object.__setattr__(self, "hflip", 0.5 if self.hflip is True else float(self.hflip))
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be (least, greatest) with 0 < least <= greatest, not {(low, high)}")
+        if not 0 <= self.hflip <= 1:
+            raise ValueError(f"hflip is a probability from 0 to 1, not {self.hflip}")
+
+    def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """The plan for images of these sizes at these positions of an epoch; int32 of shape (B, 9)."""
+        draws = uniforms(4 * _ATTEMPTS + 1, seed, epoch, positions)
+        attempts = draws[:, :-1].reshape(-1, _ATTEMPTS, 4)
+        heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+        area = (heights * widths)[:, None] * (self.scale[0] + attempts[:, :, 0] * (self.scale[1] - self.scale[0]))
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        ratio = np.exp(low + attempts[:, :, 1] * (high - low))
+        w = np.rint(np.sqrt(area * ratio)).astype(np.int64)
+        h = np.rint(np.sqrt(area / ratio)).astype(np.int64)
+        fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
+        rows = np.arange(len(w))
+        first = fits.argmax(axis=1)
+        w, h = w[rows, first], h[rows, first]
+        top = (attempts[rows, first, 2] * (heights - h + 1)).astype(np.int64)
+        left = (attempts[rows, first, 3] * (widths - w + 1)).astype(np.int64)
+        boxes = np.stack([top, left, h, w], axis=1)
+        boxes = np.where(fits.any(axis=1)[:, None], boxes, self._fallback(heights, widths))
+        return _plan(boxes, *self.size, 0, 0, draws[:, -1] < self.hflip)  # type: ignore[misc]
+
+    def _fallback(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """The largest centered box of a ratio within bounds."""
+        w = np.minimum(widths, np.rint(heights * self.ratio[1]).astype(np.int64))
+        h = np.minimum(heights, np.rint(widths / self.ratio[0]).astype(np.int64))
+        return np.stack([(heights - h) // 2, (widths - w) // 2, np.maximum(h, 1), np.maximum(w, 1)], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop:
+    """The center of the image after its shorter side was resized: the usual transform for evaluation.
+
+    Equal, to within two levels, to torchvision's Resize(resize) + CenterCrop(size) on PIL images. Output: uint8,
+    (3, height, width), RGB.
+
+    size: output side in pixels, or (height, width).
+    resize: length of the image's shorter side before cropping, in pixels; at least the greater side of `size`.
+
+    Raises ValueError for values out of range.
+    """
+
+    size: int | tuple[int, int]
+    resize: int = 256
+    antialias = True  # not a field: evaluation is compared across libraries, which all filter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair(self.size))
+        if self.resize < max(self.size):  # type: ignore[arg-type]
+            raise ValueError(f"resize must be at least the crop's greater side, {max(self.size)}, "  # type: ignore[arg-type]
+                             f"not {self.resize}: the crop would reach beyond the image")
+
+    def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """The plan for images of these sizes; int32 of shape (B, 9). Nothing in it is random."""
+        heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+        shorter = np.minimum(heights, widths)
+        # torchvision truncates the longer side, and rounds the crop's offset half to even as Python does.
+        resized = np.stack([self.resize * heights // shorter, self.resize * widths // shorter], axis=1)
+        offsets = np.rint((resized - self.size) / 2).astype(np.int64)
+        whole = np.stack([0 * heights, 0 * widths, heights, widths], axis=1)
+        return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be a positive number of pixels or (height, width), not {size}")
+    return int(height), int(width)
+
+
+def _plan(boxes, height, width, top, left, flip) -> np.ndarray:  # type: ignore[no-untyped-def]
+    plan = np.empty((len(boxes), PLAN_COLUMNS), np.int32)
+    plan[:, :4] = boxes
+    plan[:, 4], plan[:, 5], plan[:, 6], plan[:, 7], plan[:, 8] = height, width, top, left, flip
+    return plan

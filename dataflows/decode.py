@@ -1,0 +1,149 @@
+"""From a record to pixels: the only file that knows OpenCV's codecs and torch's resize.
+
+Pixels are uint8 RGB of shape (H, W, 3), as PIL would give them: no EXIF rotation, grayscale spread to three channels.
+OpenCV and Pillow both decode with libjpeg-turbo and give identical pixels. Where the antialiased resize of torch is
+used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at most.
+"""
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from dataflows import record
+from dataflows.jpeg import jpeg_size
+from dataflows.record import RecordError
+from dataflows.store import Store
+
+_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+# The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of ours,
+# and computes no more of the output than is asked for. It needs no copy of a strided crop, and frees the GIL.
+_resize_antialiased = torch.ops.aten._upsample_bilinear2d_aa.out
+
+
+def decode(encoded: np.ndarray | bytes) -> np.ndarray:
+    """The pixels of an encoded image: uint8 RGB, (H, W, 3), fresh memory. Raises RecordError if it cannot be decoded."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
+    except cv2.error as error:
+        raise RecordError(f"OpenCV cannot decode the image: {error.err or error}") from error
+    if pixels is None:
+        raise RecordError("the image is damaged, or of a format that OpenCV does not decode")
+    return pixels
+
+
+def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = True,
+           window: tuple[int, int] | None = None) -> np.ndarray:
+    """`pixels` (H, W, 3) resized to (height, width) with bilinear interpolation; uint8, fresh memory.
+
+    `window` is how many (rows, columns) of the result to compute, from its top left corner; all by default.
+    """
+    if not antialias:
+        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        return resized if window is None else resized[:window[0], :window[1]]
+    scales = (None, None) if window is None else (height / pixels.shape[0], width / pixels.shape[1])
+    out = np.empty((*(window or (height, width)), 3), np.uint8)
+    _resize_antialiased(_tensor(pixels), out.shape[:2], False, *scales, out=_tensor(out))
+    return out
+
+
+class _Writable:
+    """Names memory to numpy without its read-only mark, at which torch warns; nothing here writes to it."""
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(self, array: np.ndarray) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+        self.owner = array
+
+
+def _tensor(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) pixels as a (1, 3, H, W) tensor on the same memory."""
+    if not pixels.flags.writeable:
+        pixels = np.asarray(_Writable(pixels))
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
+
+
+def to_planes(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 3) pixels as (3, H, W), copied into `out` or into fresh contiguous memory."""
+    if out is None:
+        out = np.empty((3, *pixels.shape[:2]), np.uint8)
+    if out.strides[2] == 1:
+        cv2.split(pixels, list(out))  # five times as fast as numpy's strided copy
+    else:
+        np.copyto(out.transpose(1, 2, 0), pixels)
+    return out
+
+
+def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray) -> None:
+    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py)."""
+    top, left, height, width, to_height, to_width, y, x, flip = row
+    box = pixels[top:top + height, left:left + width]
+    if box.strides[2] != 1:  # planar or BGR arrays of other writers
+        box = np.ascontiguousarray(box)
+    bottom, right = y + out.shape[1], x + out.shape[2]
+    if (height, width) != (to_height, to_width):
+        window = None if (bottom, right) == (to_height, to_width) else (bottom, right)
+        box = resize(box, to_height, to_width, antialias=antialias, window=window)
+    box = box[y:bottom, x:right]
+    to_planes(cv2.flip(box, 1) if flip else box, out)
+
+
+class RecordReader:
+    """Reads and decodes the records of a Store, and adds file and key to what goes wrong. Threads may share it.
+
+    `array_layout` and `array_channels` are those of record.view.
+    """
+
+    def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB") -> None:
+        for name, value, known in (("array_layout", array_layout, ("HWC", "CHW")),
+                                   ("array_channels", array_channels, ("RGB", "BGR"))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        self.store = store
+        self._options = {"array_layout": array_layout, "array_channels": array_channels}
+
+    def view(self, number: int) -> tuple[np.ndarray, int]:
+        """(image, label) as record.view gives them, without decoding."""
+        try:
+            return record.view(self.store.value(number), **self._options)
+        except RecordError as error:
+            raise self._located(number, error) from error
+
+    def decode(self, number: int, image: np.ndarray) -> np.ndarray:
+        """The pixels of an image of `view`; they are a view of the file where it stores pixels."""
+        try:
+            return image if image.ndim == 3 else decode(image)
+        except RecordError as error:
+            raise self._located(number, error) from error
+
+    def pixels(self, number: int) -> tuple[np.ndarray, int]:
+        """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int."""
+        image, label = self.view(number)
+        return (image.copy() if image.ndim == 3 else self.decode(number, image)), label
+
+    def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
+              out: np.ndarray) -> list[int]:
+        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms, and returns labels."""
+        images, sizes, labels = [], [], []
+        for number in numbers:
+            image, label = self.view(number)
+            size = image.shape[:2] if image.ndim == 3 else jpeg_size(image)
+            if size is None:  # not a JPEG: only its decoder knows its size
+                image = self.decode(number, image)
+                size = image.shape[:2]
+            images.append(image)
+            sizes.append(size)
+            labels.append(label)
+        heights, widths = np.array(sizes).T
+        plan = transform.plan(heights, widths, positions, seed, epoch).tolist()
+        for number, image, size, row, slot in zip(numbers, images, sizes, plan, out):
+            pixels = self.decode(number, image)
+            if pixels.shape[:2] != size:
+                raise self._located(number, RecordError(f"its header states {size} pixels, it has {pixels.shape[:2]}"))
+            crop(pixels, row, transform.antialias, slot)
+        return labels
+
+    def _located(self, number: int, error: RecordError) -> RecordError:
+        return RecordError(f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}: {error}")

@@ -1,0 +1,109 @@
+"""The sidecar `train.lmdb.index.npz` beside `train.lmdb`: what is known of each record without reading it.
+
+One numpy archive without pickles. Arrays, one entry per record in the order of the keys:
+
+    label    int32    class number
+    height   int32    pixels, as stored
+    width    int32    pixels, as stored
+    nbytes   int64    bytes of the LMDB value
+    offset   int64    where the value starts in the LMDB file, in bytes
+    crc32    uint32   of the LMDB value
+    name     bytes    source file relative to the split's folder, UTF-8, padded with zero bytes
+
+and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
+file_size (of the LMDB, in bytes), split, classes (folder names by class number), seed (null when not shuffled),
+skipped (source files left out, with reasons), options and tools (versions).
+
+It is written last: its presence means that the dump is complete.
+"""
+import dataclasses
+import json
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+_DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Index:
+    """The arrays of the table above, each of shape (count,), and its meta object."""
+
+    label: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    nbytes: np.ndarray
+    offset: np.ndarray
+    crc32: np.ndarray
+    name: np.ndarray
+    meta: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        """How many records the LMDB holds."""
+        return len(self.label)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class folder names (wnids, for ImageNet), by class number."""
+        return list(self.meta["classes"])
+
+
+def index_path(lmdb_path: str) -> str:
+    """Where the index of an LMDB file is."""
+    return lmdb_path.rstrip(os.sep) + ".index.npz"
+
+
+def save_index(index: Index, lmdb_path: str) -> str:
+    """Writes the index beside its LMDB, in one step, and returns its path."""
+    path = index_path(lmdb_path)
+    temporary = path + ".partial"
+    arrays = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
+    meta = index.meta | {"version": VERSION, "count": index.count}
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, name=index.name, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    return path
+
+
+def load_index(lmdb_path: str, data_file: str) -> Index | None:
+    """The index of an LMDB file, or None when it has none.
+
+    `data_file` is the file whose size the index must state. Raises ValueError, naming file and remedy, when the index
+    is damaged, of an unknown version, or belongs to another file.
+    """
+    path = index_path(lmdb_path)
+    if not os.path.exists(path):
+        return None
+    remedy = "Remove it to read the LMDB without an index, or dump again"
+    try:
+        index = _read(path)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {remedy}") from error
+    if os.path.exists(data_file) and index.meta["file_size"] != os.path.getsize(data_file):
+        raise ValueError(f"{path} is the index of another file: it states {index.meta['file_size']:,} bytes and "
+                         f"{data_file} has {os.path.getsize(data_file):,}. {remedy}")
+    return index
+
+
+def _read(path: str) -> Index:
+    with np.load(path, allow_pickle=False) as archive:
+        meta = json.loads(archive["meta"].tobytes())
+        if meta["version"] != VERSION:
+            raise ValueError(f"its version is {meta['version']} and this reader knows version {VERSION}")
+        arrays = {name: archive[name] for name in (*_DTYPES, "name")}
+    if any(array.shape != (meta["count"],) for array in arrays.values()):
+        raise ValueError(f"it states {meta['count']} records and its arrays have other lengths")
+    if any(arrays[name].dtype != np.dtype(dtype) for name, dtype in _DTYPES.items()) or arrays["name"].dtype.kind != "S":
+        raise ValueError("an array has another dtype than the format fixes")
+    return Index(meta=meta, **arrays)

@@ -1,0 +1,55 @@
+"""Work for several threads, in order."""
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, Iterable, Iterator, TypeVar
+
+from dataflows.quiet import DataFlow, ProxyDataFlow
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahead: int) -> Iterator[R]:
+    """Yields fn(item) for each item, in order, while up to `ahead` calls after it run or wait in `num_threads` threads.
+
+    With num_threads=0 each call runs in the caller when its result is asked for. An exception of `items` or of `fn` is
+    raised at its place in the order. The threads end with the iteration: when it is exhausted, fails, or is dropped,
+    calls that have not started are cancelled and running ones are waited for.
+    """
+    if num_threads == 0:
+        yield from map(fn, items)
+        return
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="dataflows") as pool:
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(fn, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class OrderedThreadMapData(ProxyDataFlow):
+    """tensorpack's MapData with threads: yields fn(datapoint) in the order of `ds`, and drops those that are None.
+
+    tensorpack's MultiThreadMapData reorders datapoints and hangs when `fn` raises; here the exception is raised at its
+    place in the order. At most `buffer_size` results wait. `len` is that of `ds`, exact when `fn` returns no None.
+
+        ds: [1] [2] [3]    fn=lambda dp: [dp[0] ** 2]:    [1] [4] [9]
+    """
+
+    def __init__(self, ds: DataFlow, fn: Callable[[list[Any]], list[Any] | None], *, num_threads: int,
+                 buffer_size: int) -> None:
+        super().__init__(ds)
+        self._fn = fn
+        self._num_threads = num_threads
+        self._buffer_size = buffer_size
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for datapoint in map_ordered(self._fn, self.ds, self._num_threads, self._buffer_size):
+            if datapoint is not None:
+                yield datapoint

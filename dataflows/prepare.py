@@ -1,0 +1,66 @@
+"""From the content of an image file to what the dump stores of it."""
+import dataclasses
+
+import cv2
+import numpy as np
+
+from dataflows.decode import decode, resize
+from dataflows.record import RecordError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How images are stored: `format`, and the sizes that limit them; a callable on a file's content.
+
+    format: "jpeg" keeps the file's bytes, and encodes anew only what is resized; "uint8" stores pixels.
+    max_side: greatest length of the longer side in pixels, or None.
+    shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
+    quality: of JPEGs encoded anew, 1 to 100.
+
+    Raises ValueError for values out of range.
+    """
+
+    format: str = "jpeg"
+    max_side: int | None = None
+    shorter_side: int | None = None
+    quality: int = 90
+
+    def __post_init__(self) -> None:
+        if self.format not in ("jpeg", "uint8"):
+            raise ValueError(f"format must be 'jpeg' or 'uint8', not {self.format!r}")
+        for name in ("max_side", "shorter_side"):
+            side = getattr(self, name)
+            if side is not None and side < 1:
+                raise ValueError(f"{name} must be a positive number of pixels or None, not {side}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality is a JPEG quality from 1 to 100, not {self.quality}")
+
+    def __call__(self, content: bytes) -> tuple[bytes | np.ndarray, int, int]:
+        """(image, height, width) as stored: bytes, or a uint8 RGB array of shape (H, W, 3).
+
+        Decodes every image, so that a damaged one is found now and not in training. Raises RecordError.
+        """
+        if not content:
+            raise RecordError("the file is empty")
+        pixels = decode(content)
+        size = self.stored_size(*pixels.shape[:2])
+        if size != pixels.shape[:2]:
+            pixels = resize(pixels, *size)
+            if self.format == "jpeg":
+                content = _encode(pixels, self.quality)
+        return (content if self.format == "jpeg" else pixels), *size
+
+    def stored_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after the limits; the longer side is truncated, as torchvision's Resize does it."""
+        longer, shorter = max(height, width), min(height, width)
+        if self.shorter_side is not None and shorter > self.shorter_side:
+            longer, shorter = self.shorter_side * longer // shorter, self.shorter_side
+        if self.max_side is not None and longer > self.max_side:
+            longer, shorter = self.max_side, max(1, self.max_side * shorter // longer)
+        return (longer, shorter) if height >= width else (shorter, longer)
+
+
+def _encode(pixels: np.ndarray, quality: int) -> bytes:
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return bytes(encoded)

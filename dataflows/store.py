@@ -1,0 +1,181 @@
+"""The open LMDB of this process: read-only environments, a transaction per thread, values as views.
+
+LMDB's rules, kept here so that nobody else has to: one environment per file and process; none is used across a fork;
+a read transaction belongs to one thread; a view must not outlive its environment. An environment is closed when the
+last Store and the last view of it are gone, never before, so there is no moment at which closing could pull the map
+away under a decoding thread.
+"""
+import logging
+import os
+import threading
+import weakref
+from typing import Any
+from zlib import crc32
+
+import lmdb
+import numpy as np
+
+from dataflows import record
+from dataflows.index import Index, index_path, load_index
+
+logger = logging.getLogger(__name__)
+
+KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
+
+
+class _Environment:
+    """One memory-mapped LMDB file, and this thread's read transaction on it."""
+
+    def __init__(self, path: str) -> None:
+        self.pid = os.getpid()
+        try:
+            self._env = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
+        except lmdb.Error as error:
+            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, or "
+                             f"check the path") from error
+        self.entries = self._env.stat()["entries"]
+        self._threads = threading.local()
+        self._refuse_if_truncated(path)
+
+    def _refuse_if_truncated(self, path: str) -> None:
+        # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
+        expected = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        actual = os.path.getsize(data_file(path))
+        if actual < expected:
+            self._env.close()
+            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {expected:,}. "
+                             f"Copy it again, or dump it again")
+
+    @property
+    def transaction(self) -> lmdb.Transaction:
+        try:
+            txn: lmdb.Transaction = self._threads.transaction
+        except AttributeError:
+            txn = self._threads.transaction = self._env.begin(buffers=True)
+        return txn
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class _Mapped:
+    """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
+
+    __slots__ = ("__array_interface__", "environment")
+
+    def __init__(self, array: np.ndarray, environment: _Environment) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.environment = environment
+
+
+_environments: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _close_inherited() -> None:
+    """After a fork, in the child: py-lmdb refuses to open again what the parent had open, until the copy is closed."""
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    for environment in list(_environments.values()):
+        environment.close()
+    _environments.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
+
+
+def data_file(path: str) -> str:
+    """The file that holds the data of an LMDB given as a file or, as older writers made them, as a folder."""
+    return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+
+
+def _open(path: str) -> _Environment:
+    try:
+        stat = os.stat(data_file(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no LMDB file {path}. Write one with dump_imagenet.py, or check the path"
+                                ) from None
+    with _lock:
+        environment = _environments.get((stat.st_dev, stat.st_ino))
+        if environment is None:
+            environment = _environments[stat.st_dev, stat.st_ino] = _Environment(path)
+        return environment
+
+
+class Store:
+    """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
+
+    Opens the file on first use in each process; may be pickled, forked and used by any number of threads, and any
+    number of Stores may name one file. Raises FileNotFoundError or ValueError when the file is missing, truncated, not
+    an LMDB, or holds no records.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._environment: _Environment | None = None
+        self._keys: list[bytes] | None = None
+        self.index = load_index(self.path, data_file(self.path))
+        self._size = self._find_size()
+
+    def _find_size(self) -> int:
+        environment = self._open()
+        if self.index is None:
+            self._keys = self._find_keys(environment)
+            size = len(self._keys)
+        else:
+            size = self.index.count
+            self._refuse_foreign_index(self.index, environment)
+        if size == 0:
+            raise ValueError(f"{self.path} holds no records. Dump it again, and look at the summary of that dump")
+        return size
+
+    def _refuse_foreign_index(self, index: Index, environment: _Environment) -> None:
+        # Files of images of one size can have equal lengths, so the first and the last record are compared too.
+        ends = {0, index.count - 1} if index.count else set()
+        if environment.entries - 1 != index.count or any(crc32(self.value(i)) != index.crc32[i] for i in ends):
+            raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their records "
+                             f"differ. Remove it to read the LMDB without an index, or dump again")
+
+    def _find_keys(self, environment: _Environment) -> list[bytes]:
+        listed = environment.transaction.get(KEYS)
+        if listed is None:
+            logger.warning("%s has no %s, so all of its keys are read once: slow on a large file. tensorpack's "
+                           "LMDBSerializer.save and dump_imagenet.py write them", self.path, KEYS.decode())
+            return [bytes(key) for key in environment.transaction.cursor().iternext(keys=True, values=False)]
+        try:
+            keys = record.unpack_keys(np.frombuffer(listed, np.uint8))
+        except record.RecordError as error:
+            raise ValueError(f"{self.path}, key {KEYS.decode()}: {error}") from error
+        if len(keys) != environment.entries - 1:
+            raise ValueError(f"{self.path} lists {len(keys):,} keys and holds {environment.entries - 1:,} records: "
+                             f"some were lost or added after it was written. Write it again")
+        return sorted(keys)
+
+    def _open(self) -> _Environment:
+        environment = self._environment
+        if environment is None or environment.pid != os.getpid():
+            environment = self._environment = _open(self.path)
+        return environment
+
+    def __len__(self) -> int:
+        return self._size
+
+    def key(self, number: int) -> bytes:
+        """The key of record `number`."""
+        return b"%08d" % number if self._keys is None else self._keys[number]
+
+    def value(self, number: int) -> np.ndarray:
+        """The stored bytes of record `number`: a read-only uint8 view of the map, valid for as long as it is held."""
+        environment = self._open()
+        value = environment.transaction.get(self.key(number))
+        if value is None:
+            raise ValueError(f"{self.path} has no key {self.key(number)!r}, which its list of keys or its index "
+                             f"names. Write it again")
+        return np.asarray(_Mapped(np.frombuffer(value, np.uint8), environment))
+
+    def close(self) -> None:
+        """Lets go of the file. A later use opens it again; views that are still held stay valid."""
+        self._environment = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_environment": None}
