@@ -21,10 +21,9 @@ import numpy as np
 import tqdm
 
 from dataflows import record
-from dataflows.adapter import usable_cpus
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, save_index
-from dataflows.parallel import OrderedThreadMapData
+from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import Preparation
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError

@@ -1,5 +1,4 @@
 """From a chain of DataFlows to what a training loop iterates over: torch tensors on its device."""
-import os
 import warnings
 import weakref
 from typing import Any, Callable, Iterator
@@ -10,14 +9,10 @@ import torch
 from dataflows.batch import DecodeBatches
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
+from dataflows.parallel import usable_cpus
 from dataflows.quiet import BatchData, DataFlow
 
 Batch = tuple[torch.Tensor | list[Any], torch.Tensor]
-
-
-def usable_cpus() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TorchBatches:

@@ -1,4 +1,5 @@
 """Work for several threads, in order."""
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Iterable, Iterator, TypeVar
@@ -7,6 +8,11 @@ from dataflows.quiet import DataFlow, ProxyDataFlow
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def usable_cpus() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahead: int) -> Iterator[R]:
