@@ -18,7 +18,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     )
 
 __all__ = ["BatchData", "DataFlow", "LMDBData", "LMDBSerializer", "LocallyShuffleData", "ProxyDataFlow",
-          , "quiet_tensorpack"]
+           "quiet_tensorpack"]
 
 
 @contextlib.contextmanager
