@@ -57,8 +57,8 @@ class Summary:
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
-                 f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} images/s; "
-                 f"every record read back"]
+                 f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} "
+                 f"images/s; every record read back"]
         if self.skipped:
             lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
             lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]

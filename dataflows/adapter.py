@@ -157,8 +157,8 @@ class _Finish:
             return images
         if images.dtype != torch.uint8:
             if self._normalize:
-                raise ValueError(f"normalize expects uint8 images, and the transform gives {images.dtype}: normalize in "
-                                 f"one place only")
+                raise ValueError(f"normalize expects uint8 images, and the transform gives {images.dtype}: normalize "
+                                 f"in one place only")
             return images
         if self._dtype.is_floating_point:
             # In float32 first: bfloat16 would keep 3 of the 8 bits where mean and pixel nearly cancel.

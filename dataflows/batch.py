@@ -1,5 +1,6 @@
 """From batches of pointers to batches of pixels, each sample decoded by a thread into its slot of the batch."""
 import dataclasses
+import functools
 import weakref
 from collections import deque
 from typing import Any, Callable, Iterator
@@ -78,13 +79,14 @@ class DecodeBatches(ProxyDataFlow):
         self._channels_last = channels_last
         self._memory = None
         if isinstance(transform, (RandomResizedCrop, CenterCrop)):
-            height, width = transform.size  # type: ignore[misc]
+            height, width = transform.size
             shape = (height, width, 3) if channels_last else (3, height, width)
             self._memory = _Recycler((batch_size, *shape), keep=prefetch + 2)
 
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = self._epoch.number
-        for batch in map_ordered(lambda task: self._decode(*task, epoch), self._tasks(), self._num_threads, self._ahead):
+        decode = functools.partial(self._decode, epoch)
+        for batch in map_ordered(decode, self._tasks(), self._num_threads, self._ahead):
             if batch is not None:
                 yield [batch.images, batch.labels]
 
@@ -102,8 +104,9 @@ class DecodeBatches(ProxyDataFlow):
         images = self._memory.take()[:count]
         return images.transpose(0, 3, 1, 2) if self._channels_last else images
 
-    def _decode(self, batch: _Batch, part: range, epoch: int) -> _Batch | None:
-        """Decodes one part, and returns the batch if the part is its last: parts finish in order."""
+    def _decode(self, epoch: int, task: tuple[_Batch, range]) -> _Batch | None:
+        """Decodes one part of a batch, and returns the batch if the part is its last: results come in order."""
+        batch, part = task
         if self._memory is None:
             for i in part:
                 pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])

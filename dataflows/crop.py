@@ -91,7 +91,7 @@ class RandomResizedCrop:
         left = (attempts[rows, first, 3] * (widths - w + 1)).astype(np.int64)
         boxes = np.stack([top, left, h, w], axis=1)
         boxes = np.where(fits.any(axis=1)[:, None], boxes, self._fallback(heights, widths))
-        return _plan(boxes, *self.size, 0, 0, draws[:, -1] < self.hflip)  # type: ignore[misc]
+        return _plan(boxes, *self.size, 0, 0, draws[:, -1] < self.hflip)
 
     def _fallback(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """The largest centered box of a ratio within bounds."""
@@ -119,8 +119,8 @@ class CenterCrop:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
-        if self.resize < max(self.size):  # type: ignore[arg-type]
-            raise ValueError(f"resize must be at least the crop's greater side, {max(self.size)}, "  # type: ignore[arg-type]
+        if self.resize < max(self.size):
+            raise ValueError(f"resize must be at least the crop's greater side, {max(self.size)}, "
                              f"not {self.resize}: the crop would reach beyond the image")
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _plan(boxes, height, width, top, left, flip) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _plan(boxes, height, width, top, left, flip) -> np.ndarray:
     plan = np.empty((len(boxes), PLAN_COLUMNS), np.int32)
     plan[:, :4] = boxes
     plan[:, 4], plan[:, 5], plan[:, 6], plan[:, 7], plan[:, 8] = height, width, top, left, flip

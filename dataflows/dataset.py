@@ -62,7 +62,7 @@ class _Samples:
         return image, label if self.target_transform is None else self.target_transform(label)
 
     def _crop(self, number: int, transform: RandomResizedCrop | CenterCrop) -> tuple[np.ndarray, int]:
-        height, width = transform.size  # type: ignore[misc]
+        height, width = transform.size
         out = np.empty((1, height, width, 3), np.uint8)
         position = torch.randint(2**63 - 1, (1,)).numpy()
         [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2))
@@ -95,13 +95,13 @@ class _Samples:
         self._store.close()
 
 
-class LMDBDataset(_Samples, Dataset):  # type: ignore[type-arg]
+class LMDBDataset(_Samples, Dataset):
     """A map-style dataset: `dataset[i]` is `(image, target)` of record i, for any sampler of torch's DataLoader.
 
     `len` is the number of records; negative numbers count from the end; others raise IndexError.
     """
 
-    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])  # type: ignore[operator, union-attr]
+    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
 
     def __getitem__(self, number: int) -> tuple[Any, Any]:
         size = len(self)
@@ -110,7 +110,7 @@ class LMDBDataset(_Samples, Dataset):  # type: ignore[type-arg]
         return self._sample(int(number) % size)
 
 
-class LMDBIterDataset(_Samples, IterableDataset):  # type: ignore[type-arg]
+class LMDBIterDataset(_Samples, IterableDataset):
     """An iterable dataset in the order of the file: each worker of a DataLoader reads one contiguous part of it.
 
     Yields `(image, target)`, every record once over all workers of a DataLoader. `len` is the number of records.
@@ -118,7 +118,7 @@ class LMDBIterDataset(_Samples, IterableDataset):  # type: ignore[type-arg]
     set_epoch changes the order, also of the workers of a DataLoader with persistent_workers=True.
     """
 
-    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])  # type: ignore[operator, union-attr]
+    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
 
     def __init__(self, path: str | os.PathLike[str], *, shuffle_buffer: int = 0, seed: int = 0, **options: Any) -> None:
         super().__init__(path, **options)

@@ -22,7 +22,7 @@ _resize_antialiased = torch.ops.aten._upsample_bilinear2d_aa.out
 
 
 def decode(encoded: np.ndarray | bytes) -> np.ndarray:
-    """The pixels of an encoded image: uint8 RGB, (H, W, 3), fresh memory. Raises RecordError if it cannot be decoded."""
+    """The pixels of an encoded image: uint8 RGB, (H, W, 3), fresh memory. Raises RecordError if that fails."""
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
     except cv2.error as error:

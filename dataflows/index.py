@@ -65,7 +65,7 @@ def save_index(index: Index, lmdb_path: str) -> str:
     meta = index.meta | {"version": VERSION, "count": index.count}
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, name=index.name, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+            np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -104,6 +104,6 @@ def _read(path: str) -> Index:
         arrays = {name: archive[name] for name in (*_DTYPES, "name")}
     if any(array.shape != (meta["count"],) for array in arrays.values()):
         raise ValueError(f"it states {meta['count']} records and its arrays have other lengths")
-    if any(arrays[name].dtype != np.dtype(dtype) for name, dtype in _DTYPES.items()) or arrays["name"].dtype.kind != "S":
+    if arrays["name"].dtype.kind != "S" or any(arrays[name].dtype != dtype for name, dtype in _DTYPES.items()):
         raise ValueError("an array has another dtype than the format fixes")
     return Index(meta=meta, **arrays)

@@ -45,7 +45,7 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         raise UnsafePickle("an array must be a number type and its bytes")
     if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * dtype.value.itemsize != len(data):
         raise UnsafePickle(f"an array of shape {shape} and dtype {dtype.value} does not fit its {len(data)} bytes")
-    return np.frombuffer(data, dtype.value).reshape(shape, order=order)  # type: ignore[call-overload]
+    return np.frombuffer(data, dtype.value).reshape(shape, order=order)
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:

@@ -208,7 +208,7 @@ def _from_map(items: list[Any]) -> np.ndarray:
     fields = {_text(key): field for key, field in zip(items[::2], items[1::2])}
     dtype, data, shape = _DTYPES.get(_text(fields.get("type"))), fields.get("data"), fields.get("shape", [])
     if "nd" not in fields or dtype is None or not isinstance(data, np.ndarray):
-        raise RecordError("a map in a record must be a numpy array or number of a plain type, as msgpack-numpy writes it")
+        raise RecordError("a map in a record must be a numpy array or number of plain type, as msgpack-numpy writes it")
     plain = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
     if not plain or math.prod(shape) * dtype.itemsize != len(data):
         raise RecordError(f"an array of shape {shape} and dtype {dtype} does not fit its {len(data)} bytes")
