@@ -65,7 +65,8 @@ def save_index(index: Index, lmdb_path: str) -> str:
     meta = index.meta | {"version": VERSION, "count": index.count}
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8))
+            encoded = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+            np.savez_compressed(file, **arrays, name=index.name, meta=encoded)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
