@@ -1,0 +1,42 @@
+"""Installs the root modules, the packages `dataflows` and `benchmarks`, and the console script `dump-imagenet`."""
+import pathlib
+
+from setuptools import setup
+
+setup(
+    name="imagenet-lmdb",
+    version="0.1.0",
+    description="ImageNet in one LMDB file per split, and fast tensorpack dataflow loaders that feed it to PyTorch",
+    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="imagenet-lmdb contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords="imagenet lmdb tensorpack dataflow pytorch dataloader",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.10",
+    py_modules=["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark"],
+    packages=["dataflows", "benchmarks"],
+    # Each bound is the oldest release that has what we use, or that runs on Python 3.10.
+    install_requires=[
+        "tensorpack>=0.11",
+        "lmdb>=1.3",               # first for Python 3.10; fixes a crash in reused transactions
+        "opencv-python>=4.11",     # cv2.IMREAD_COLOR_RGB
+        "numpy>=1.23.5",           # what opencv-python 4.11 asks for
+        "torch>=2.3",              # uint8 antialiased resize (2.1), NumPy 2 (2.3)
+        "msgpack>=1.0.3",          # first for Python 3.10
+        "msgpack-numpy>=0.4.8",    # of 2022; older ones are not tested
+        "tqdm>=4.62",
+    ],
+    extras_require={
+        "plot": ["matplotlib>=3.6"],
+        "pil": ["Pillow>=9.4"],
+        "test": ["pytest>=7.4", "hypothesis>=6.80", "Pillow>=9.4", "matplotlib>=3.6", "psutil>=5"],
+    },
+    entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
+)
