@@ -12,6 +12,9 @@ from typing import Any, Callable
 import numpy as np
 
 
+_MAX_DEPTH = 3
+
+
 class UnsafePickle(ValueError):
     """The pickle is damaged, or wants more than plain arrays. The message names what it asked for."""
 
@@ -43,14 +46,19 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
         raise UnsafePickle("an array must be a number type and its bytes")
-    if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * dtype.value.itemsize != len(data):
+    if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.value.itemsize != len(data):
         raise UnsafePickle(f"an array of shape {shape} and dtype {dtype.value} does not fit its {len(data)} bytes")
-    return np.frombuffer(data, dtype.value).reshape(shape, order=order)
+    array = np.frombuffer(data, dtype.value)
+    array.flags.writeable = False
+    return array.reshape(shape, order=order)
 
 
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: str, axes: tuple[int, ...] | None = None) -> _Array:
+    """Stands in for how pickle protocol 5 makes arrays; `axes` is numpy 2.2's way for transposed ones."""
     array = _Array()
     array.value = _from_bytes(data, dtype, shape, "F" if order == "F" else "C")
+    if axes is not None:
+        array.value = array.value.transpose(axes)
     return array
 
 
@@ -84,7 +92,9 @@ for _package in ("core", "_core"):  # numpy 1 and numpy 2 name the same function
     _NAMES[f"{_package}.numeric._frombuffer"] = _frombuffer
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The unpickler of the standard library that is written in Python: the one in C allocates what a file states."""
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _Name(_NAMES[f"{module}.{name}".removeprefix("numpy.")])
@@ -92,11 +102,13 @@ class _Unpickler(pickle.Unpickler):
             raise UnsafePickle(f"it wants {module}.{name}, and only plain numpy arrays are admitted") from None
 
 
-def _unwrap(value: Any) -> Any:
+def _unwrap(value: Any, depth: int = _MAX_DEPTH) -> Any:
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, (list, tuple)):
-        return [_unwrap(item) for item in value]
+        if depth == 0:
+            raise UnsafePickle(f"its lists are nested more than {_MAX_DEPTH} deep")
+        return [_unwrap(item, depth - 1) for item in value]
     return value
 
 

@@ -17,7 +17,6 @@ pickle, images as bytes, as uint8 arrays of encoded bytes, or as uint8 arrays of
 Reading never copies the payload of a msgpack record, never runs code, and never reads past the value.
 """
 import math
-import operator
 import struct
 from typing import Any
 
@@ -25,10 +24,10 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 
-from dataflows import pickled
+from dataflows import msgpacked, pickled
 
-Image = np.ndarray  # uint8: of one dimension, an encoded file; of two or three, pixels
-_MAX_DEPTH = 4  # a record is a list, of an array's map, of its shape
+Image = np.ndarray  # uint8: of one dimension, an encoded file; of three, pixels
+_LABELS = range(-2**63, 2**63)  # int64, as batches hold them
 
 
 class RecordError(ValueError):
@@ -40,13 +39,15 @@ def pack(datapoint: list[Any]) -> bytes:
 
     Raises RecordError when they are anything else: a wrong record is cheaper to refuse here than to read for years.
     """
+    if len(datapoint) != 2:
+        raise RecordError(f"a record must be [image, label], not a list of {len(datapoint)}")
     image, label = datapoint
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise RecordError(f"pixels must be uint8 of shape (H, W, 3), not {image.dtype} of shape {image.shape}")
     elif not isinstance(image, bytes) or not image:
         raise RecordError(f"an encoded image must be non-empty bytes, not {type(image).__name__}")
-    packed: bytes = msgpack.packb([image, operator.index(label)], default=msgpack_numpy.encode, use_bin_type=True)
+    packed: bytes = msgpack.packb([image, _label(label)], default=msgpack_numpy.encode, use_bin_type=True)
     return packed
 
 
@@ -57,39 +58,45 @@ def view(value: np.ndarray, *, array_layout: str = "HWC", array_channels: str = 
     read-only view of `value` where the format allows it. `array_layout` ("HWC" or "CHW") and `array_channels` ("RGB"
     or "BGR") say how the writer stored arrays of pixels; encoded files need neither. Raises RecordError.
     """
-    if len(value) == 0:
-        raise RecordError("the value is empty")
-    try:
-        record = pickled.loads(value) if value[0] == 0x80 else _unpack_pixels(value) or _unpack(value)
-    except (pickled.UnsafePickle, struct.error) as error:
-        raise RecordError(str(error)) from error
+    record = _unpack_pixels(value) or _unpack(value)
     if not isinstance(record, list) or len(record) != 2:
         raise RecordError(f"a record must be a list or tuple of [image, label], not {_describe(record)}")
     return _image(record[0], array_layout, array_channels), _label(record[1])
 
 
+def _unpack(value: np.ndarray) -> Any:
+    """The value in either wire format: a pickle of protocol 2 or later starts with 0x80, which no msgpack list does."""
+    if len(value) == 0:
+        raise RecordError("the value is empty")
+    try:
+        return pickled.loads(value) if value[0] == 0x80 else msgpacked.loads(value)
+    except (pickled.UnsafePickle, msgpacked.DamagedMsgpack) as error:
+        raise RecordError(str(error)) from error
+
+
 def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
     return f"{type(value).__name__} of length {len(value)}" if hasattr(value, "__len__") else type(value).__name__
 
 
 def _label(value: Any) -> int:
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(())[()]
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return int(value)
-    raise RecordError(f"a label must be an integer, not {_describe(value)}")
+    number = value.reshape(())[()] if isinstance(value, np.ndarray) and value.size == 1 else value
+    if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) in _LABELS:
+        return int(number)
+    raise RecordError(f"a label must be an integer of 64 bits, not {_describe(value)}")
 
 
 def _image(value: Any, layout: str, channels: str) -> Image:
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         value = np.frombuffer(value, np.uint8)
-    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
-        raise RecordError(f"an image must be bytes or a uint8 array, not {getattr(value, 'dtype', _describe(value))}")
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim == 0:
+        raise RecordError(f"an image must be bytes or a uint8 array, not {_describe(value)}")
     if value.size == 0:
         raise RecordError(f"an image must not be empty, and this one has shape {value.shape}")
-    if value.ndim == 1:
-        return value
-    return _pixels(value, layout, channels)
+    image = value if value.ndim == 1 else _pixels(value, layout, channels)
+    image.flags.writeable = False
+    return image
 
 
 def _pixels(array: np.ndarray, layout: str, channels: str) -> Image:
@@ -112,16 +119,19 @@ def unpack_keys(value: np.ndarray) -> list[bytes]:
         rows = value[5:].reshape(n, 10)  # 8-digit keys, as every stock writer makes them: no loop over a million
         if (rows[:, 0] == 0xC4).all() and (rows[:, 1] == 8).all():
             return [row.tobytes() for row in np.ascontiguousarray(rows[:, 2:])]
-    try:
-        keys = pickled.loads(value) if len(value) and value[0] == 0x80 else _unpack(value)
-    except (pickled.UnsafePickle, struct.error) as error:
-        raise RecordError(str(error)) from error
+    keys = _unpack(value)
     if not isinstance(keys, list):
         raise RecordError(f"__keys__ must hold a list, not {_describe(keys)}")
-    keys = [k.tobytes() if isinstance(k, np.ndarray) else k.encode() if isinstance(k, str) else k for k in keys]
-    if not all(isinstance(k, bytes) for k in keys):
-        raise RecordError("__keys__ must hold bytes or text only")
-    return keys
+    try:
+        return [key.encode() if isinstance(key, str) else _bytes(key) for key in keys]
+    except (TypeError, UnicodeEncodeError) as error:
+        raise RecordError(f"__keys__ must hold bytes or text only: {error}") from error
+
+
+def _bytes(key: Any) -> bytes:
+    if not isinstance(key, (bytes, bytearray, memoryview)):
+        raise TypeError(f"one is {_describe(key)}")
+    return bytes(key)
 
 
 _PIXELS = bytes.fromhex("9285") + b"\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x93"
@@ -130,90 +140,21 @@ _DATA = b"\xc4\x04data\xc6"
 
 def _unpack_pixels(value: np.ndarray) -> list[Any] | None:
     """What _unpack gives for pixels as `pack` writes them, in a third of the time; None for anything else."""
+    if len(value) < 2 or value[1] != 0x85:
+        return None
     head = value[:64].tobytes()
     if not head.startswith(_PIXELS):
         return None
     data, shape, pos = memoryview(value), [], len(_PIXELS)
-    for _ in range(3):
-        side, pos = _read(value, data, pos, 1)
-        shape.append(side)
-    if head[pos:pos + len(_DATA)] != _DATA:
-        return None
-    start = pos + len(_DATA) + 4
-    end = start + int.from_bytes(head[start - 4:start], "big")
-    if not all(isinstance(side, int) for side in shape) or min(shape) < 1 or math.prod(shape) != end - start:
-        return None
-    label, pos = _read(value, data, end, 1)
-    return [value[start:end].reshape(shape), label] if pos == len(value) else None
-
-
-def _unpack(value: np.ndarray) -> Any:
-    """One msgpack value that fills all of `value`; its binary parts are views."""
-    result, end = _read(value, memoryview(value), 0, _MAX_DEPTH)
-    if end != len(value):
-        raise RecordError(f"{len(value) - end} bytes follow the msgpack value")
-    return result
-
-
-_NUMBERS = {0xCA: ">f", 0xCB: ">d", 0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q",
-            0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
-_LENGTHS = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I",
-            0xDC: ">H", 0xDD: ">I", 0xDE: ">H", 0xDF: ">I"}
-_BYTES = {0xC4, 0xC5, 0xC6, 0xA0, 0xD9, 0xDA, 0xDB}  # text too: writers before msgpack 1.0 stored bytes as text
-_DTYPES = {dtype.str: dtype for code in "?bBhHiIqQefd" for dtype in (np.dtype(code), np.dtype(code).newbyteorder())}
-_CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
-
-
-def _read(value: np.ndarray, data: memoryview, pos: int, depth: int) -> tuple[Any, int]:
-    """The msgpack value at `pos` and where the next one starts. struct.error marks the end of the data."""
-    if depth == 0 or pos >= len(data):
-        raise RecordError("msgpack is nested too deeply" if depth == 0 else "msgpack ends too early")
-    tag = data[pos]
-    pos += 1
-    if tag < 0x80:
-        return tag, pos
-    if tag >= 0xE0:
-        return tag - 256, pos
-    if tag in _CONSTANTS:
-        return _CONSTANTS[tag], pos
-    if tag in _NUMBERS:
-        return struct.unpack_from(_NUMBERS[tag], data, pos)[0], pos + struct.calcsize(_NUMBERS[tag])
-    if tag < 0xC0:
-        length, kind = tag & (0x1F if tag >= 0xA0 else 0x0F), (tag & 0xF0 if tag < 0xA0 else 0xA0)
-    elif tag in _LENGTHS:
-        length, kind = struct.unpack_from(_LENGTHS[tag], data, pos)[0], tag
-        pos += struct.calcsize(_LENGTHS[tag])
-    else:
-        raise RecordError(f"msgpack type 0x{tag:02x} has no place in a record")
-    if length > len(data) - pos:  # every item takes a byte at least, so this bounds lists and maps too
-        raise RecordError(f"msgpack states {length} bytes or items where {len(data) - pos} bytes are left")
-    if kind in _BYTES:
-        return value[pos:pos + length], pos + length
-    if kind in (0x90, 0xDC, 0xDD):
-        return _read_list(value, data, pos, length, depth)
-    items, pos = _read_list(value, data, pos, 2 * length, depth)
-    return _from_map(items), pos
-
-
-def _read_list(value: np.ndarray, data: memoryview, pos: int, length: int, depth: int) -> tuple[list[Any], int]:
-    items = []
-    for _ in range(length):
-        item, pos = _read(value, data, pos, depth - 1)
-        items.append(item)
-    return items, pos
-
-
-def _from_map(items: list[Any]) -> np.ndarray:
-    """msgpack-numpy's map of an array or of a number, as an array that views its data."""
-    fields = {_text(key): field for key, field in zip(items[::2], items[1::2])}
-    dtype, data, shape = _DTYPES.get(_text(fields.get("type"))), fields.get("data"), fields.get("shape", [])
-    if "nd" not in fields or dtype is None or not isinstance(data, np.ndarray):
-        raise RecordError("a map in a record must be a numpy array or number of plain type, as msgpack-numpy writes it")
-    plain = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
-    if not plain or math.prod(shape) * dtype.itemsize != len(data):
-        raise RecordError(f"an array of shape {shape} and dtype {dtype} does not fit its {len(data)} bytes")
-    return data.view(dtype).reshape(shape) if len(data) else np.empty(shape, dtype)
-
-
-def _text(value: Any) -> str:
-    return value[:16].tobytes().decode("latin1") if isinstance(value, np.ndarray) else repr(value)
+    try:
+        for _ in range(3):
+            side, pos = msgpacked.read(data, pos)
+            shape.append(side)
+        start = pos + len(_DATA) + 4
+        end = start + int.from_bytes(head[start - 4:start], "big")
+        if head[pos:pos + len(_DATA)] != _DATA or math.prod(shape) != end - start or end >= len(value):
+            return None
+        label, pos = msgpacked.read(data, end)
+        return [value[start:end].reshape(shape), label] if pos == len(value) else None
+    except (TypeError, ValueError, struct.error):
+        return None  # _unpack says what is wrong with it
