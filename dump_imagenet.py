@@ -22,12 +22,12 @@ import tqdm
 
 from dataflows import record
 from dataflows.imagenet import ImageNetFiles
-from dataflows.index import Index, index_path, save_index
+from dataflows.index import Index, index_path, write_index
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import Preparation
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError
-from dataflows.write import Packed, read_back, save_records
+from dataflows.write import Packed, PackedLMDBSerializer, read_back
 
 __all__ = ["Summary", "dump_split", "main"]
 
@@ -112,7 +112,7 @@ class _Recorded(ProxyDataFlow):
         started = time.perf_counter()
         written = 0
         for image in self.ds:
-            self.rows.append((image.label, image.height, image.width, image.packed.crc32, image.name.encode()))
+            self.rows.append((image.label, image.height, image.width, image.packed.crc32, os.fsencode(image.name)))
             self.source_bytes += image.source_bytes
             written += len(image.packed.value)
             yield image.packed
@@ -167,7 +167,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             recorded = _Recorded(prepared, bar)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)  # of a dump that was killed
-            save_records(recorded, partial, record_bytes)
+            PackedLMDBSerializer.save(recorded, partial)
         if not recorded.rows:
             raise ValueError(f"none of the {len(files):,} files in {files.root} could be read: {preparer.skipped[0]}")
         labels, heights, widths, checksums, names = zip(*recorded.rows)
@@ -227,13 +227,16 @@ def _bar(total: int, text: str, progress: bool) -> tqdm.tqdm:
 
 
 def _publish(partial: str, path: str, index: Index) -> None:
-    """Gives the verified file its final name, and then its index. Neither an old index nor half a file is ever seen."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(index_path(path))
-    os.replace(partial, path)
-    save_index(index, path)
+    """Gives the verified file and its index their final names, once both are on the disk: all but two renames."""
+    temporary = write_index(index, path)
+    try:
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)  # should all end here, an older index would be refused as another file's
+        os.replace(temporary, index_path(path))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     try:
         os.fsync(folder)

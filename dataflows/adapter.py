@@ -1,4 +1,5 @@
 """From a chain of DataFlows to what a training loop iterates over: torch tensors on its device."""
+import contextlib
 import warnings
 import weakref
 from typing import Any, Callable, Iterator
@@ -9,6 +10,7 @@ import torch
 from dataflows.batch import DecodeBatches
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
+from dataflows.options import integer
 from dataflows.parallel import usable_cpus
 from dataflows.quiet import BatchData, DataFlow
 
@@ -51,11 +53,8 @@ class TorchBatches:
                  drop_last: bool = False, prefetch: int = 2, device: torch.device | str | None = None,
                  pin_memory: bool = False, normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
                  channels_last: bool = False) -> None:
-        num_workers = usable_cpus() if num_workers is None else num_workers
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
-                                   ("prefetch", prefetch, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+        batch_size, prefetch = integer("batch_size", batch_size, 1), integer("prefetch", prefetch, 1)
+        num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 0)
         if transform is not None and not callable(transform) and not hasattr(transform, "plan"):
             raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
         if drop_last and len(pointers) < batch_size:
@@ -84,24 +83,27 @@ class TorchBatches:
         return batches
 
     def _iterate(self) -> Iterator[Batch]:
-        chain = iter(self.dataflow)
-        first = next(chain)  # every component has read the epoch by now
-        self._epoch.number += 1
-        yield self._finish(*first)
-        for images, labels in chain:
-            yield self._finish(images, labels)
+        started = False
+        with contextlib.closing(iter(self.dataflow)) as batches:
+            for images, labels in batches:
+                if not started:  # every component has read the epoch by now
+                    self._epoch.number += 1
+                    started = True
+                yield self._finish(images, labels)
+                if self._closed:
+                    return
+                del images, labels  # or their memory could not be used for the next batch
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be a non-negative integer, not {epoch}")
-        self._epoch.number = epoch
+        self._epoch.number = integer("epoch", epoch, 0)
 
     def close(self) -> None:
         """Ends running iterations with their threads, and lets go of the file. Closing twice is fine."""
         self._closed = True
         for batches in list(self._running):
-            batches.close()
+            with contextlib.suppress(ValueError):  # another thread is in it, and ends it after its next batch
+                batches.close()
         self._reader.store.close()
 
     def __enter__(self) -> "TorchBatches":
@@ -121,24 +123,25 @@ class _Finish:
         if pin_memory and not self._pin:
             warnings.warn("pin_memory=True needs a CUDA device to transfer to, and there is none: it does nothing",
                           stacklevel=4)
-        self._dtype = dtype or (torch.float32 if normalize else torch.uint8)
-        if normalize and not self._dtype.is_floating_point:
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype must be one of torch's, such as torch.float16, not {dtype!r}")
+        self._dtype = dtype or (torch.uint8 if normalize is None else torch.float32)
+        if normalize is not None and not self._dtype.is_floating_point:
             raise ValueError(f"normalize gives fractions, so dtype must be a floating one, not {self._dtype}")
-        # (x / 255 - mean) / std as one subtraction and one multiplication
-        mean, std = normalize or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        self._shift = self._constant("mean", mean) * 255
-        self._factor = 1 / (self._constant("std", std) * 255)
-        if not torch.isfinite(self._factor).all():
-            raise ValueError(f"the std of normalize must not be 0, and is {std}")
-        self._normalize = normalize is not None
+        self._constants = None if normalize is None else self._make_constants(normalize)
         self._format = torch.channels_last if channels_last else torch.preserve_format
 
-    def _constant(self, name: str, values: Any) -> torch.Tensor:
-        constant = torch.as_tensor(values, dtype=torch.float32, device=self._device).reshape(-1, 1, 1)
-        if len(constant) != 3 or constant.abs().max() > 1:
-            raise ValueError(f"the {name} of normalize must be three numbers on the scale of 0 to 1, not {values}; "
-                             f"divide values on the scale of 0 to 255 by 255")
-        return constant
+    def _make_constants(self, normalize: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """(x / 255 - mean) / std as one subtraction and one multiplication, by three numbers each."""
+        try:
+            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=self._device).reshape(3, 1, 1)
+                         for v in normalize)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"normalize must be (mean, std) of three numbers each, not {normalize!r}") from error
+        if not (mean.abs().max() <= 1 and 0 < std.min() and std.max() <= 1):
+            raise ValueError(f"normalize must have a mean on the scale of 0 to 1 and a std above 0 on the same scale, "
+                             f"not {normalize!r}; divide values on the scale of 0 to 255 by 255")
+        return mean * 255, 1 / (std * 255)
 
     def __call__(self, images: Any, labels: np.ndarray) -> Batch:
         images = torch.from_numpy(images) if isinstance(images, np.ndarray) else _stack(images)
@@ -155,16 +158,16 @@ class _Finish:
     def _convert(self, images: Any) -> Any:
         if not isinstance(images, torch.Tensor):
             return images
-        if images.dtype != torch.uint8:
-            if self._normalize:
-                raise ValueError(f"normalize expects uint8 images, and the transform gives {images.dtype}: normalize "
-                                 f"in one place only")
-            return images
-        if self._dtype.is_floating_point:
+        if self._constants is not None:
+            if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
+                raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
+                                 f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
             # In float32 first: bfloat16 would keep 3 of the 8 bits where mean and pixel nearly cancel.
-            images = images.float().sub_(self._shift).mul_(self._factor)
-        memory_format = self._format if images.ndim == 4 else torch.preserve_format
-        return images.to(self._dtype, memory_format=memory_format)
+            images = images.float().sub_(self._constants[0]).mul_(self._constants[1])
+        elif images.dtype == torch.uint8 and self._dtype.is_floating_point:
+            images = images.float().mul_(1 / 255)
+        dtype = images.dtype if images.is_floating_point() and self._dtype == torch.uint8 else self._dtype
+        return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
 
 
 def _stack(images: list[Any]) -> torch.Tensor | list[Any]:

@@ -132,9 +132,10 @@ class DecodeBatches(ProxyDataFlow):
 
 
 def planar(image: Any) -> Any:
-    """An array or PIL image of shape (H, W, 3) as an array of shape (3, H, W); anything else as it is."""
-    if hasattr(image, "__array_interface__"):  # numpy and PIL; torch tensors lack it
-        image = np.asarray(image)
-        if image.ndim == 3 and image.shape[2] == 3:
-            return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
-    return image
+    """An array or PIL image as an array that torch takes, of shape (3, H, W) if it was (H, W, 3); others as they are."""
+    if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
+        return image
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 3:
+        return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
+    return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")

@@ -12,8 +12,12 @@ size of the image, on nothing else: neither on threads nor on how samples are gr
 """
 import dataclasses
 import math
+import operator
+from typing import Any
 
 import numpy as np
+
+from dataflows.options import integer
 
 PLAN_COLUMNS = 9
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
@@ -65,13 +69,12 @@ class RandomResizedCrop:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
-        object.__setattr__(self, "hflip", 0.5 if self.hflip is True else float(self.hflip))
         for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be (least, greatest) with 0 < least <= greatest, not {(low, high)}")
-        if not 0 <= self.hflip <= 1:
-            raise ValueError(f"hflip is a probability from 0 to 1, not {self.hflip}")
+            object.__setattr__(self, name, _range(name, getattr(self, name)))
+        hflip = 0.5 if self.hflip is True else self.hflip
+        if not isinstance(hflip, (int, float, np.number)) or not 0 <= hflip <= 1:
+            raise ValueError(f"hflip is a probability from 0 to 1, not {hflip!r}")
+        object.__setattr__(self, "hflip", float(hflip))
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The plan for images of these sizes at these positions of an epoch; int32 of shape (B, 9)."""
@@ -119,9 +122,10 @@ class CenterCrop:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
-        if self.resize < max(self.size):
-            raise ValueError(f"resize must be at least the crop's greater side, {max(self.size)}, "
-                             f"not {self.resize}: the crop would reach beyond the image")
+        try:
+            object.__setattr__(self, "resize", integer("resize", self.resize, max(self.size)))
+        except ValueError as error:
+            raise ValueError(f"{error}: the crop would reach beyond the image") from None
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The plan for images of these sizes; int32 of shape (B, 9). Nothing in it is random."""
@@ -134,11 +138,24 @@ class CenterCrop:
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
+def _pair(size: Any) -> tuple[int, int]:
+    try:
+        height, width = map(operator.index, size if isinstance(size, (tuple, list)) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
     if height < 1 or width < 1:
-        raise ValueError(f"size must be a positive number of pixels or (height, width), not {size}")
-    return int(height), int(width)
+        raise ValueError(f"size must be a positive number of pixels or (height, width), not {size!r}")
+    return height, width
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    try:
+        low, high = map(float, value)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not 0 < low <= high:
+        raise ValueError(f"{name} must be (least, greatest) with 0 < least <= greatest, not {value!r}")
+    return low, high
 
 
 def _plan(boxes, height, width, top, left, flip) -> np.ndarray:

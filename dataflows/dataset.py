@@ -1,6 +1,7 @@
 """The LMDB as datasets for torch's own DataLoader, one by number and one in order."""
 import functools
 import logging
+import operator
 import os
 from typing import Any, Callable, Iterator
 
@@ -13,6 +14,7 @@ from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys
+from dataflows.options import integer
 from dataflows.quiet import DataFlow
 from dataflows.shuffle import FiniteLocallyShuffleData
 from dataflows.store import Store
@@ -104,10 +106,10 @@ class LMDBDataset(_Samples, Dataset):
     __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
 
     def __getitem__(self, number: int) -> tuple[Any, Any]:
-        size = len(self)
+        number, size = operator.index(number), len(self)
         if not -size <= number < size:
             raise IndexError(f"{self._store.path} has {size} records; there is no number {number}")
-        return self._sample(int(number) % size)
+        return self._sample(number % size)
 
 
 class LMDBIterDataset(_Samples, IterableDataset):
@@ -130,9 +132,7 @@ class LMDBIterDataset(_Samples, IterableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be a non-negative integer, not {epoch}")
-        self._epoch_number.fill_(epoch)
+        self._epoch_number.fill_(integer("epoch", epoch, 0))
 
     def _order(self, numbers: range) -> DataFlow:
         epoch = Epoch(self.seed)

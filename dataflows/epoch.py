@@ -1,6 +1,8 @@
 """The seed and the number of the epoch: all that a random choice may depend on besides its position."""
 import numpy as np
 
+from dataflows.options import integer
+
 
 class Epoch:
     """What one chain of DataFlows shares: its seed, and which epoch the next iteration is.
@@ -9,9 +11,7 @@ class Epoch:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        if seed < 0:
-            raise ValueError(f"seed must be a non-negative integer, not {seed}; pass seed=0 if any will do")
-        self.seed = seed
+        self.seed = integer("seed", seed, 0)
         self.number = 0
 
     def generator(self, stream: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
     nbytes   int64    bytes of the LMDB value
     offset   int64    where the value starts in the LMDB file, in bytes
     crc32    uint32   of the LMDB value
-    name     bytes    source file relative to the split's folder, UTF-8, padded with zero bytes
+    name     bytes    source file relative to the split's folder, as the file system has it, padded with zero bytes
 
 and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
 file_size (of the LMDB, in bytes), split, classes (folder names by class number), seed (null when not shuffled),
@@ -56,22 +56,29 @@ def index_path(lmdb_path: str) -> str:
     return lmdb_path.rstrip(os.sep) + ".index.npz"
 
 
-def save_index(index: Index, lmdb_path: str) -> str:
-    """Writes the index beside its LMDB, in one step, and returns its path."""
-    path = index_path(lmdb_path)
-    temporary = path + ".partial"
+def write_index(index: Index, lmdb_path: str) -> str:
+    """Writes the index under a temporary name beside its LMDB, down to the disk, and returns that name."""
+    temporary = index_path(lmdb_path) + ".partial"
     arrays = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
-    meta = index.meta | {"version": VERSION, "count": index.count}
+    meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
     try:
         with open(temporary, "wb") as file:
-            encoded = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-            np.savez_compressed(file, **arrays, name=index.name, meta=encoded)
+            np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
             file.flush()
             os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def save_index(index: Index, lmdb_path: str) -> str:
+    """Writes the index beside its LMDB, in one step, and returns its path."""
+    temporary, path = write_index(index, lmdb_path), index_path(lmdb_path)
+    try:
         os.replace(temporary, path)
     except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        os.unlink(temporary)
         raise
     return path
 

@@ -25,7 +25,8 @@ def jpeg_size(data) -> tuple[int, int] | None:
         if marker == 0xFF:  # any number of fill bytes may precede a marker
             pos += 1
         elif marker in _FRAME_MARKERS:
-            return data[pos + 5] << 8 | data[pos + 6], data[pos + 7] << 8 | data[pos + 8]
+            size = data[pos + 5] << 8 | data[pos + 6], data[pos + 7] << 8 | data[pos + 8]
+            return size if all(size) else None
         else:
             length = data[pos + 2] << 8 | data[pos + 3]
             if length < 2 or marker == 0xDA:

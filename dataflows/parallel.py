@@ -23,13 +23,14 @@ def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahea
     calls that have not started are cancelled and running ones are waited for.
     """
     if num_threads == 0:
-        yield from map(fn, items)
+        for item in items:  # not `yield from map`: a StopIteration of fn would end it silently
+            yield fn(item)
         return
     with ThreadPoolExecutor(num_threads, thread_name_prefix="dataflows") as pool:
         pending: deque[Future[R]] = deque()
         try:
-            for item in items:
-                pending.append(pool.submit(fn, item))
+            for future in _submit(pool, fn, items):
+                pending.append(future)
                 if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
@@ -37,6 +38,17 @@ def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahea
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _submit(pool: ThreadPoolExecutor, fn: Callable[[T], R], items: Iterable[T]) -> Iterator[Future[R]]:
+    """A future for each item. If `items` raises, the last one has its exception, behind the results before it."""
+    try:
+        for item in items:
+            yield pool.submit(fn, item)
+    except Exception as error:
+        failed: Future[R] = Future()
+        failed.set_exception(error)
+        yield failed
 
 
 class OrderedThreadMapData(ProxyDataFlow):

@@ -2,6 +2,7 @@
 from typing import Any, Iterator
 
 from dataflows.epoch import Epoch
+from dataflows.options import integer
 from dataflows.quiet import DataFlow, LocallyShuffleData, ProxyDataFlow
 
 _STREAM = 2  # of random numbers, besides the keys' own
@@ -24,8 +25,7 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
     """
 
     def __init__(self, ds: DataFlow, buffer_size: int, epoch: Epoch) -> None:
-        if buffer_size < 1:
-            raise ValueError(f"shuffle_buffer must be at least 1 datapoint to shuffle, not {buffer_size}")
+        buffer_size = integer("shuffle_buffer", buffer_size, 1)
         super().__init__(ds, buffer_size, shuffle_interval=1)
         self._buffer_size = buffer_size
         self._epoch = epoch

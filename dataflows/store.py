@@ -1,9 +1,12 @@
 """The open LMDB of this process: read-only environments, a transaction per thread, values as views.
 
-LMDB's rules, kept here so that nobody else has to: one environment per file and process; none is used across a fork;
-a read transaction belongs to one thread; a view must not outlive its environment. An environment is closed when the
-last Store and the last view of it are gone, never before, so there is no moment at which closing could pull the map
-away under a decoding thread.
+LMDB's rules, kept here so that nobody else has to: one environment per file and process; a read transaction belongs to
+one thread; a view must not outlive its environment. An environment is closed when the last Store and the last view of
+it are gone, never before, so there is no moment at which closing could pull the map away under a decoding thread.
+
+LMDB also forbids to use an environment after a fork, because its reader table and its locks belong to the process that
+opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
+valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
 """
 import logging
 import os
@@ -27,7 +30,6 @@ class _Environment:
     """One memory-mapped LMDB file, and this thread's read transaction on it."""
 
     def __init__(self, path: str) -> None:
-        self.pid = os.getpid()
         try:
             self._env = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
         except lmdb.Error as error:
@@ -54,9 +56,6 @@ class _Environment:
             txn = self._threads.transaction = self._env.begin(buffers=True)
         return txn
 
-    def close(self) -> None:
-        self._env.close()
-
 
 class _Mapped:
     """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
@@ -72,16 +71,13 @@ _environments: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weak
 _lock = threading.Lock()
 
 
-def _close_inherited() -> None:
-    """After a fork, in the child: py-lmdb refuses to open again what the parent had open, until the copy is closed."""
+def _renew_lock() -> None:
+    """After a fork, in the child: another thread of the parent may have held the lock."""
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
-    for environment in list(_environments.values()):
-        environment.close()
-    _environments.clear()
+    _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_close_inherited)
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def data_file(path: str) -> str:
@@ -105,7 +101,7 @@ def _open(path: str) -> _Environment:
 class Store:
     """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
 
-    Opens the file on first use in each process; may be pickled, forked and used by any number of threads, and any
+    Opens the file on first use; may be pickled, forked and used by any number of threads, and any
     number of Stores may name one file. Raises FileNotFoundError or ValueError when the file is missing, truncated, not
     an LMDB, or holds no records.
     """
@@ -149,11 +145,14 @@ class Store:
         if len(keys) != environment.entries - 1:
             raise ValueError(f"{self.path} lists {len(keys):,} keys and holds {environment.entries - 1:,} records: "
                              f"some were lost or added after it was written. Write it again")
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"{self.path} lists a key twice, so a record would be read twice and another never. Write "
+                             f"it again")
         return sorted(keys)
 
     def _open(self) -> _Environment:
         environment = self._environment
-        if environment is None or environment.pid != os.getpid():
+        if environment is None:
             environment = self._environment = _open(self.path)
         return environment
 

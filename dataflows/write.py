@@ -1,20 +1,20 @@
-"""Writing records with tensorpack's LMDBSerializer, and reading them back before anyone relies on them."""
+"""Writing records with tensorpack's LMDBSerializer, made safe, and reading them back before anyone relies on them."""
 import contextlib
 import mmap
-import os
-import threading
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterable
 from zlib import crc32
 
+import lmdb
 import msgpack
 import numpy as np
-import tqdm
 
-from dataflows.quiet import DataFlow, LMDBSerializer, quiet_tensorpack
-from dataflows.store import Store
+from dataflows.quiet import DataFlow, LMDBSerializer
+from dataflows.store import KEYS, Store
 
-_TRANSACTION_BYTES = 128 * 2**20  # LMDB holds a transaction's pages in memory until it is committed
-_PAGE = mmap.PAGESIZE
+_TRANSACTION_BYTES = 64 * 2**20  # a transaction is held in memory twice: as records here, as dirty pages by LMDB
+_MAP_SIZE_BYTES = 2**30  # doubled whenever it is full
+# py-lmdb 3 can also write the format of LMDB 1.0, which older readers do not know.
+_OLD_FORMAT = {"lib_version": 0} if hasattr(lmdb.Environment, "lib_version") else {}
 
 
 class Packed:
@@ -27,52 +27,57 @@ class Packed:
         self.crc32 = crc32(value)
 
 
-def _dumps(obj: Any) -> bytes:
-    value: bytes = obj.value if isinstance(obj, Packed) else msgpack.packb(obj, use_bin_type=True)
-    return value
+class PackedLMDBSerializer(LMDBSerializer):
+    """tensorpack's LMDBSerializer for Packed datapoints: the file that its `save` writes in msgpack, and `load` reads.
 
-
-def _no_bar(*_: Any, **__: Any) -> tqdm.tqdm:
-    return tqdm.tqdm(disable=True)
-
-
-_save_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _pinned_serializer() -> Iterator[None]:
-    """tensorpack chooses its wire format when it is imported, by an environment variable: here it is ours to choose."""
-    from tensorpack.dataflow import serialize
-
-    pinned = {"dumps": _dumps, "get_tqdm": _no_bar}
-    with _save_lock, quiet_tensorpack():
-        original = {name: getattr(serialize, name) for name in pinned}
-        vars(serialize).update(pinned)
-        try:
-            yield
-        finally:
-            vars(serialize).update(original)
-
-
-def save_records(ds: DataFlow, path: str, record_bytes: float) -> None:
-    """Writes the Packed datapoints of `ds` to a new LMDB file with tensorpack's LMDBSerializer.save.
-
-    `record_bytes` is their mean size, which bounds the memory of a transaction. The format is msgpack whatever
-    TENSORPACK_SERIALIZE says. LMDB's lock file does not stay behind.
+    The stock `save` cannot be used as it is: it takes its wire format from an environment variable at import; loses a
+    transaction when the map is full, and still lists its keys (upstream issue 1562); leaves the environment open when
+    `df` raises, which crashed a later save in the same process; and holds 5,000 records in memory, of whatever size.
     """
-    try:
-        with _pinned_serializer():
-            LMDBSerializer.save(ds, path, write_frequency=max(1, int(_TRANSACTION_BYTES / record_bytes)))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + "-lock")
+
+    @staticmethod
+    def save(df: DataFlow, path: str) -> None:
+        """Writes the Packed datapoints of `df` to a new LMDB file, and its list of keys. Raises OSError if that fails."""
+        df.reset_state()
+        # No lock file: nobody else knows the file yet. No sync until the end: half a file is of no use.
+        env = lmdb.open(path, subdir=False, lock=False, sync=False, meminit=False, map_size=_MAP_SIZE_BYTES,
+                        **_OLD_FORMAT)
+        try:
+            count = pending_bytes = 0
+            pending: list[tuple[bytes, bytes]] = []
+            for packed in df:
+                pending.append((b"%08d" % count, packed.value))
+                pending_bytes += len(packed.value)
+                count += 1
+                if pending_bytes >= _TRANSACTION_BYTES:
+                    _commit(env, pending)
+                    pending, pending_bytes = [], 0
+            keys = msgpack.packb([b"%08d" % number for number in range(count)], use_bin_type=True)
+            _commit(env, [*pending, (KEYS, keys)])
+            env.sync(True)
+        except lmdb.Error as error:
+            raise OSError(f"{path} could not be written: {error}. Check the disk and its free space, then dump again"
+                          ) from error
+        finally:
+            env.close()
+
+
+def _commit(env: Any, pending: Iterable[tuple[bytes, bytes]]) -> None:
+    """Adds records, whose keys ascend, in one transaction. A full map is doubled, and the transaction made again."""
+    while True:
+        try:
+            with env.begin(write=True) as txn:
+                for key, value in pending:
+                    txn.put(key, value, append=True)
+            return
+        except lmdb.MapFullError:
+            env.set_mapsize(2 * env.info()["map_size"])
 
 
 def read_back(path: str, checksums: list[int], advance: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
     """(nbytes, offset), int64, of every record of a new LMDB, after comparing each with its checksum.
 
-    Calls `advance` after each record. Raises OSError if a record is missing or differs: tensorpack can lose a
-    transaction when its map is full, and disks can lie.
+    Calls `advance` after each record. Raises OSError if a record is missing or differs: disks can lie.
     """
     remedy = "Nothing of it was kept; check the disk, then dump again"
     with contextlib.closing(Store(path)) as store:
@@ -86,21 +91,23 @@ def read_back(path: str, checksums: list[int], advance: Callable[[], object]) ->
                               f"written. {remedy}")
             nbytes[number], addresses[number] = len(value), value.__array_interface__["data"][0]
             advance()
-        return nbytes, addresses - _map_base(path, store)
+        return nbytes, addresses - _map_base(path, store, nbytes, addresses)
 
 
-def _map_base(path: str, store: Store) -> int:
-    """Where in memory the LMDB is mapped: an address less this is an offset in the file."""
-    first, last = store.value(0), store.value(len(store) - 1)
-    address, last_address = (value.__array_interface__["data"][0] for value in (first, last))
+def _map_base(path: str, store: Store, nbytes: np.ndarray, addresses: np.ndarray) -> int:
+    """Where in memory the LMDB is mapped: an address less this is an offset in the file.
+
+    Found by looking for the largest record in the file; the map starts on a page.
+    """
+    largest = int(nbytes.argmax())
+    value, address = store.value(largest).tobytes(), int(addresses[largest])
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        needle = first[:_PAGE].tobytes()
-        offset = content.find(needle)
+        offset = content.find(value)
         while offset >= 0:
-            base: int = address - offset
-            end = last_address - base
-            # Maps start on a page; and an equal value elsewhere in the file would misplace the last record.
-            if base % _PAGE == 0 and content[end:end + len(last)] == last.tobytes():
+            base = address - offset
+            starts = addresses - base
+            if base % mmap.PAGESIZE == 0 and starts.min() >= 0 and (starts + nbytes).max() <= len(content) and all(
+                    content[starts[i]:starts[i] + nbytes[i]] == store.value(i).tobytes() for i in (0, len(store) - 1)):
                 return base
-            offset = content.find(needle, offset + 1)
+            offset = content.find(value, offset + 1)
     raise OSError(f"{path}: its records are not where LMDB's map shows them")
