@@ -23,6 +23,7 @@ import tqdm
 from dataflows import record
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, write_index
+from dataflows.options import integer
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import Preparation
 from dataflows.quiet import DataFlow, ProxyDataFlow
@@ -149,12 +150,13 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     with _refusing():
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        if split in ("", ".", "..") or os.path.basename(split) != split:
+            raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
         preparation = Preparation(format, max_side, shorter_side, quality)
+        num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+        seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
         _refuse_existing(path, overwrite)
-        num_workers = usable_cpus() if num_workers is None else num_workers
-        if num_workers < 1:
-            raise ValueError(f"num_workers must be at least 1, not {num_workers}")
         record_bytes = _estimate_record_bytes(files, preparation, num_workers)
         os.makedirs(target, exist_ok=True)
         _refuse_full_disk(target, record_bytes * len(files))
@@ -169,7 +171,8 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                 os.unlink(partial)  # of a dump that was killed
             PackedLMDBSerializer.save(recorded, partial)
         if not recorded.rows:
-            raise ValueError(f"none of the {len(files):,} files in {files.root} could be read: {preparer.skipped[0]}")
+            raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
+                             f"{preparer.skipped[0]['name']}: {preparer.skipped[0]['reason']}")
         labels, heights, widths, checksums, names = zip(*recorded.rows)
         with _bar(len(labels), f"reading {split} back", progress) as bar:
             nbytes, offsets = read_back(partial, list(checksums), bar.update)
@@ -202,6 +205,8 @@ def _refuse_existing(path: str, overwrite: bool) -> None:
     existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists already. Give another target, or --overwrite to replace it")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
 
 
 def _estimate_record_bytes(files: ImageNetFiles, preparation: Preparation, num_workers: int) -> float:

@@ -2,7 +2,8 @@
 
 Pixels are uint8 RGB of shape (H, W, 3), as PIL would give them: no EXIF rotation, grayscale spread to three channels.
 OpenCV and Pillow both decode with libjpeg-turbo and give identical pixels. Where the antialiased resize of torch is
-used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at most.
+used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at most on photos
+(by two in one value of some thousand images of white noise).
 """
 from typing import Any
 
@@ -17,7 +18,7 @@ from dataflows.store import Store
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of ours,
-# and computes no more of the output than is asked for. It needs no copy of a strided crop, and frees the GIL.
+# and computes no more of the output than is asked for. It frees the GIL.
 _resize_antialiased = torch.ops.aten._upsample_bilinear2d_aa.out
 
 
@@ -41,6 +42,9 @@ def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = Tru
     if not antialias:
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         return resized if window is None else resized[:window[0], :window[1]]
+    # A strided crop would be copied inside the operator by a pool of torch's own, one in each of our threads, whose
+    # idle threads spin: 1.24 ms of processor time for a 400x300 crop, against 0.35 with this copy.
+    pixels = np.ascontiguousarray(pixels)
     scales = (None, None) if window is None else (height / pixels.shape[0], width / pixels.shape[1])
     out = np.empty((*(window or (height, width)), 3), np.uint8)
     _resize_antialiased(_tensor(pixels), out.shape[:2], False, *scales, out=_tensor(out))

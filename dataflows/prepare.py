@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 from dataflows.decode import decode, resize
+from dataflows.options import integer
 from dataflows.record import RecordError
 
 
@@ -29,10 +30,9 @@ class Preparation:
         if self.format not in ("jpeg", "uint8"):
             raise ValueError(f"format must be 'jpeg' or 'uint8', not {self.format!r}")
         for name in ("max_side", "shorter_side"):
-            side = getattr(self, name)
-            if side is not None and side < 1:
-                raise ValueError(f"{name} must be a positive number of pixels or None, not {side}")
-        if not 1 <= self.quality <= 100:
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), 1)
+        if integer("quality", self.quality, 1) > 100:
             raise ValueError(f"quality is a JPEG quality from 1 to 100, not {self.quality}")
 
     def __call__(self, content: bytes) -> tuple[bytes | np.ndarray, int, int]:

@@ -9,7 +9,7 @@ What we write is msgpack with msgpack-numpy's arrays, which tensorpack's msgpack
           c4 04 "type"   a3 "|u1"                 of uint8
           c4 04 "kind"   c4 00
           c4 05 "shape"  93 <height> <width> 03   height, width, channels: RGB
-          c4 04 "data"   c6 <length> <bytes>      contiguous rows
+          c4 04 "data"   c4|c5|c6 <length> <bytes>   contiguous rows
        <label>                                    an integer in msgpack's shortest form
 
 What we read is that, and what tensorpack's serializers make of lists and tuples of [image, label] elsewhere: msgpack or

@@ -21,7 +21,7 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
     Yields what `ds` yields. `len` is exact when that of `ds` is. Iterating twice gives the same order until the epoch
     changes. Every iteration has its own buffer, so several may be alive at once.
 
-        ds: 0 1 2 3 4 5 6 7    buffer_size=4:    1 0 4 2 6 3 7 5
+        ds: 0 1 2 3 4 5 6 7    buffer_size=4:    0 1 4 2 7 5 6 3
     """
 
     def __init__(self, ds: DataFlow, buffer_size: int, epoch: Epoch) -> None:

@@ -11,6 +11,7 @@ valid. (It could not do otherwise: py-lmdb refuses to open in the child what the
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import Any
 from zlib import crc32
@@ -23,7 +24,21 @@ from dataflows.index import Index, index_path, load_index
 
 logger = logging.getLogger(__name__)
 
+_OPEN_ATTEMPTS = 500  # at 1 ms each
 KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
+
+
+def _open_readonly(path: str) -> lmdb.Environment:
+    """py-lmdb's environment. It refuses a file that is open, and another thread may be about to close this one."""
+    for _ in range(_OPEN_ATTEMPTS):
+        try:
+            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
+        except lmdb.Error as error:
+            if "already open" not in str(error):
+                raise
+            refused = error
+            time.sleep(0.001)
+    raise refused
 
 
 class _Environment:
@@ -31,10 +46,10 @@ class _Environment:
 
     def __init__(self, path: str) -> None:
         try:
-            self._env = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
+            self._env = _open_readonly(path)
         except lmdb.Error as error:
-            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, or "
-                             f"check the path") from error
+            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, check "
+                             f"the path, or close other readers of it in this process, such as tensorpack's") from error
         self.entries = self._env.stat()["entries"]
         self._threads = threading.local()
         self._refuse_if_truncated(path)

@@ -1,0 +1,213 @@
+"""Measures this project's loaders against what people use today, on one folder of images.
+
+    python benchmark.py --source IMAGENET --lmdb DIR
+
+reads IMAGENET/train and IMAGENET/val, and DIR/jpeg and DIR/uint8 (the latter shrunk to 500 pixels at most), which it
+dumps first where they are missing. Prints a table per split and format, and writes benchmark.json, which holds every
+epoch, and benchmark.png.
+
+Each contestant has a process of its own. They run one epoch each in turns, one at a time, while the others are stopped:
+a warm-up round, then the counted ones. Batches are uint8 (B, 3, 224, 224): a random resized crop and a flip, shuffled,
+for train; resized to 256 and center-cropped for any other split. An epoch should have 2,000 images or more: some
+contestants have hundreds ready when it starts. The table shows medians over the counted epochs:
+
+    images/s       with the range; x BASELINE is the median of the ratios within each round
+    CPU ms/image   processor time of the process and all of its workers
+    peak MB        their anonymous and shared memory together; mapped files are page cache and not counted
+    first batch s  from asking for an epoch to its first batch
+    cold start s   the same for the first epoch of a new process, opening the file included
+
+Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused.
+"""
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from typing import Any, Callable, Sequence
+
+from benchmarks.contestants import CONTESTANTS, Contestant, Job
+from benchmarks.report import plot, table
+from benchmarks.runner import run_group
+
+# What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
+
+POINTERS = "pointers"  # a measurement of its own, not a contestant
+MAX_SIDE = 500  # pixels, of the uint8 dump
+IMAGENET = 1_281_167  # images of its train split
+_PACKAGES = ("imagenet-lmdb", "torch", "tensorpack", "lmdb", "numpy", "opencv-python", "opencv-python-headless",
+             "Pillow", "msgpack", "torchvision", "webdataset", "spdl-core", "nvidia-dali-cuda120",
+             "nvidia-dali-cuda130")
+
+
+def choose(names: Sequence[str]) -> tuple[list[Contestant], dict[str, str]]:
+    """The contestants of these names that can run, and why each other one cannot."""
+    chosen = [CONTESTANTS[name] for name in names if name != POINTERS]
+    skipped = {c.name: f"{c.needs} is not installed" for c in chosen if not c.importable()}
+    return [contestant for contestant in chosen if contestant.name not in skipped], skipped
+
+
+def subset(source: str, split: str, count: int, target: str) -> None:
+    """Makes target/split a folder of links to `count` files of the source, spread evenly over its classes."""
+    from dataflows.imagenet import ImageNetFiles
+
+    files = ImageNetFiles(source, split)
+    shutil.rmtree(os.path.join(target, split), ignore_errors=True)
+    for i in range(min(count, len(files))):
+        name = files.pointers[i * len(files) // min(count, len(files))][0]
+        link = os.path.join(target, split, name)
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        os.symlink(os.path.abspath(os.path.join(files.root, name)), link)
+
+
+def prepare(source: str, folder: str, split: str, format: str) -> tuple[str, int]:
+    """(path of the split's LMDB in this format, number of its images), after dumping it if it is missing.
+
+    Raises ValueError if an LMDB that exists was not made of the source's files.
+    """
+    from dataflows.imagenet import ImageNetFiles
+    from dataflows.store import Store
+    from dump_imagenet import dump_split
+
+    files = ImageNetFiles(source, split)
+    path = os.path.join(folder, format, f"{split}.lmdb")
+    if not os.path.exists(path):
+        print(dump_split(source, os.path.join(folder, format), split, format=format,
+                         max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty()))
+    store = Store(path)
+    names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
+    if len(store) != len(files) or names not in (None, sorted(name for name, _ in files)):
+        raise ValueError(f"{path} holds {len(store):,} images and {files.root} {len(files):,}, or others. Give the "
+                         f"folder that it was made of, or another --lmdb to dump this one into")
+    store.close()
+    return path, len(files)
+
+
+def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Runs all groups, prints their tables and appends their figures to run["groups"]."""
+    contestants, run["skipped"] = choose(arguments.what)
+    for name, reason in run["skipped"].items():
+        print(f"{name} is skipped: {reason}")
+    source, folder = arguments.source, arguments.lmdb
+    if arguments.images:
+        folder = os.path.join(folder, f"images-{arguments.images}")
+        source = os.path.join(folder, "files")
+        for split in arguments.splits:
+            subset(arguments.source, split, arguments.images, source)
+    if POINTERS in arguments.what:
+        _measure_pointers(arguments, run)
+    prepared = {}
+    for split in arguments.splits if contestants else ():
+        for format in arguments.formats:
+            prepared[split, format] = prepare(source, folder, split, format)
+    for (split, format), (path, images) in prepared.items():
+        participants = [contestant for contestant in contestants if contestant.takes_part(split, format)]
+        if not participants:
+            continue
+        job = Job(source, split, path, folder, images, arguments.batch_size, arguments.num_workers)
+        group = {"split": split, "format": format, "images": images, "lmdb_bytes": os.path.getsize(path)}
+        group["results"] = run_group(participants, job, arguments.epochs, arguments.timeout or 120 + images / 10,
+                                     _progress(split, format))
+        run["groups"].append(group)
+        print(f"\n{table(group)}\n", flush=True)
+
+
+def _progress(split: str, format: str) -> Callable[[str], None]:
+    return lambda text: print(f"{split}, {format}: {text}", file=sys.stderr)
+
+
+def _measure_pointers(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
+    from benchmarks.pointers import pointer_costs
+
+    run["pointers_us_per_image"] = pointer_costs(arguments.batch_size, arguments.epochs, IMAGENET)
+    for name, costs in run["pointers_us_per_image"].items():
+        print(f"pointer chain of the {name}, {IMAGENET:,} records: {statistics.median(costs):.2f} µs per image of its "
+              f"thread")
+
+
+def describe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a reader of the figures has to know of the machine and of the run."""
+    from dataflows.adapter import usable_cpus
+
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"arguments": vars(arguments), "versions": versions, "system": platform.platform(),
+            "processor": _processor(), "cpu_count": usable_cpus()}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _write(run: dict[str, Any], out: str) -> None:
+    with open(f"{out}.json", "w") as file:
+        json.dump(run, file, indent=1)
+    print(f"Wrote {out}.json", end="")
+    if importlib.util.find_spec("matplotlib") is None:
+        print(f". Install matplotlib for {out}.png")
+    elif any(not result["error"] for group in run["groups"] for result in group["results"]):
+        plot(run["groups"], f"{out}.png")
+        print(f" and {out}.png")
+    else:
+        print()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--source", required=True, metavar="FOLDER", help="folder with one sub-folder per split, with one per class")
+    add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
+    add("--what", nargs="+", choices=(*CONTESTANTS, POINTERS), default=[*CONTESTANTS, POINTERS], metavar="NAME",
+        help="what to measure (default: all): " + "; ".join(f"{c.name}: {c.about}" for c in CONTESTANTS.values())
+             + f"; {POINTERS}: what the chain of keys costs its thread")
+    add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
+    add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
+    add("--epochs", type=_positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
+    add("--batch-size", type=_positive, default=256, metavar="B", help="images per batch (default 256)")
+    add("--num-workers", type=_positive, default=2, metavar="N", help="processes or threads of each (default 2)")
+    add("--images", type=_positive, metavar="N", help="use this many images of each split, spread over its classes")
+    add("--timeout", type=float, metavar="S", help="seconds that starting, and each epoch, may take "
+                                                   "(default: 120, and 0.1 per image)")
+    add("--out", default="benchmark", metavar="PATH", help="writes PATH.json and PATH.png (default: benchmark)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; see the module's text for exit codes."""
+    arguments = _parser().parse_args(argv)
+    run: dict[str, Any] = {**describe(arguments), "groups": []}
+    failed = False
+    try:
+        measure(arguments, run)
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; what was finished is kept", file=sys.stderr)
+        failed = True
+    except (OSError, ValueError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    if run["groups"] or not failed:
+        _write(run, arguments.out)
+    return int(failed or any(result["error"] for group in run["groups"] for result in group["results"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The parts of benchmark.py: contestants by family, the processes they run in, and the report."""

@@ -1,0 +1,46 @@
+"""Contestants of this project."""
+import contextlib
+from typing import Any, Iterator
+
+from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
+from benchmarks.dataloader import torch_epochs
+from dataflows import CenterCrop, RandomResizedCrop
+from uint_lmdb_iterloader import LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+
+SHUFFLE_BUFFER = 50_000  # records
+
+
+def _transform(job: Job, antialias: bool = True) -> RandomResizedCrop | CenterCrop:
+    return RandomResizedCrop(SIZE, antialias=antialias) if job.training else CenterCrop(SIZE, resize=RESIZE)
+
+
+@contextlib.contextmanager
+def dataset(job: Job) -> Iterator[Epoch]:
+    """torch's DataLoader over LMDBDataset."""
+    with contextlib.closing(LMDBDataset(job.lmdb, transform=_transform(job))) as samples:
+        yield torch_epochs(samples, job)
+
+
+def _epochs(loader: Any) -> Epoch:
+    def epoch(number: int) -> Iterator[Any]:
+        loader.set_epoch(number)
+        return iter(loader)
+
+    return epoch
+
+
+@contextlib.contextmanager
+def loader(job: Job, antialias: bool = True) -> Iterator[Epoch]:
+    """LMDBLoader: shuffled keys for train, the file's order otherwise."""
+    with LMDBLoader(job.lmdb, job.batch_size, transform=_transform(job, antialias), num_workers=job.num_workers,
+                    shuffle=job.training) as batches:
+        yield _epochs(batches)
+
+
+@contextlib.contextmanager
+def iterloader(job: Job) -> Iterator[Epoch]:
+    """LMDBIterLoader: sequential, with a local shuffle for train."""
+    with LMDBIterLoader(job.lmdb, job.batch_size, transform=_transform(job), num_workers=job.num_workers,
+                        shuffle_buffer=SHUFFLE_BUFFER if job.training else 0) as batches:
+        yield _epochs(batches)

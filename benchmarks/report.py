@@ -1,0 +1,98 @@
+"""Figures as a table and as a plot."""
+import statistics
+from typing import Any, Sequence
+
+from benchmarks.contestants import BASELINES, CONTESTANTS
+
+_SERIES = {"files": "#9a9a9a", "jpeg": "#1f5f8b", "uint8": "#e0913a"}  # what a contestant reads, and its color
+
+
+def ratio(result: dict[str, Any], baseline: dict[str, Any] | None) -> float | None:
+    """How many times the baseline's images/s: the median over the rounds of the run, each compared within itself."""
+    if baseline is None or baseline["error"] or result["error"]:
+        return None
+    pairs = zip(result["epochs"][1:], baseline["epochs"][1:])
+    return statistics.median(ours["images_per_s"] / theirs["images_per_s"] for ours, theirs in pairs)
+
+
+def table(group: dict[str, Any]) -> str:
+    """One group's results, as text in columns."""
+    results = {result["contestant"]: result for result in group["results"]}
+    baselines = [name for name in BASELINES if name in results]
+    rows = [["contestant", "images/s", "min-max", *(f"x {name}" for name in baselines), "CPU ms/image", "peak MB",
+             "first batch s", "cold start s"]]
+    for name, result in results.items():
+        if result["error"]:
+            rows.append([name, "failed: " + result["error"].splitlines()[-1]])
+            continue
+        median, rates = result["median"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
+        rows.append([name, f"{median['images_per_s']:,.0f}", f"{min(rates):,.0f}-{max(rates):,.0f}",
+                     *(_number(ratio(result, results[other]), ".2f") for other in baselines),
+                     _number(median["cpu_ms_per_image"], ".2f"), _number(median["peak_mb"], ",.0f"),
+                     f"{median['first_batch_s']:.3f}",
+                     f"{result['open_s'] + result['epochs'][0]['first_batch_s']:.2f}"])
+    title = f"{group['split']}, {group['format']}: {group['images']:,} images, {group['lmdb_bytes'] / 1e6:,.1f} MB LMDB"
+    return "\n".join([title, *_columns(rows)])
+
+
+def _number(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    full = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(len(row[i]) for row in full) for i in range(len(rows[0]))]
+    widths[0] = max(len(row[0]) for row in rows)
+    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+            if len(row) == len(rows[0]) else "  ".join([row[0].ljust(widths[0]), *row[1:]]) for row in rows]
+
+
+def plot(groups: Sequence[dict[str, Any]], path: str) -> None:
+    """Writes a PNG: a panel per split, bars of median images/s with the range over the counted epochs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    splits = list(dict.fromkeys(group["split"] for group in groups))
+    bars = {split: _bars([group for group in groups if group["split"] == split]) for split in splits}
+    names = [name for name in CONTESTANTS if any(name in bar for bar in bars.values())]
+    figure, axes = pyplot.subplots(1, len(splits), figsize=(5.2 * len(splits), 1.4 + 0.5 * len(names)), sharey=True,
+                                   squeeze=False, layout="constrained")
+    for axis, split in zip(axes[0], splits):
+        for place, name in enumerate(names):
+            series = bars[split].get(name, {})
+            height = 0.8 / max(1, len(series))
+            for i, (kind, (low, median, high)) in enumerate(series.items()):
+                y = place + (i - (len(series) - 1) / 2) * height
+                axis.barh(y, median, height * 0.92, color=_SERIES[kind], xerr=[[median - low], [high - median]],
+                          error_kw={"elinewidth": 0.8, "ecolor": "#404040"})
+                axis.annotate(f"{median:,.0f}", (high, y), xytext=(4, 0), textcoords="offset points", va="center",
+                              fontsize=8)
+        axis.set_title(split)
+        axis.set_xlabel("images/s")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.15)
+    axes[0][0].set_yticks(range(len(names)), names)
+    axes[0][0].invert_yaxis()
+    shown = [kind for kind in _SERIES if any(kind in series for bar in bars.values() for series in bar.values())]
+    if shown:
+        labels = {"files": "files of the source", "jpeg": "LMDB, jpeg", "uint8": "LMDB, uint8"}
+        figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=_SERIES[kind]) for kind in shown],
+                      [labels[kind] for kind in shown], loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _bars(groups: Sequence[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """(least, median, greatest) images/s by contestant and by what it reads. Failed contestants have no bar."""
+    bars: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for group in groups:
+        for result in group["results"]:
+            if result["error"]:
+                continue
+            name, rates = result["contestant"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
+            kind = group["format"] if CONTESTANTS[name].reads_lmdb else "files"
+            # Readers of the source run in every group for the ratios; one bar is enough.
+            bars.setdefault(name, {}).setdefault(kind, (min(rates), statistics.median(rates), max(rates)))
+    return bars

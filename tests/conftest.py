@@ -1,0 +1,151 @@
+"""Shared inputs, and what holds for every test: it ends, and it leaves no thread and no process behind."""
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from hypothesis import settings
+
+from dump_imagenet import dump_split
+
+TIMEOUT_SECONDS = 120
+GRACE_SECONDS = 5  # for what has been told to end
+CLASSES = ("n01440764", "n01443537", "n01484850")
+SIZES = ((60, 90), (120, 80), (97, 131), (200, 150), (75, 75), (64, 199), (151, 100), (88, 61))  # (height, width)
+
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
+
+
+def make_photo(height: int, width: int, seed: int) -> np.ndarray:
+    """RGB pixels (height, width, 3) that compress like a photograph: smooth, with some noise."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (4, 5, 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (smooth + generator.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def encode_jpeg(pixels: np.ndarray, *, quality: int = 90, subsampled: bool = True) -> bytes:
+    """A JPEG of RGB (H, W, 3) or grayscale (H, W) pixels, with 4:2:0 or 4:4:4 chroma."""
+    factor = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if pixels.ndim == 3:
+        pixels, flags = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [*flags, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+    return cv2.imencode(".jpg", pixels, flags)[1].tobytes()
+
+
+@contextlib.contextmanager
+def limited_memory(more_bytes=2**30):
+    """Lets the body map this much more memory, so that an absurd size is an error and not the end of the machine."""
+    previous = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more_bytes, previous[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, previous)
+
+
+def write_photos(folder, counts) -> None:
+    """Writes counts[i] JPEGs into folder / CLASSES[i]: several sizes, both chroma formats; the second is grayscale."""
+    number = 0
+    for name, count in zip(CLASSES, counts):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = make_photo(*SIZES[number % len(SIZES)], seed=number)
+            image = pixels[:, :, 1] if number == 1 else pixels
+            (folder / name / f"{name}_{i}.JPEG").write_bytes(encode_jpeg(image, subsampled=number % 3 != 0))
+            number += 1
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder in ImageNet's layout: train (3 classes, 23 JPEGs) and val (3 classes, 10 JPEGs), of 60 to 200 pixels."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder / "train", (9, 8, 6))
+    write_photos(folder / "val", (4, 3, 3))
+    return folder
+
+
+def _dump(photos, folder, image_format):
+    for split in ("train", "val"):
+        dump_split(photos, folder, split, format=image_format, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jpeg_lmdb(photos, tmp_path_factory):
+    """The folder of train.lmdb and val.lmdb with the files' own bytes. Read only: copy it to change it."""
+    return _dump(photos, tmp_path_factory.mktemp("jpeg"), "jpeg")
+
+
+@pytest.fixture(scope="session")
+def uint8_lmdb(photos, tmp_path_factory):
+    """The folder of train.lmdb and val.lmdb with decoded pixels. Read only: copy it to change it."""
+    return _dump(photos, tmp_path_factory.mktemp("uint8"), "uint8")
+
+
+@pytest.fixture(scope="session")
+def terminal(request):
+    """A file on the terminal itself, which pytest's capturing does not swallow."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        file = os.fdopen(os.dup(2), "w")
+    with file:
+        yield file
+
+
+@pytest.fixture(autouse=True)
+def _ends_in_time(terminal):
+    """Fails a test that takes too long; when it hangs where no signal reaches it, shows where and ends the run."""
+    def expired(*_):
+        pytest.fail(f"the test took more than {TIMEOUT_SECONDS} s")
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(TIMEOUT_SECONDS)
+    faulthandler.dump_traceback_later(TIMEOUT_SECONDS + 10, exit=True, file=terminal)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def _threads():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("dataflows")}
+
+
+def _is_service(process):
+    """multiprocessing's own servers, which live as long as the interpreter."""
+    line = " ".join(process.cmdline())
+    return "multiprocessing.resource_tracker" in line or "multiprocessing.forkserver" in line
+
+
+def _children():
+    multiprocessing.active_children()  # joins those that have ended
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE and not _is_service(child):
+                found.add(child)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(_ends_in_time):
+    """Fails a test after which a thread of ours, or a child process, is still alive."""
+    before = _threads() | _children()
+    yield
+    give_up = time.monotonic() + GRACE_SECONDS
+    while (left := (_threads() | _children()) - before) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    for process in left - _threads():
+        process.kill()  # it would keep the output of the whole run open
+    assert not left, f"left behind: {left}"

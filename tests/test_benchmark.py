@@ -1,0 +1,337 @@
+"""benchmark.py: every contestant delivers what it is asked for, whatever fails is reported, and nothing survives."""
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+
+import benchmark
+from benchmarks.contestants import CONTESTANTS, Contestant, Job
+from benchmarks.processes import PeakMemory, available, cpu_seconds, tree
+from benchmarks.report import plot, ratio, table
+from benchmarks.runner import run_group
+
+IMAGES = 10
+TIMEOUT_S = 8.0  # a slow machine needs some of it to start an interpreter
+FIGURES = {"seconds", "images", "images_per_s", "first_batch_s", "main_thread_us_per_image", "cpu_ms_per_image",
+           "peak_mb"}
+LINUX = pytest.mark.skipif(not available(), reason="figures of processes come from Linux's /proc")
+
+
+# Contestants for these tests. Each leaves the ids of its processes in its job's scratch folder.
+
+def _leave_pid(job, pid=None):
+    (pathlib.Path(job.scratch) / str(pid or os.getpid())).touch()
+
+
+def _start_worker(job):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+        os._exit(0)
+    _leave_pid(job, pid)
+
+
+class Labels:
+    dtype = "torch.int64"
+
+    def __init__(self, count):
+        self.shape = (count,)
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def batches(count, side=224):
+    """What looks like batches of tensors to the benchmark, without importing torch in every process."""
+    return [(SimpleNamespace(dtype="torch.uint8", shape=(count, 3, side, side)), Labels(count))]
+
+
+@contextlib.contextmanager
+def good(job):
+    _leave_pid(job)
+    _start_worker(job)
+    yield lambda number: batches(IMAGES)
+
+
+@contextlib.contextmanager
+def too_few(job):
+    _leave_pid(job)
+    yield lambda number: batches(IMAGES - 1)
+
+
+@contextlib.contextmanager
+def too_small(job):
+    _leave_pid(job)
+    yield lambda number: batches(IMAGES, side=223)
+
+
+@contextlib.contextmanager
+def raises_at_start(job):
+    _leave_pid(job)
+    _start_worker(job)
+    raise RuntimeError("no such disk")
+    yield
+
+
+@contextlib.contextmanager
+def raises_in_second_epoch(job):
+    _leave_pid(job)
+    yield lambda number: batches(IMAGES) if number == 0 else 1 / 0
+
+
+@contextlib.contextmanager
+def exits(job):
+    _leave_pid(job)
+    _start_worker(job)
+    print("last words")
+    sys.stdout.flush()
+    yield lambda number: os._exit(3)
+
+
+@contextlib.contextmanager
+def hangs(job):
+    _leave_pid(job)
+    _start_worker(job)
+    yield lambda number: time.sleep(600)
+
+
+@contextlib.contextmanager
+def hangs_at_the_end(job):
+    _leave_pid(job)
+    _start_worker(job)
+    yield lambda number: batches(IMAGES)
+    time.sleep(600)
+
+
+def fake(function):
+    return Contestant(function.__name__, f"{__name__}:{function.__name__}", "for a test")
+
+
+def fake_job(scratch):
+    return Job(source="", split="train", lmdb="", scratch=str(scratch), images=IMAGES, batch_size=IMAGES,
+               num_workers=1)
+
+
+def survivors(folder):
+    """Processes that wrote their ids there and are alive."""
+    alive = []
+    for pid in map(int, os.listdir(folder)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                alive.append(pid)
+    return alive
+
+
+def wait_until(condition, seconds=30):
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, f"not true within {seconds} s"
+        time.sleep(0.02)
+
+
+# The runner.
+
+def test_failures_are_reported_and_the_others_go_on(tmp_path):
+    fakes = (good, too_few, too_small, raises_at_start, raises_in_second_epoch, exits, hangs)
+    lines = []
+    results = run_group([fake(function) for function in fakes], fake_job(tmp_path), 2, TIMEOUT_S, lines.append)
+
+    assert [result["contestant"] for result in results] == [function.__name__ for function in fakes]
+    errors = {result["contestant"]: result["error"] for result in results}
+    assert errors["good"] is None
+    assert "9 images, and 10 are expected" in errors["too_few"]
+    assert "223" in errors["too_small"] and "expected is uint8 (B, 3, 224, 224)" in errors["too_small"]
+    assert errors["raises_at_start"].endswith("RuntimeError: no such disk")
+    assert errors["raises_in_second_epoch"].endswith("ZeroDivisionError: division by zero")
+    assert "exit code 3" in errors["exits"] and "last words" in errors["exits"]
+    assert "no answer within 8 s" in errors["hangs"]
+    assert len(os.listdir(tmp_path)) == 11  # one process each, and four workers
+    wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
+
+    counted = {result["contestant"]: len(result["epochs"]) for result in results}
+    assert counted["good"] == 3 and counted["raises_in_second_epoch"] == 1 and counted["hangs"] == 0
+    assert all(set(epoch) == FIGURES and epoch["images"] == IMAGES for epoch in results[0]["epochs"])
+    assert set(results[0]["median"]) == FIGURES and results[-1]["median"] is None
+    # In turns, forth and back.
+    assert [line.split()[-1] for line in lines if line.startswith("epoch 0")][0] == "good"
+    assert [line.split()[-1] for line in lines if line.startswith("epoch 1")][-1] == "good"
+
+
+def test_a_contestant_that_does_not_close_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.runner._CLOSING_S", 0.5)
+    [result] = run_group([fake(hangs_at_the_end)], fake_job(tmp_path), 1, TIMEOUT_S, lambda line: None)
+    assert result["error"] is None and len(result["epochs"]) == 2
+    wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_its_parent(tmp_path, number):
+    """While one contestant hangs in its epoch and the other one is stopped, each with a worker."""
+    script = ("import sys; sys.path[:0] = sys.argv[2:]\n"
+              "from test_benchmark import *\n"
+              "if __name__ == '__main__':\n"
+              "    run_group([fake(good), fake(hangs)], fake_job(sys.argv[1]), 1, 600.0, print)\n")
+    path = tmp_path / "parent.py"
+    path.write_text(script.replace("from test_benchmark", f"from {__name__}"))
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    tests = pathlib.Path(__file__).parent
+    with subprocess.Popen([sys.executable, "-u", str(path), str(folder), str(tests), str(tests.parent)],
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        try:
+            for line in parent.stdout:
+                if line == "epoch 0 of 1: hangs\n":
+                    break
+            time.sleep(0.2)  # into the epoch
+            assert len(survivors(folder)) == 4
+            parent.send_signal(number)
+            parent.wait(30)
+            wait_until(lambda: not survivors(folder))
+        finally:
+            parent.kill()
+
+
+@LINUX
+def test_costs_of_a_tree_of_processes_are_counted():
+    code = ("import time; from multiprocessing import Process; import os\n"
+            "data = bytearray(os.urandom(1 << 20)) * 64\n"
+            "pid = os.fork()\n"  # shares the 64 MB
+            "end = time.process_time() + 0.3\n"
+            "while time.process_time() < end: pass\n"
+            "os.write(1, b'ready\\n')\n"
+            "time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as root:
+        try:
+            assert [root.stdout.readline(), root.stdout.readline()] == ["ready\n"] * 2
+            assert len(tree(root.pid)) == 2
+            assert 0.55 < cpu_seconds(root.pid) < 10
+            memory = PeakMemory(root.pid)
+            memory.sample()
+            assert 64 < memory.bytes / 2**20 < 110  # once, though two processes have it
+        finally:
+            for pid in tree(root.pid)[::-1]:
+                os.kill(pid, signal.SIGKILL)
+
+
+# The contestants.
+
+def run_main(photos, tmp_path, *options):
+    out = tmp_path / "figures"
+    code = benchmark.main(["--source", str(photos), "--lmdb", str(tmp_path / "lmdb"), "--batch-size", "4",
+                           "--timeout", "60", "--out", str(out), *options])
+    return code, json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".png")
+
+
+def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(benchmark, "IMAGENET", 10_000)
+    code, run, image = run_main(photos, tmp_path, "--splits", "train", "--formats", "jpeg", "--epochs", "1")
+    printed = capfd.readouterr().out
+    assert [result["error"] for group in run["groups"] for result in group["results"]
+            if result["error"]] == [] and code == 0
+
+    [group] = run["groups"]
+    assert (group["split"], group["format"], group["images"]) == ("train", "jpeg", 23)
+    measured = {result["contestant"] for result in group["results"]}
+    assert measured >= {"folder-pil", "tensorpack", "dataset", "loader", "loader-linear", "iterloader"}
+    assert measured | set(run["skipped"]) == set(CONTESTANTS)
+    for result in group["results"]:
+        assert [epoch["images"] for epoch in result["epochs"]] == [23, 23]
+        assert set(result["median"]) == FIGURES and result["open_s"] > 0
+    assert run["arguments"]["batch_size"] == 4 and run["cpu_count"] >= 1 and run["versions"]["torch"]
+    assert set(run["pointers_us_per_image"]) == {"loader", "iterloader"}
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+    assert "x folder-pil" in printed and "x tensorpack" in printed and "µs per image" in printed
+    assert "tensorflow" not in printed.lower() and "prctl" not in printed
+    for name in run["skipped"]:
+        assert printed.count(f"{name} is skipped") == 1
+
+
+def test_uint8_validation_of_a_subset(photos, tmp_path):
+    what = ("tensorpack", "loader", "iterloader")
+    code, run, _ = run_main(photos, tmp_path, "--splits", "val", "--formats", "uint8", "--epochs", "1", "--images", "7",
+                            "--what", *what)
+    [group] = run["groups"]
+    assert code == 0 and group["images"] == 7
+    assert [result["contestant"] for result in group["results"]] == list(what)
+    assert {path.name for path in (tmp_path / "lmdb" / "images-7" / "uint8").iterdir()} == {
+        "val.lmdb", "val.lmdb.index.npz"}
+
+
+def test_subset_is_spread_over_the_classes(photos, tmp_path):
+    benchmark.subset(photos, "train", 6, tmp_path)
+    chosen = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("train/*/*"))
+    assert len(chosen) == 6 and len({name.split("/")[1] for name in chosen}) == 3
+    assert all((tmp_path / name).read_bytes() == (photos / name).read_bytes() for name in chosen)
+
+
+def test_lmdb_of_other_files_is_refused(photos, jpeg_lmdb, tmp_path, capsys):
+    (tmp_path / "jpeg").symlink_to(jpeg_lmdb)
+    benchmark.subset(photos, "train", 6, tmp_path / "fewer")
+    code = benchmark.main(["--source", str(tmp_path / "fewer"), "--lmdb", str(tmp_path), "--what", "loader",
+                           "--formats", "jpeg", "--splits", "train", "--out", str(tmp_path / "out")])
+    assert code == 2 and "23 images" in capsys.readouterr().err
+
+
+def test_baseline_crops_as_the_loaders_do(photos, jpeg_lmdb):
+    """The PIL baseline's evaluation is the same task: pixels within two levels."""
+    from benchmarks.folder import PilFolder
+    from dataflows import CenterCrop
+    from uint_lmdb_loader import LMDBDataset
+
+    job = Job(str(photos), "val", str(jpeg_lmdb / "val.lmdb"), "", 10, 4, 0)
+    ours, theirs = LMDBDataset(job.lmdb, transform=CenterCrop(224)), PilFolder(job)
+    for (image, label), (expected, expected_label) in zip(ours, theirs, strict=True):
+        assert label == expected_label
+        assert (image.int() - expected.int()).abs().max() <= 2
+    ours.close()
+
+
+def test_random_boxes_lie_within_the_image():
+    from benchmarks.opencv import center_crop, random_box, random_crop
+
+    for height, width in ((1, 1), (500, 375), (3, 900), (900, 3)):
+        for _ in range(50):
+            top, left, h, w = random_box(height, width)
+            assert 0 <= top <= top + h <= height and 0 <= left <= left + w <= width and h > 0 and w > 0
+        pixels = np.zeros((height, width, 3), np.uint8)
+        assert center_crop(pixels).shape == random_crop(pixels).shape == (224, 224, 3)
+
+
+# The report.
+
+def result(name, rates, error=None):
+    epochs = [{"images_per_s": rate, "cpu_ms_per_image": None, "peak_mb": None, "first_batch_s": 0.5} for rate in rates]
+    return {"contestant": name, "error": error, "open_s": 1.0, "epochs": epochs,
+            "median": None if error else epochs[1]}
+
+
+@pytest.fixture
+def group():
+    results = [result("folder-pil", [1, 100, 200, 400]), result("loader", [1, 200, 600, 800]),
+               result("dataset", [1], error="Traceback\nOSError: gone")]
+    return {"split": "train", "format": "jpeg", "images": 10, "lmdb_bytes": 1e6, "results": results}
+
+
+def test_ratios_are_medians_within_rounds(group):
+    baseline, ours, failed = group["results"]
+    assert ratio(ours, baseline) == 2.0  # of 2, 3 and 2; the warm-up does not count
+    assert ratio(failed, baseline) is None and ratio(ours, failed) is None and ratio(ours, None) is None
+
+
+def test_table_and_plot_show_what_failed_and_what_is_unknown(group, tmp_path):
+    lines = table(group).splitlines()
+    assert lines[0].startswith("train, jpeg: 10 images")
+    assert lines[2].split() == ["folder-pil", "100", "100-400", "1.00", "n/a", "n/a", "0.500", "1.50"]
+    assert lines[4].split(maxsplit=1) == ["dataset", "failed: OSError: gone"]
+    plot([group], str(tmp_path / "plot.png"))
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,349 @@
+"""LMDBDataset and LMDBIterDataset under torch's own DataLoader: samplers, workers, start methods, image types."""
+import copy
+import logging
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorpack.dataflow import DataFromList
+from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, WeightedRandomSampler
+
+from dataflows import CenterCrop, RandomResizedCrop, record
+from dataflows.decode import RecordReader
+from dataflows.store import Store
+from dataflows.write import Packed, PackedLMDBSerializer
+from uint_lmdb_iterloader import LMDBIterDataset
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+
+TIMEOUT_SECONDS = 60
+CLASSES = ["n01440764", "n01443537", "n01484850"]
+
+
+@pytest.fixture(params=[LMDBDataset, LMDBIterDataset], ids=lambda cls: cls.__name__)
+def cls(request):
+    return request.param
+
+
+@pytest.fixture
+def path(jpeg_lmdb):
+    return jpeg_lmdb / "train.lmdb"
+
+
+@pytest.fixture
+def without_index(jpeg_lmdb, tmp_path):
+    (tmp_path / "train.lmdb").write_bytes((jpeg_lmdb / "train.lmdb").read_bytes())
+    return tmp_path / "train.lmdb"
+
+
+def records(path):
+    reader = RecordReader(Store(path))
+    return [reader.pixels(number) for number in range(len(reader.store))]
+
+
+def samples(batches):
+    """(label, pixels) of each sample of batches of lists."""
+    return [(label, image.numpy().tobytes()) for batch in batches for image, label in batch]
+
+
+def as_list(batch):
+    return batch
+
+
+def loader(dataset, **options):
+    timeout = TIMEOUT_SECONDS if options.get("num_workers") else 0
+    return DataLoader(dataset, collate_fn=as_list, timeout=timeout, **options)
+
+
+@pytest.fixture(scope="module")
+def expected(jpeg_lmdb):
+    return [(label, pixels.transpose(2, 0, 1).tobytes()) for pixels, label in records(jpeg_lmdb / "train.lmdb")]
+
+
+# --- one sample
+
+
+def test_a_sample_is_a_uint8_tensor_and_an_int(path):
+    dataset = LMDBDataset(path)
+    for number, (pixels, label) in enumerate(records(path)):
+        image, target = dataset[number]
+        assert type(target) is int and target == label
+        assert image.dtype == torch.uint8 and image.shape == (3, *pixels.shape[:2]) and image.is_contiguous()
+        assert np.array_equal(image.numpy(), pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
+def test_image_types_hold_the_same_pixels(cls, image_format, request):
+    path = request.getfixturevalue(f"{image_format}_lmdb") / "val.lmdb"
+    pixels, _ = records(path)[0]
+    array, _ = next(iter(cls(path, image_type="numpy")))
+    assert array.dtype == np.uint8 and array.flags.c_contiguous and array.flags.writeable
+    assert np.array_equal(array, pixels)
+    image, _ = next(iter(cls(path, image_type="pil")))
+    assert isinstance(image, Image.Image) and image.mode == "RGB" and np.array_equal(np.asarray(image), pixels)
+
+
+def test_an_image_is_the_callers_own(cls, uint8_lmdb):
+    dataset = cls(uint8_lmdb / "val.lmdb")
+    image, _ = next(iter(dataset))
+    before = image.clone()
+    image.zero_()
+    assert torch.equal(next(iter(dataset))[0], before)
+
+
+@pytest.mark.parametrize("image_type, kind", [("tensor", torch.Tensor), ("numpy", np.ndarray), ("pil", Image.Image)])
+def test_transforms_get_the_image_and_the_target(cls, path, image_type, kind):
+    def transform(image):
+        assert isinstance(image, kind)
+        return "image"
+
+    dataset = cls(path, image_type=image_type, transform=transform, target_transform=lambda target: target + 100)
+    assert next(iter(dataset)) == ("image", 100 + records(path)[0][1])
+
+
+@pytest.mark.parametrize("transform", [RandomResizedCrop((20, 24)), CenterCrop((20, 24), 32)])
+def test_fused_transforms_give_images_of_their_size(cls, path, transform):
+    image, _ = next(iter(cls(path, transform=transform)))
+    assert image.dtype == torch.uint8 and image.shape == (3, 20, 24) and image.is_contiguous()
+    image, _ = next(iter(cls(path, transform=transform, image_type="numpy")))
+    assert image.dtype == np.uint8 and image.shape == (20, 24, 3) and image.flags.c_contiguous
+    image, _ = next(iter(cls(path, transform=transform, image_type="pil")))
+    assert image.size == (24, 20)
+
+
+def test_a_fused_center_crop_equals_the_loaders(path):
+    dataset = LMDBDataset(path, transform=CenterCrop(20, 32))
+    images = torch.cat([images for images, _ in LMDBLoader(path, 5, shuffle=False, transform=CenterCrop(20, 32))])
+    assert torch.equal(torch.stack([dataset[number][0] for number in range(23)]), images)
+
+
+def test_fused_random_crops_draw_from_torchs_generator(path):
+    dataset = LMDBDataset(path, transform=RandomResizedCrop(20))
+    torch.manual_seed(0)
+    first = [dataset[0][0] for _ in range(5)]
+    assert len({image.numpy().tobytes() for image in first}) == 5
+    torch.manual_seed(0)
+    assert all(torch.equal(dataset[0][0], image) for image in first)
+
+
+def test_negative_numbers_count_from_the_end(path):
+    dataset = LMDBDataset(path)
+    assert torch.equal(dataset[-1][0], dataset[22][0]) and torch.equal(dataset[-23][0], dataset[0][0])
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, torch.tensor])
+def test_numbers_may_be_numpys_or_torchs(path, kind):
+    dataset = LMDBDataset(path)
+    assert torch.equal(dataset[kind(5)][0], dataset[5][0])
+
+
+@pytest.mark.parametrize("number", [23, -24, 10**12])
+def test_a_number_out_of_range_is_an_index_error(path, number):
+    with pytest.raises(IndexError, match=f"{path} has 23 records; there is no number {number}"):
+        LMDBDataset(path)[number]
+
+
+@pytest.mark.parametrize("number", [1.5, "1", None, slice(2)])
+def test_what_is_no_number_is_refused(path, number):
+    with pytest.raises(TypeError):
+        LMDBDataset(path)[number]
+
+
+def test_a_dataset_can_be_iterated(path, expected):
+    assert samples([LMDBDataset(path)]) == samples([LMDBIterDataset(path)]) == expected
+    assert len(LMDBDataset(path)) == len(LMDBIterDataset(path)) == 23
+
+
+@pytest.mark.parametrize("image_type", ["Tensor", "ndarray", None])
+def test_an_unknown_image_type_is_refused(cls, path, image_type):
+    with pytest.raises(ValueError, match=r"image_type must be one of \('tensor', 'numpy', 'pil'\), not "):
+        cls(path, image_type=image_type)
+
+
+def test_a_missing_file_is_refused(cls, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no LMDB file {tmp_path / 'none.lmdb'}"):
+        cls(tmp_path / "none.lmdb")
+
+
+# --- ImageFolder's attributes
+
+
+def test_classes_and_targets_come_from_the_index(cls, path, caplog):
+    dataset = cls(path)
+    assert dataset.classes == CLASSES
+    assert dataset.class_to_idx == {name: number for number, name in enumerate(CLASSES)}
+    assert dataset.targets == [label for _, label in records(path)]
+    assert {type(target) for target in dataset.targets} == {int}
+    assert caplog.records == []
+
+
+def test_without_an_index_targets_are_read_once_with_a_warning(cls, without_index, caplog):
+    dataset = cls(without_index)
+    assert caplog.records == []
+    for _ in range(2):
+        assert dataset.targets == [label for _, label in records(without_index)]
+    [warning] = caplog.records
+    assert warning.levelno == logging.WARNING and str(without_index) in warning.getMessage()
+    assert dataset.classes == ["0", "1", "2"]
+    assert dataset.class_to_idx == {"0": 0, "1": 1, "2": 2}
+
+
+def test_targets_do_not_know_of_target_transform(path):
+    assert LMDBDataset(path, target_transform=str).targets == [label for _, label in records(path)]
+
+
+# --- pickling and closing
+
+
+def test_a_dataset_pickles_before_and_after_use(cls, path, expected):
+    dataset = cls(path)
+    for _ in range(2):
+        for other in (pickle.loads(pickle.dumps(dataset)), copy.deepcopy(dataset)):
+            assert samples([other]) == expected
+        assert samples([dataset]) == expected
+    assert len(pickle.dumps(dataset)) < 20_000
+
+
+def test_a_pickle_brings_options_along(path):
+    dataset = pickle.loads(pickle.dumps(LMDBIterDataset(path, shuffle_buffer=5, seed=3, image_type="numpy",
+                                                        transform=CenterCrop(20, 32))))
+    assert (dataset.shuffle_buffer, dataset.seed, dataset.image_type) == (5, 3, "numpy")
+    assert next(iter(dataset))[0].shape == (20, 20, 3)
+
+
+def test_a_closed_dataset_opens_again(cls, path, expected):
+    dataset = cls(path)
+    dataset.close()
+    assert samples([dataset]) == expected
+    dataset.close()
+    dataset.close()
+
+
+# --- DataLoader
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
+def test_sequential_and_random_samplers_give_each_sample_once(num_workers, image_format, request):
+    path = request.getfixturevalue(f"{image_format}_lmdb") / "train.lmdb"
+    expected = [(label, pixels.transpose(2, 0, 1).tobytes()) for pixels, label in records(path)]
+    dataset = LMDBDataset(path)
+    dataset[0]  # workers inherit a file that is open
+    assert samples(loader(dataset, batch_size=4, num_workers=num_workers)) == expected
+    shuffled = samples(loader(dataset, batch_size=4, num_workers=num_workers, shuffle=True))
+    assert shuffled != expected and sorted(shuffled) == sorted(expected)
+
+
+def test_other_samplers(path, expected):
+    dataset = LMDBDataset(path)
+    chosen = [3, 20, 7]
+    assert samples(loader(Subset(dataset, chosen))) == [expected[number] for number in chosen]
+    assert sorted(samples(loader(dataset, sampler=SubsetRandomSampler(chosen)))) == sorted(expected[n] for n in chosen)
+    weights = [float(target == 1) for target in dataset.targets]
+    weighted = samples(loader(dataset, sampler=WeightedRandomSampler(weights, 40), num_workers=2))
+    assert len(weighted) == 40 and {label for label, _ in weighted} == {1}
+    assert len(samples(loader(dataset, sampler=RandomSampler(dataset, replacement=True, num_samples=31)))) == 31
+
+
+# Pickling is the same for both slow start methods, so each takes one kind of dataset.
+@pytest.mark.parametrize("context, cls", [("fork", LMDBDataset), ("fork", LMDBIterDataset),
+                                          ("forkserver", LMDBIterDataset), ("spawn", LMDBDataset)])
+def test_start_methods(context, cls, path, expected):
+    dataset = cls(path)
+    next(iter(dataset))  # the file is open when the workers start
+    batches = loader(dataset, batch_size=4, num_workers=2, multiprocessing_context=context)
+    assert sorted(samples(batches)) == sorted(expected)
+
+
+def test_default_collation(cls, path):
+    batches = list(DataLoader(cls(path, transform=RandomResizedCrop(16)), batch_size=4))
+    images, labels = batches[0]
+    assert images.shape == (4, 3, 16, 16) and images.dtype == torch.uint8
+    assert labels.shape == (4,) and labels.dtype == torch.int64
+
+
+def test_workers_draw_different_crops_and_new_ones_each_epoch(path):
+    crops = loader(Subset(LMDBDataset(path, transform=RandomResizedCrop(8)), [0] * 8), num_workers=2, batch_size=4)
+    seen = [image.numpy().tobytes() for _ in range(2) for batch in crops for image, _ in batch]
+    assert len(set(seen)) == len(seen) == 16
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_forked_workers_do_not_hang_after_the_parent_has_used_its_threads(path, antialias):
+    cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (1000, 1000))
+    torch.ones(1000, 1000).mul_(2)
+    dataset = LMDBDataset(path, transform=RandomResizedCrop(600, antialias=antialias))
+    dataset[0]
+    batches = loader(dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
+    assert sum(len(batch) for batch in batches) == 23
+
+
+# --- LMDBIterDataset's order
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("shuffle_buffer", [0, 4])
+def test_workers_share_out_every_sample_once(num_workers, shuffle_buffer, path, expected):
+    dataset = LMDBIterDataset(path, shuffle_buffer=shuffle_buffer)
+    assert sorted(samples(loader(dataset, batch_size=3, num_workers=num_workers))) == sorted(expected)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
+def test_more_workers_than_records(jpeg_lmdb, tmp_path):
+    image, _ = RecordReader(Store(jpeg_lmdb / "val.lmdb")).view(0)
+    packed = [Packed(record.pack([image.tobytes(), label])) for label in (0, 1)]
+    PackedLMDBSerializer.save(DataFromList(packed, shuffle=False), str(tmp_path / "two.lmdb"))
+    for shuffle_buffer in (0, 4):
+        dataset = LMDBIterDataset(tmp_path / "two.lmdb", shuffle_buffer=shuffle_buffer)
+        assert sorted(label for label, _ in samples(loader(dataset, num_workers=3))) == [0, 1]
+
+
+def test_without_a_buffer_the_order_is_that_of_the_file(path, expected):
+    for _ in range(2):
+        assert samples([LMDBIterDataset(path)]) == expected
+    by_two = samples(loader(LMDBIterDataset(path), num_workers=2))
+    assert by_two[::2][:11] == expected[:11]  # the first worker has one contiguous part
+
+
+def test_a_buffer_shuffles_by_seed_and_epoch(path, expected):
+    orders = []
+    for seed in (0, 1):
+        dataset = LMDBIterDataset(path, shuffle_buffer=10, seed=seed)
+        for epoch in (0, 1):
+            dataset.set_epoch(epoch)
+            orders.append(samples([dataset]))
+            assert samples([dataset]) == orders[-1]
+            assert sorted(orders[-1]) == sorted(expected)
+    assert len(set(map(tuple, orders))) == 4
+
+
+def test_set_epoch_reaches_workers_that_persist(path):
+    dataset = LMDBIterDataset(path, shuffle_buffer=10)
+    batches = loader(dataset, batch_size=4, num_workers=2, persistent_workers=True)
+    orders = []
+    for epoch in (0, 1, 1, 0):
+        dataset.set_epoch(epoch)
+        orders.append(samples(batches))
+    del batches
+    assert orders[0] == orders[3] and orders[1] == orders[2] and orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, "1", None])
+def test_a_wrong_epoch_is_refused(path, epoch):
+    with pytest.raises((ValueError, TypeError), match="epoch must be a non-negative integer"):
+        LMDBIterDataset(path).set_epoch(epoch)
+
+
+@pytest.mark.parametrize("options, message", [({"shuffle_buffer": -1}, "shuffle_buffer must be"),
+                                              ({"seed": -1}, "seed must be a non-negative integer")])
+def test_wrong_options_are_refused_before_a_worker_starts(path, options, message):
+    with pytest.raises(ValueError, match=message):
+        LMDBIterDataset(path, **options)
+
+
+def test_the_length_of_a_dataloader_of_whole_epochs_is_exact(path):
+    batches = loader(LMDBIterDataset(path), batch_size=4)
+    assert len(batches) == len(list(batches)) == 6

@@ -1,0 +1,152 @@
+"""What the dump stores of an image: how large, the file's own bytes or the pixels of PIL, and nothing damaged."""
+import io
+
+import cv2
+import numpy as np
+import pytest
+from conftest import encode_jpeg, make_photo
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflows.prepare import Preparation
+from dataflows.record import RecordError
+
+PHOTO = make_photo(120, 160, seed=1)
+JPEG = encode_jpeg(PHOTO)
+
+
+def decoded(content):
+    from PIL import Image
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+# Sizes are (height, width).
+
+@pytest.mark.parametrize("limits, size, stored", [
+    ({}, (375, 500), (375, 500)),
+    (dict(max_side=500), (375, 500), (375, 500)),
+    (dict(max_side=400), (375, 500), (300, 400)),
+    (dict(max_side=400), (500, 375), (400, 300)),
+    (dict(max_side=100), (333, 1000), (33, 100)),
+    (dict(max_side=10), (1, 1000), (1, 10)),
+    (dict(max_side=1), (50, 60), (1, 1)),
+    (dict(max_side=400), (401, 401), (400, 400)),
+    (dict(max_side=400), (100, 399), (100, 399)),
+    (dict(shorter_side=256), (375, 500), (256, 341)),  # 341.33 truncated, as torchvision's Resize truncates
+    (dict(shorter_side=256), (500, 375), (341, 256)),
+    (dict(shorter_side=256), (300, 599), (256, 511)),  # 511.1
+    (dict(shorter_side=256), (256, 2000), (256, 2000)),
+    (dict(shorter_side=256), (200, 2000), (200, 2000)),
+    (dict(shorter_side=256), (300, 300), (256, 256)),
+    (dict(shorter_side=256, max_side=500), (375, 500), (256, 341)),
+    (dict(shorter_side=256, max_side=500), (300, 900), (166, 500)),  # 256 x 768 first
+    (dict(shorter_side=256, max_side=500), (200, 900), (111, 500)),
+    (dict(shorter_side=256, max_side=200), (400, 400), (200, 200)),
+])
+def test_stored_size(limits, size, stored):
+    assert Preparation(**limits).stored_size(*size) == stored
+
+
+sides = st.integers(1, 3000)
+
+
+@given(sides, sides, st.none() | sides, st.none() | sides)
+def test_limits_hold_and_nothing_is_enlarged(height, width, max_side, shorter_side):
+    stored = Preparation(max_side=max_side, shorter_side=shorter_side).stored_size(height, width)
+    assert 1 <= stored[0] <= height and 1 <= stored[1] <= width
+    assert max_side is None or max(stored) <= max_side
+    assert shorter_side is None or min(stored) <= shorter_side
+    assert (stored[0] >= stored[1]) or (height <= width)
+    assert Preparation(max_side=max_side, shorter_side=shorter_side).stored_size(width, height) == stored[::-1]
+
+
+@pytest.mark.parametrize("name, value", [("format", "png"), ("format", None), ("max_side", 0), ("max_side", -1),
+                                         ("shorter_side", 0),
+                                         ("quality", 0), ("quality", 101)])
+def test_options_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name} .*not {value!r}"):
+        Preparation(**{name: value})
+
+
+# Contents.
+
+@pytest.mark.parametrize("limits", [{}, dict(max_side=160), dict(shorter_side=120),
+                                    dict(max_side=1000, shorter_side=1000)])
+def test_jpeg_keeps_the_bytes_of_what_needs_no_shrinking(limits):
+    assert Preparation("jpeg", **limits)(JPEG) == (JPEG, 120, 160)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".webp", ".tif", ".ppm"])
+def test_other_formats_keep_their_bytes_too(extension):
+    content = cv2.imencode(extension, PHOTO)[1].tobytes()
+    assert Preparation("jpeg")(content) == (content, 120, 160)
+
+
+@pytest.mark.parametrize("image", [PHOTO, PHOTO[:, :, 0], make_photo(61, 83, 2)], ids=["colour", "gray", "odd sides"])
+@pytest.mark.parametrize("subsampled", [True, False])
+def test_uint8_stores_the_pixels_that_pil_decodes(image, subsampled):
+    content = encode_jpeg(image, subsampled=subsampled)
+    pixels, height, width = Preparation("uint8")(content)
+    assert pixels.dtype == np.uint8 and pixels.shape == (height, width, 3) == (*image.shape[:2], 3)
+    assert (pixels == decoded(content)).all()
+
+
+def test_red_is_the_first_channel():
+    red = np.zeros((40, 40, 3), np.uint8)
+    red[:, :, 0] = 255
+    for shrunk in ({}, dict(max_side=20)):
+        for image_format in ("uint8", "jpeg"):
+            image = Preparation(image_format, **shrunk)(encode_jpeg(red))[0]
+            pixels = decoded(image) if image_format == "jpeg" else image
+            assert pixels[..., 0].min() > 240 and pixels[..., 1:].max() < 15
+
+
+@pytest.mark.parametrize("size, limits", [((120, 160), dict(max_side=100)), ((120, 160), dict(shorter_side=31)),
+                                          ((199, 64), dict(max_side=150)), ((97, 131), dict(max_side=1)),
+                                          ((500, 375), dict(shorter_side=256, max_side=300)),
+                                          ((9, 300), dict(max_side=30))])
+def test_shrinking_is_pils_antialiased_bilinear_within_one_level(size, limits):
+    from PIL import Image
+    content = encode_jpeg(make_photo(*size, seed=5))
+    pixels, height, width = Preparation("uint8", **limits)(content)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    assert pixels.shape == (height, width, 3) and max(height, width) < max(size)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_jpegs_that_are_shrunk_are_encoded_anew_at_the_quality():
+    pixels = Preparation("uint8", max_side=80)(JPEG)[0]
+    sizes = []
+    for quality in (30, 90, 100):
+        content, height, width = Preparation("jpeg", max_side=80, quality=quality)(JPEG)
+        assert isinstance(content, bytes) and content[:2] == b"\xff\xd8" and (height, width) == (60, 80)
+        assert decoded(content).shape == (60, 80, 3)
+        assert np.abs(decoded(content).astype(int) - pixels).mean() < (3 if quality >= 90 else 12)
+        sizes.append(len(content))
+    assert sizes == sorted(set(sizes))
+
+
+def test_an_exif_orientation_does_not_turn_the_image():
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    turned = JPEG[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + JPEG[2:]
+    assert Preparation("jpeg")(turned) == (turned, 120, 160)
+    assert (Preparation("uint8")(turned)[0] == decoded(JPEG)).all()
+
+
+# Damaged files.
+
+@pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
+@pytest.mark.parametrize("content", [b"", b"x", b"not an image" * 100, bytes(5000), JPEG[:2], JPEG[:100], JPEG[:-2],
+                                     JPEG[:-40],
+                                     JPEG[:len(JPEG) // 2], JPEG[1:], cv2.imencode(".png", PHOTO)[1].tobytes()[:2000]])
+def test_empty_foreign_and_truncated_files_are_refused(content, image_format):
+    with pytest.raises(RecordError, match="empty|damaged|decode"):
+        Preparation(image_format)(content)
+
+
+def test_the_content_is_left_alone():
+    content = bytearray(JPEG)
+    Preparation("uint8", max_side=50)(bytes(content))
+    assert content == JPEG
