@@ -15,16 +15,18 @@ _MAP_BUFFER = 200  # tensorpack's default
 
 
 @contextlib.contextmanager
-def tensorpack(job: Job) -> Iterator[Epoch]:
-    """Stock components in the arrangement that was fastest among eight on 2 cores, for each split.
+def tensorpack(job: Job, *, tuned: bool = False) -> Iterator[Epoch]:
+    """The chain of tensorpack's documentation, or the arrangement that was fastest among nine on 2 cores.
 
-    train: LMDBData -> LocallyShuffleData -> decode -> MultiProcessRunnerZMQ -> BatchData. Every process runs its own
-    reader, shuffle and decoder, so only pixels of 150 KB an image travel between processes; samples repeat and go
-    missing within an epoch, as tensorpack documents. Threads (MultiThreadMapData) came within 10 %, one reader process
-    with MultiProcessMapData at 0.4-0.8x, batching in the worker processes at 0.4-0.7x, MultiProcessMapAndBatchData at
-    0.5x; the tutorial's nesting of runners needs an older Python.
+    chain: LMDBData -> LocallyShuffleData -> MultiProcessRunnerZMQ(1) -> decode -> BatchData. One process reads and
+    shuffles, and the records travel to the process that trains. For val without the shuffle.
 
-    val: LMDBData -> MultiThreadMapData(strict=True) -> BatchData: every sample once, in nearly the file's order.
+    tuned, train: LMDBData -> LocallyShuffleData -> decode -> MultiProcessRunnerZMQ(N) -> BatchData. Every process runs
+    its own reader, shuffle and decoder, so only pixels of 150 KB an image travel; samples repeat and go missing within
+    an epoch, as tensorpack documents. Threads (MultiThreadMapData) came within 10 %, the other arrangements at
+    0.4-0.8x; the documentation's nesting of two runners needs an older Python.
+
+    tuned, val: LMDBData -> MultiThreadMapData(strict=True) -> BatchData: every sample once, in nearly the file's order.
     """
     # Read when tensorpack is imported: how it reads the list of keys.
     os.environ["TENSORPACK_SERIALIZE"] = "msgpack"
@@ -48,7 +50,11 @@ def tensorpack(job: Job) -> Iterator[Epoch]:
 
     ds = LMDBData(job.lmdb, shuffle=False)
     if job.training:
-        ds = MultiProcessRunnerZMQ(MapData(LocallyShuffleData(ds, SHUFFLE_BUFFER), load), workers)
+        ds = LocallyShuffleData(ds, SHUFFLE_BUFFER)
+    if not tuned:
+        ds = MapData(MultiProcessRunnerZMQ(ds, 1), load)
+    elif job.training:
+        ds = MultiProcessRunnerZMQ(MapData(ds, load), workers)
     else:
         ds = MultiThreadMapData(ds, workers, load, buffer_size=_MAP_BUFFER, strict=True)
     ds = BatchData(ds, job.batch_size, remainder=True)

@@ -13,7 +13,7 @@ from dataflows.epoch import Epoch
 from dataflows.parallel import map_ordered
 from dataflows.quiet import DataFlow, ProxyDataFlow
 
-_SLICE = 16  # samples a task: its 30 µs of hand-over are 2 µs a sample, and threads still share each batch evenly
+_SLICE = 64  # samples a task: its 30 µs of hand-over are 2 µs a sample, and threads still share each batch evenly
 
 
 class _Owner:
