@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from importlib.metadata import version
 from typing import Any, Iterator, Sequence
 
@@ -54,12 +55,16 @@ class Summary:
     pixel_bytes: int  # sum of height * width * 3 of the stored images
     seconds: float
     skipped: list[dict[str, str]]  # "name" and "reason" of each file that was left out
+    untiled: dict[str, int]  # how many JPEGs were stored without tiles, by reason
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
                  f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} "
                  f"images/s; every record read back"]
+        if self.untiled:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
+            lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")
         if self.skipped:
             lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
             lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
@@ -76,6 +81,7 @@ class _Prepared:
     height: int
     width: int
     source_bytes: int
+    untiled: str | None
 
 
 class _Preparer:
@@ -89,7 +95,7 @@ class _Preparer:
         name, label = pointer
         try:
             content = self._files.read(name)
-            image, height, width = self._preparation(content)
+            prepared = self._preparation(content)
         except (OSError, RecordError) as error:
             path = os.path.join(self._files.root, name)
             if self._on_error == "raise":
@@ -97,7 +103,8 @@ class _Preparer:
                                  f"--on-error skip") from error
             self.skipped.append({"name": name, "reason": str(error)})
             return None
-        return _Prepared(Packed(record.pack([image, label])), name, label, height, width, len(content))
+        return _Prepared(Packed(record.pack([prepared.image, label])), name, label, prepared.height, prepared.width,
+                         len(content), prepared.untiled)
 
 
 class _Recorded(ProxyDataFlow):
@@ -107,6 +114,7 @@ class _Recorded(ProxyDataFlow):
         super().__init__(ds)
         self.rows: list[tuple[int, int, int, int, bytes]] = []
         self.source_bytes = 0
+        self.untiled: Counter[str] = Counter()
         self._bar = bar
 
     def __iter__(self) -> Iterator[Packed]:
@@ -115,6 +123,8 @@ class _Recorded(ProxyDataFlow):
         for image in self.ds:
             self.rows.append((image.label, image.height, image.width, image.packed.crc32, os.fsencode(image.name)))
             self.source_bytes += image.source_bytes
+            if image.untiled is not None:
+                self.untiled[image.untiled] += 1
             written += len(image.packed.value)
             yield image.packed
             self._bar.update()
@@ -122,15 +132,18 @@ class _Recorded(ProxyDataFlow):
 
 
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
-               max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
-               shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None, on_error: str = "raise",
-               overwrite: bool = False, progress: bool = True) -> Summary:
+               max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
+               trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
+               on_error: str = "raise", overwrite: bool = False, progress: bool = True) -> Summary:
     """Writes source/split/CLASS/* into target/split.lmdb and its index, and returns a Summary.
 
-    format: "jpeg" keeps the files' bytes; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times larger, no
-        decoding when training.
+    format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
+        larger, no decoding when training.
     max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at
         `quality`, 1 to 100, when format is "jpeg".
+    tiles: turn JPEGs losslessly into tiled ones, whose crops cost about half to decode, for some per cent more bytes;
+        False keeps the files' bytes. What cannot be tiled is stored as it is, and counted by reason in the summary.
+    trust: leave out the comparison of each tiled JPEG's pixels with the original's.
     shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
         default for every split but val and test, which keep the order of torchvision's ImageFolder.
     num_workers: threads that read and prepare, by default one per processor. Records do not depend on it.
@@ -152,7 +165,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
         if split in ("", ".", "..") or os.path.basename(split) != split:
             raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
-        preparation = Preparation(format, max_side, shorter_side, quality)
+        preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust)
         num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
@@ -180,7 +193,9 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         meta = {"format": format, "split": split, "classes": files.classes, "file_size": stored_bytes,
                 "seed": seed if shuffle else None, "skipped": sorted(preparer.skipped, key=lambda entry: entry["name"]),
                 "layout": "folder of class folders",
-                "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality},
+                "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                            "tiles": tiles and format == "jpeg"},
+                "untiled": dict(recorded.untiled),
                 "tools": {name: version(name) for name in ("lmdb", "msgpack", "numpy", "tensorpack")}}
         index = Index(*(np.array(column) for column in (labels, heights, widths, nbytes, offsets, checksums, names)),
                       meta=meta)
@@ -190,7 +205,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             os.unlink(partial)
     return Summary(path, index_path(path), format, len(labels), len(files.classes), recorded.source_bytes, stored_bytes,
                    3 * int(np.dot(index.height.astype(np.int64), index.width)), time.perf_counter() - started,
-                   meta["skipped"])
+                   meta["skipped"], meta["untiled"])
 
 
 @contextlib.contextmanager
@@ -256,10 +271,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", required=True, help="folder with one sub-folder per split, which has one per class")
     add("--target", required=True, help="folder to write SPLIT.lmdb and its index into")
     add("--split", required=True, help="train, val, or any other sub-folder of the source")
-    add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store the files' bytes, or decoded pixels")
+    add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store JPEGs, or decoded pixels")
     add("--max-side", type=int, metavar="N", help="shrink images whose longer side exceeds N pixels")
     add("--shorter-side", type=int, metavar="N", help="shrink images whose shorter side exceeds N pixels")
     add("--quality", type=int, default=90, metavar="Q", help="of JPEGs that were shrunk, 1 to 100 (default 90)")
+    add("--no-tiles", dest="tiles", action="store_false", help="keep the bytes of JPEG files as they are")
+    add("--trust", action="store_true", help="do not compare the pixels of tiled JPEGs with the original's")
     add("--no-shuffle", dest="shuffle", action="store_false", default=None,
         help="keep the order of the folders; val and test always do")
     add("--seed", type=int, default=0, help="of the order in which other splits are written (default 0)")

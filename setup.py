@@ -31,6 +31,7 @@ setup(
         "torch>=2.3",              # uint8 antialiased resize (2.1), NumPy 2 (2.3)
         "msgpack>=1.0.3",          # first for Python 3.10
         "msgpack-numpy>=0.4.8",    # of 2022; older ones are not tested
+        "numba>=0.57",             # for Python 3.11; older ones are not tested
         "tqdm>=4.62",
     ],
     extras_require={

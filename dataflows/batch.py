@@ -132,7 +132,7 @@ class DecodeBatches(ProxyDataFlow):
 
 
 def planar(image: Any) -> Any:
-    """An array or PIL image as an array that torch takes, of shape (3, H, W) if it was (H, W, 3); others as they are."""
+    """An array or PIL image as an array that torch takes, (3, H, W) if it was (H, W, 3); other things as they are."""
     if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
         return image
     image = np.asarray(image)

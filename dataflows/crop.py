@@ -138,6 +138,21 @@ class CenterCrop:
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
 
 
+def regions(plan: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The part of the image that each row's window of `size` depends on: int64 (B, 4), a box as in a plan.
+
+    The antialiased bilinear filter looks `support` source pixels around each output pixel's center, as PIL's does:
+    the scale when it shrinks, one when it enlarges. A window of the whole box depends on just the box.
+    """
+    plan = plan.astype(np.int64)
+    side = plan[:, 2:4]
+    scale = side / plan[:, 4:6]
+    support = np.maximum(scale, 1.0)
+    first = np.maximum(((plan[:, 6:8] + 0.5) * scale - support + 0.5).astype(np.int64), 0)
+    end = ((plan[:, 6:8] + size - 0.5) * scale + support + 0.5).astype(np.int64)
+    return np.concatenate([plan[:, :2] + first, np.minimum(end, side) - first], axis=1)
+
+
 def _pair(size: Any) -> tuple[int, int]:
     try:
         height, width = map(operator.index, size if isinstance(size, (tuple, list)) else (size, size))

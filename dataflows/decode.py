@@ -5,13 +5,15 @@ OpenCV and Pillow both decode with libjpeg-turbo and give identical pixels. Wher
 used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at most on photos
 (by two in one value of some thousand images of white noise).
 """
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
 from dataflows import record
+from dataflows.crop import regions
+from dataflows.cutting import TileMap, cut, read_tiles
 from dataflows.jpeg import jpeg_size
 from dataflows.record import RecordError
 from dataflows.store import Store
@@ -80,10 +82,14 @@ def to_planes(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray) -> None:
-    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py)."""
+def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
+         origin: tuple[int, int] = (0, 0)) -> None:
+    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py).
+
+    `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`.
+    """
     top, left, height, width, to_height, to_width, y, x, flip = row
-    box = pixels[top:top + height, left:left + width]
+    box = _box(pixels, top - origin[0], left - origin[1], height, width)
     if box.strides[2] != 1:  # planar or BGR arrays of other writers
         box = np.ascontiguousarray(box)
     bottom, right = y + out.shape[1], x + out.shape[2]
@@ -92,6 +98,26 @@ def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray) -
         box = resize(box, to_height, to_width, antialias=antialias, window=window)
     box = box[y:bottom, x:right]
     to_planes(cv2.flip(box, 1) if flip else box, out)
+
+
+def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """A box of the image, of which `pixels` may have only a part; nobody looks at the rest of the box then."""
+    if top >= 0 and left >= 0 and top + height <= pixels.shape[0] and left + width <= pixels.shape[1]:
+        return pixels[top:top + height, left:left + width]
+    box = np.empty((height, width, 3), np.uint8)
+    y, x = max(-top, 0), max(-left, 0)
+    part = pixels[max(top, 0):top + height, max(left, 0):left + width]
+    box[y:y + part.shape[0], x:x + part.shape[1]] = part
+    return box
+
+
+class _Source(NamedTuple):
+    """One image before its pixels are needed."""
+
+    height: int
+    width: int
+    image: np.ndarray  # as record.view gives it, or decoded
+    tiles: TileMap | None  # of a tiled JPEG
 
 
 class RecordReader:
@@ -130,24 +156,42 @@ class RecordReader:
     def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
               out: np.ndarray) -> list[int]:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms, and returns labels."""
-        images, sizes, labels = [], [], []
-        for number in numbers:
-            image, label = self.view(number)
-            size = image.shape[:2] if image.ndim == 3 else jpeg_size(image)
-            if size is None:  # not a JPEG: only its decoder knows its size
-                image = self.decode(number, image)
-                size = image.shape[:2]
-            images.append(image)
-            sizes.append(size)
-            labels.append(label)
-        heights, widths = np.array(sizes).T
-        plan = transform.plan(heights, widths, positions, seed, epoch).tolist()
-        for number, image, size, row, slot in zip(numbers, images, sizes, plan, out):
-            pixels = self.decode(number, image)
-            if pixels.shape[:2] != size:
-                raise self._located(number, RecordError(f"its header states {size} pixels, it has {pixels.shape[:2]}"))
-            crop(pixels, row, transform.antialias, slot)
-        return labels
+        views = [self.view(number) for number in numbers]
+        sources = [self._source(number, image) for number, (image, _) in zip(numbers, views)]
+        heights, widths = np.array([source[:2] for source in sources]).T
+        plan = transform.plan(heights, widths, positions, seed, epoch)
+        needed = regions(plan, transform.size)
+        for number, source, row, region, slot in zip(numbers, sources, plan.tolist(), needed.tolist(), out):
+            pixels, origin = self._part(number, source, region)
+            crop(pixels, row, transform.antialias, slot, origin=origin)
+        return [label for _, label in views]
 
-    def _located(self, number: int, error: RecordError) -> RecordError:
+    def _source(self, number: int, image: np.ndarray) -> _Source:
+        if image.ndim == 3:
+            return _Source(*image.shape[:2], image, None)
+        try:
+            tiles = read_tiles(image)
+        except ValueError as error:
+            raise self._located(number, error) from error
+        size = jpeg_size(image) if tiles is None else tiles[:2]
+        if size is None:  # not a JPEG: only its decoder knows its size
+            image = self.decode(number, image)
+            size = image.shape[:2]
+        return _Source(*size, image, tiles)
+
+    def _part(self, number: int, source: _Source, region: list[int]) -> tuple[np.ndarray, tuple[int, int]]:
+        """(pixels, their place in the image): at least of the region, and no more than that of a tiled JPEG."""
+        if source.tiles is not None:
+            try:
+                encoded, origin = cut(source.image, source.tiles, *region)
+            except ValueError as error:
+                raise self._located(number, error) from error
+            return self.decode(number, encoded), origin
+        pixels = self.decode(number, source.image)
+        if pixels.shape[:2] != source[:2]:
+            raise self._located(number, RecordError(f"its header states {source[:2]} pixels, and it has "
+                                                    f"{pixels.shape[:2]}"))
+        return pixels, (0, 0)
+
+    def _located(self, number: int, error: ValueError) -> RecordError:
         return RecordError(f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}: {error}")

@@ -40,7 +40,7 @@ def loads(value: np.ndarray) -> Any:
 
 
 def read(data: memoryview, pos: int, depth: int = _MAX_DEPTH) -> tuple[Any, int]:
-    """The value at `pos` and where the next one starts. Raises DamagedMsgpack, and struct.error at the end of `data`."""
+    """(the value at `pos`, where the next one starts). Raises DamagedMsgpack, and struct.error at the end of `data`."""
     if depth == 0 or pos >= len(data):
         raise DamagedMsgpack("msgpack is nested too deeply" if depth == 0 else "msgpack ends too early")
     tag = data[pos]

@@ -11,7 +11,6 @@ from typing import Any, Callable
 
 import numpy as np
 
-
 _MAX_DEPTH = 3
 
 

@@ -1,5 +1,6 @@
 """From the content of an image file to what the dump stores of it."""
 import dataclasses
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -7,16 +8,28 @@ import numpy as np
 from dataflows.decode import decode, resize
 from dataflows.options import integer
 from dataflows.record import RecordError
+from dataflows.tiling import Untileable, tile
+
+
+class Prepared(NamedTuple):
+    """What is stored of one image, and what it was."""
+
+    image: bytes | np.ndarray  # encoded, or uint8 RGB of shape (H, W, 3)
+    height: int  # as stored, in pixels
+    width: int
+    untiled: str | None  # why a JPEG is stored without tiles; None when it has them, or none were asked for
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
     """How images are stored: `format`, and the sizes that limit them; a callable on a file's content.
 
-    format: "jpeg" keeps the file's bytes, and encodes anew only what is resized; "uint8" stores pixels.
+    format: "jpeg" keeps the file's coefficients, and encodes anew only what is resized; "uint8" stores pixels.
     max_side: greatest length of the longer side in pixels, or None.
     shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
     quality: of JPEGs encoded anew, 1 to 100.
+    tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
+    trust: leave out the decoding of each tiled JPEG that compares its pixels with the original's.
 
     Raises ValueError for values out of range.
     """
@@ -25,6 +38,8 @@ class Preparation:
     max_side: int | None = None
     shorter_side: int | None = None
     quality: int = 90
+    tiles: bool = True
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in ("jpeg", "uint8"):
@@ -35,8 +50,8 @@ class Preparation:
         if integer("quality", self.quality, 1) > 100:
             raise ValueError(f"quality is a JPEG quality from 1 to 100, not {self.quality}")
 
-    def __call__(self, content: bytes) -> tuple[bytes | np.ndarray, int, int]:
-        """(image, height, width) as stored: bytes, or a uint8 RGB array of shape (H, W, 3).
+    def __call__(self, content: bytes) -> Prepared:
+        """What is stored of a file with this content.
 
         Decodes every image, so that a damaged one is found now and not in training. Raises RecordError.
         """
@@ -44,11 +59,22 @@ class Preparation:
             raise RecordError("the file is empty")
         pixels = decode(content)
         size = self.stored_size(*pixels.shape[:2])
-        if size != pixels.shape[:2]:
+        resized = size != pixels.shape[:2]
+        if resized:
             pixels = resize(pixels, *size)
-            if self.format == "jpeg":
-                content = _encode(pixels, self.quality)
-        return (content if self.format == "jpeg" else pixels), *size
+        if self.format == "uint8":
+            return Prepared(pixels, *size, None)
+        if resized:
+            content = _encode(pixels, self.quality)
+        if not self.tiles:
+            return Prepared(content, *size, None)
+        try:
+            tiled = tile(content)
+        except Untileable as error:
+            return Prepared(content, *size, error.reason)
+        if not self.trust and not np.array_equal(decode(tiled), decode(content) if resized else pixels):
+            return Prepared(content, *size, "its tiled form has other pixels")
+        return Prepared(tiled, *size, None)
 
     def stored_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the limits; the longer side is truncated, as torchvision's Resize does it."""

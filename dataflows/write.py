@@ -37,7 +37,7 @@ class PackedLMDBSerializer(LMDBSerializer):
 
     @staticmethod
     def save(df: DataFlow, path: str) -> None:
-        """Writes the Packed datapoints of `df` to a new LMDB file, and its list of keys. Raises OSError if that fails."""
+        """Writes the Packed datapoints of `df` to a new LMDB file, and its list of keys. Raises OSError on failure."""
         df.reset_state()
         # No lock file: nobody else knows the file yet. No sync until the end: half a file is of no use.
         env = lmdb.open(path, subdir=False, lock=False, sync=False, meminit=False, map_size=_MAP_SIZE_BYTES,

@@ -74,16 +74,22 @@ def photos(tmp_path_factory):
     return folder
 
 
-def _dump(photos, folder, image_format):
+def _dump(photos, folder, image_format, **options):
     for split in ("train", "val"):
-        dump_split(photos, folder, split, format=image_format, progress=False)
+        dump_split(photos, folder, split, format=image_format, progress=False, **options)
     return folder
 
 
 @pytest.fixture(scope="session")
 def jpeg_lmdb(photos, tmp_path_factory):
     """The folder of train.lmdb and val.lmdb with the files' own bytes. Read only: copy it to change it."""
-    return _dump(photos, tmp_path_factory.mktemp("jpeg"), "jpeg")
+    return _dump(photos, tmp_path_factory.mktemp("jpeg"), "jpeg", tiles=False)
+
+
+@pytest.fixture(scope="session")
+def tiled_lmdb(photos, tmp_path_factory):
+    """The folder of train.lmdb and val.lmdb with tiled JPEGs, as dumps have them by default. Read only."""
+    return _dump(photos, tmp_path_factory.mktemp("tiled"), "jpeg")
 
 
 @pytest.fixture(scope="session")

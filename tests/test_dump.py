@@ -162,7 +162,7 @@ def test_the_index_says_what_is_in_the_file(folder, split, photos, request):
     assert index.classes == sorted(CLASSES) and meta["count"] == len(images) and meta["file_size"] == len(content)
     assert (meta["format"], meta["split"], meta["skipped"]) == (folder.split("_")[0], split, [])
     assert meta["seed"] == (0 if split == "train" else None)
-    assert meta["options"] == {"max_side": None, "shorter_side": None, "quality": 90}
+    assert meta["options"] == {"max_side": None, "shorter_side": None, "quality": 90, "tiles": False}
     assert {"lmdb", "msgpack", "numpy", "tensorpack"} <= set(meta["tools"])
 
 
@@ -411,13 +411,14 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
-                    shuffle=None,
-                    seed=0, num_workers=None, on_error="raise", overwrite=False, progress=True)
+                    tiles=True, trust=False,
+                    shuffle=None, seed=0, num_workers=None, on_error="raise", overwrite=False, progress=True)
     assert main("--source s --target t --split x".split()) == 0
-    assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 --no-shuffle "
+    assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 "
+                "--no-tiles --trust --no-shuffle "
                 "--seed 2 --num-workers 1 --on-error skip --overwrite --no-progress".split()) == 0
-    assert calls == [defaults, defaults | dict(format="uint8", max_side=5, shorter_side=4, quality=3, shuffle=False,
-                                               seed=2,
+    assert calls == [defaults, defaults | dict(format="uint8", max_side=5, shorter_side=4, quality=3, tiles=False,
+                                               trust=True, shuffle=False, seed=2,
                                                num_workers=1, on_error="skip", overwrite=True, progress=False)]
 
 
@@ -430,12 +431,12 @@ def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
     assert out == "" and "exists already" in err and "Traceback" not in err
 
 
-def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, jpeg_lmdb, tmp_path):
+def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lmdb, tmp_path):
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
     line, = done.stdout.splitlines()
     assert line.startswith(f"{tmp_path / 'val.lmdb'}: 10 images")
-    assert values(tmp_path / "val.lmdb") == values(jpeg_lmdb / "val.lmdb")
+    assert values(tmp_path / "val.lmdb") == values(tiled_lmdb / "val.lmdb")
     assert set(state(tmp_path)) == FILES["val"]
 
 

@@ -8,8 +8,10 @@ from conftest import encode_jpeg, make_photo
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dataflows.prepare
 from dataflows.prepare import Preparation
 from dataflows.record import RecordError
+from dataflows.tiling import read_tiles
 
 PHOTO = make_photo(120, 160, seed=1)
 JPEG = encode_jpeg(PHOTO)
@@ -74,20 +76,20 @@ def test_options_out_of_range(name, value):
 @pytest.mark.parametrize("limits", [{}, dict(max_side=160), dict(shorter_side=120),
                                     dict(max_side=1000, shorter_side=1000)])
 def test_jpeg_keeps_the_bytes_of_what_needs_no_shrinking(limits):
-    assert Preparation("jpeg", **limits)(JPEG) == (JPEG, 120, 160)
+    assert Preparation("jpeg", tiles=False, **limits)(JPEG) == (JPEG, 120, 160, None)
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".webp", ".tif", ".ppm"])
 def test_other_formats_keep_their_bytes_too(extension):
     content = cv2.imencode(extension, PHOTO)[1].tobytes()
-    assert Preparation("jpeg")(content) == (content, 120, 160)
+    assert Preparation("jpeg")(content) == (content, 120, 160, "not a JPEG")
 
 
 @pytest.mark.parametrize("image", [PHOTO, PHOTO[:, :, 0], make_photo(61, 83, 2)], ids=["colour", "gray", "odd sides"])
 @pytest.mark.parametrize("subsampled", [True, False])
 def test_uint8_stores_the_pixels_that_pil_decodes(image, subsampled):
     content = encode_jpeg(image, subsampled=subsampled)
-    pixels, height, width = Preparation("uint8")(content)
+    pixels, height, width, _ = Preparation("uint8")(content)
     assert pixels.dtype == np.uint8 and pixels.shape == (height, width, 3) == (*image.shape[:2], 3)
     assert (pixels == decoded(content)).all()
 
@@ -109,7 +111,7 @@ def test_red_is_the_first_channel():
 def test_shrinking_is_pils_antialiased_bilinear_within_one_level(size, limits):
     from PIL import Image
     content = encode_jpeg(make_photo(*size, seed=5))
-    pixels, height, width = Preparation("uint8", **limits)(content)
+    pixels, height, width, _ = Preparation("uint8", **limits)(content)
     with Image.open(io.BytesIO(content)) as image:
         expected = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     assert pixels.shape == (height, width, 3) and max(height, width) < max(size)
@@ -120,7 +122,7 @@ def test_jpegs_that_are_shrunk_are_encoded_anew_at_the_quality():
     pixels = Preparation("uint8", max_side=80)(JPEG)[0]
     sizes = []
     for quality in (30, 90, 100):
-        content, height, width = Preparation("jpeg", max_side=80, quality=quality)(JPEG)
+        content, height, width, _ = Preparation("jpeg", max_side=80, quality=quality)(JPEG)
         assert isinstance(content, bytes) and content[:2] == b"\xff\xd8" and (height, width) == (60, 80)
         assert decoded(content).shape == (60, 80, 3)
         assert np.abs(decoded(content).astype(int) - pixels).mean() < (3 if quality >= 90 else 12)
@@ -131,8 +133,32 @@ def test_jpegs_that_are_shrunk_are_encoded_anew_at_the_quality():
 def test_an_exif_orientation_does_not_turn_the_image():
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     turned = JPEG[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + JPEG[2:]
-    assert Preparation("jpeg")(turned) == (turned, 120, 160)
+    assert Preparation("jpeg", tiles=False)(turned) == (turned, 120, 160, None)
     assert (Preparation("uint8")(turned)[0] == decoded(JPEG)).all()
+
+
+# Tiles.
+
+@pytest.mark.parametrize("limits", [{}, dict(max_side=80)])
+@pytest.mark.parametrize("trust", [False, True])
+def test_tiles_change_no_pixel(limits, trust):
+    plain = Preparation(tiles=False, **limits)(JPEG)
+    tiled = Preparation(trust=trust, **limits)(JPEG)
+    assert read_tiles(tiled.image) is not None and read_tiles(plain.image) is None
+    assert (decoded(tiled.image) == decoded(plain.image)).all() and tiled[1:] == plain[1:]
+
+
+def test_what_cannot_be_tiled_keeps_its_bytes_and_says_why():
+    progressive = cv2.imencode(".jpg", PHOTO, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert Preparation()(progressive) == (progressive, 120, 160, "progressive")
+
+
+@pytest.mark.parametrize("trust, untiled", [(False, "its tiled form has other pixels"), (True, None)])
+def test_tiles_are_compared_with_the_original_unless_trusted(monkeypatch, trust, untiled):
+    other = encode_jpeg(make_photo(120, 160, seed=2))
+    monkeypatch.setattr(dataflows.prepare, "tile", lambda content: other)
+    prepared = Preparation(trust=trust)(JPEG)
+    assert prepared.untiled == untiled and prepared.image == (JPEG if untiled else other)
 
 
 # Damaged files.

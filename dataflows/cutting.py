@@ -1,0 +1,242 @@
+"""Cut a box out of the bytes of a tiled JPEG: the small JPEG shows the same pixels, and nothing was decoded.
+
+A tiled JPEG (`dataflows.tiling` makes them) is an ordinary JPEG with restart markers and a list of where they are. What
+lies between two markers, an interval, can be decoded by itself. The list is in APP9 segments in front of the tables,
+each starting with the 12 bytes b"RSTINDEX v1\\0". What follows these is joined over the segments, little-endian:
+
+    offset      bytes     content
+    0           1         bytes per length: 1, 2 or 4
+    1           1         padding bits (0 .. 7) in the last byte of the last interval
+    2           2         n, the number of bits of a blank MCU (below); 0 if the interval divides the row of MCUs
+    4           (n+7)//8  a blank MCU, left-aligned: for every block a DC difference of 0 and the end of the block
+    4+(n+7)//8  ...       0, then the length in bytes of every interval with the marker (RST or EOI) that ends it
+
+An interval that divides the row of MCUs makes a grid, and a cut takes whole columns of it. Otherwise (rows of 47 MCUs
+exist) intervals wrap around from one row to the next, out of step. Still, leaving out the same number of intervals
+between each row of the box and the next keeps the box's columns in line: the cut is as many intervals narrower, has
+other columns of the image beside the box, and blank MCUs after its last interval complete its last row.
+"""
+
+import math
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from dataflows.jpeg import APP0, APP9, APP14, COM, DRI, EOI, FRAMES, Untileable, mcu_geometry, parse_frame, segments
+
+MAGIC = b"RSTINDEX v1\0"
+LIST_HEAD = struct.Struct("<BBH")
+MAX_BLANK_BITS = 320  # 10 blocks, each two codes of 16 bits
+_LENGTHS = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_U16 = struct.Struct(">H").unpack_from
+_SIZE = struct.Struct(">HH")
+_MARKERS = (0xD0 + np.arange(8192) % 8).astype(np.uint8)
+
+
+class TileMap(NamedTuple):
+    """Where the intervals of a tiled JPEG are. Immutable; pickles; holds no reference to the data.
+
+    height, width: of the image. mcu_height, mcu_width: of an MCU. All in pixels.
+    interval, columns, rows: MCUs per interval, MCUs per row, rows of MCUs.
+    lengths: of every interval in bytes, after a 0. offsets: their running sum (int64), counted from scan_at.
+    header: of a cut; size_at: where in it the size goes. scan_at: where in the data the first interval starts.
+    margin_y, margin_x: 1 where chroma is subsampled: its interpolation looks one pixel further; else 0.
+    blank, blank_bits, pad_bits: as in the list.
+    """
+
+    height: int
+    width: int
+    mcu_height: int
+    mcu_width: int
+    margin_y: int
+    margin_x: int
+    interval: int
+    columns: int
+    rows: int
+    lengths: np.ndarray
+    offsets: np.ndarray
+    header: bytes
+    size_at: int
+    scan_at: int
+    blank: bytes
+    blank_bits: int
+    pad_bits: int
+
+
+def restart_markers(count: int) -> np.ndarray:
+    """The second bytes of RST0, RST1, ... RST7, RST0, ..."""
+    return _MARKERS[:count] if count <= len(_MARKERS) else (0xD0 + np.arange(count) % 8).astype(np.uint8)
+
+
+def read_tiles(data) -> TileMap | None:
+    """The TileMap of a tiled JPEG; None if `data` (any contiguous buffer of bytes) is anything else.
+
+    Raises ValueError if there is a list that does not fit the file: changed by another tool, damaged, or hostile.
+    """
+    view = memoryview(data).cast("B")
+    listing, kept, kept_at, dropped, interval, frame, size_at = [], [], 0, 0, 0, None, 0
+    try:
+        for marker, start, end in segments(view):
+            if marker < APP0:
+                if not listing:
+                    return None
+                if marker in FRAMES:
+                    frame, size_at = parse_frame(view, start, end), start + 5 - dropped
+                elif marker == DRI and end - start == 6:
+                    interval, = _U16(view, start + 4)
+            elif marker != APP0 and marker != APP14 and (marker < 0xF0 or marker == COM):  # these change no pixel
+                if marker == APP9 and view[start + 4:start + 16] == MAGIC:
+                    listing.append(view[start + 16:end])
+                kept.append(view[kept_at:start])
+                kept_at = end
+                dropped += end - start
+        kept.append(view[kept_at:end])
+        if frame is None or not frame.height or not frame.width or not interval:
+            raise Untileable("no size or no restart interval")
+        return _read_list(view[end:], b"".join(listing), frame, interval, b"".join(kept), size_at, end)
+    except Untileable as error:
+        if not listing:
+            return None
+        raise ValueError(f"damaged tiled JPEG: {error.reason}") from error
+
+
+def _read_list(scan, listing: bytes, frame, interval: int, header: bytes, size_at: int, scan_at: int) -> TileMap:
+    """Check the list against the header and the data of the scan, to the last byte."""
+    geometry = mcu_geometry(frame.factors)
+    rows, columns = -(-frame.height // geometry[0]), -(-frame.width // geometry[1])
+    count = -(-columns * rows // interval) + 1
+    size, pad_bits, blank_bits = LIST_HEAD.unpack_from(listing) if len(listing) >= 4 else (0, 0, 0)
+    at = 4 + (blank_bits + 7 >> 3)
+    if size not in (1, 2, 4) or len(listing) != at + count * size:
+        raise ValueError(f"damaged tiled JPEG: the list has {len(listing)} bytes, "
+                         f"not one length for {count - 1} intervals")
+    if (pad_bits > 7 or interval > columns or blank_bits > MAX_BLANK_BITS
+            or (columns % interval > 0) != (blank_bits > 0)):
+        raise ValueError("damaged tiled JPEG: the blank MCU does not suit the interval")
+    lengths = np.frombuffer(listing, _LENGTHS[size], count, at)
+    offsets = np.add.accumulate(lengths, dtype=np.int64)
+    total = int(offsets[-1])
+    if total > len(scan) or lengths[0] or scan[total - 2:total] != b"\xff\xd9":
+        raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, which is not where they end")
+    return TileMap(frame.height, frame.width, *geometry, interval, columns, rows, lengths, offsets, header, size_at,
+                   scan_at, listing[4:at], blank_bits, pad_bits)
+
+
+def cut(data, tiles: TileMap, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """A small JPEG (uint8, 1-D, fresh memory) that shows the box, and (y, x) in the image of its top left pixel.
+
+    The box, in pixels, must be within the image: pixel (i, j) of it is pixel (top - y + i, left - x + j) of the small
+    JPEG, equal to that of the whole image. x may be negative: beside the box the small JPEG shows other parts of the
+    image. It has no EXIF, so no orientation. `data` is what `tiles` was read from. Thread-safe. Raises ValueError for a
+    box that is empty or outside, and for data without markers where the list has them.
+    """
+    if not (0 <= top < top + height <= tiles.height and 0 <= left < left + width <= tiles.width):
+        raise ValueError(f"box {height} x {width} at ({top}, {left}) is empty "
+                         f"or outside of {tiles.height} x {tiles.width}")
+    mcu_height, mcu_width, margin_y, margin_x, interval, columns, rows = tiles[2:9]
+    row = (top - margin_y) // mcu_height if top else 0
+    row_end = min((top + height + margin_y - 1) // mcu_height + 1, rows)
+    column = (left - margin_x) // mcu_width if left else 0
+    column_end = min((left + width + margin_x - 1) // mcu_width + 1, columns)
+    if columns % interval:
+        return _cut_wrapped(data, tiles, row, row_end, column, column_end)
+    step = columns // interval
+    first, last = column // interval, (column_end - 1) // interval + 1
+    x = first * interval * mcu_width
+    x_end = min(last * interval * mcu_width, tiles.width)
+    if margin_x and x_end - x < 5 and first:  # libjpeg interpolates rows of at least 3 chroma samples only
+        first -= 1
+        x -= interval * mcu_width
+    begins = tiles.offsets[row * step + first:row_end * step:step].tolist()
+    ends = tiles.offsets[row * step + last:row_end * step + 1:step].tolist()
+    lengths = tiles.lengths[1:].reshape(rows, step)[row:row_end, first:last]
+    pieces = _pieces(data, tiles, begins, ends)
+    return _join(tiles, pieces, lengths, row, row_end, x_end - x), (row * mcu_height, x)
+
+
+def _cut_wrapped(data, tiles: TileMap, row: int, row_end: int, column: int, column_end: int):
+    """`cut`, given rows and columns of MCUs, where intervals are out of step with rows."""
+    interval, columns = tiles.interval, tiles.columns
+    height = row_end - row
+    begin = (row * columns + column) // interval
+    row_starts = np.arange(row, row_end) * columns
+    ends = (row_starts + (column_end + interval - 1)) // interval
+    end = min(int(ends[-1]) * interval, columns * tiles.rows)
+    room = (row_starts[1:] + column) // interval - ends[:-1]
+    left_out = max(int(room.min(initial=columns)), 0)
+    left_out = min(left_out, (height * columns - end) // interval + begin)
+    if left_out < 0 or tiles.margin_x and (column == 0 or column_end == columns):
+        return _cut_rows(data, tiles, row, row_end)
+    begins = np.empty_like(ends)
+    begins[0], begins[1:] = begin, ends[:-1] + left_out
+    pieces = _pieces(data, tiles, tiles.offsets[begins].tolist(), tiles.offsets[ends].tolist())
+    lengths = np.concatenate([tiles.lengths[a + 1:b + 1] for a, b in zip(begins.tolist(), ends.tolist())])
+    wide = columns - left_out * interval
+    blanks = height * wide - (end - (begin + (height - 1) * left_out) * interval)
+    if blanks:
+        lengths = _append_blanks(tiles, pieces, lengths, blanks, -end % interval)
+    width = min(wide * tiles.mcu_width, 65535)
+    x = (begin * interval - row * columns) * tiles.mcu_width
+    return _join(tiles, pieces, lengths, row, row_end, width), (row * tiles.mcu_height, x)
+
+
+def _cut_rows(data, tiles: TileMap, row: int, row_end: int):
+    """Whole rows, out to where rows and intervals are in step. For boxes at the image's edge: interpolation treats that
+    as an edge, so it must stay one."""
+    columns, interval = tiles.columns, tiles.interval
+    period = interval // math.gcd(interval, columns)
+    row, row_end = row - row % period, min(row_end + -row_end % period, tiles.rows)
+    begin, end = row * columns // interval, -(-row_end * columns // interval)
+    pieces = _pieces(data, tiles, [int(tiles.offsets[begin])], [int(tiles.offsets[end])])
+    lengths = tiles.lengths[begin + 1:end + 1]
+    return _join(tiles, pieces, lengths, row, row_end, tiles.width), (row * tiles.mcu_height, 0)
+
+
+def _pieces(data, tiles: TileMap, begins: list[int], ends: list[int]) -> list:
+    view = memoryview(data).cast("B")[tiles.scan_at:]
+    return [tiles.header, *[view[a:b] for a, b in zip(begins, ends)]]
+
+
+def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: int, width: int) -> np.ndarray:
+    """The JPEG of `width` pixels and the MCU rows row .. row_end, made of header and intervals with these lengths."""
+    jpeg = bytearray().join(pieces)
+    height = min(row_end * tiles.mcu_height, tiles.height) - row * tiles.mcu_height
+    _SIZE.pack_into(jpeg, tiles.size_at, height, width)
+    out = np.frombuffer(jpeg, np.uint8)
+    stops = lengths.cumsum(dtype=np.int64)
+    stops += len(tiles.header) - 2
+    if stops[-1] + 2 != len(out) or out[stops].tobytes().strip(b"\xff"):
+        raise ValueError("damaged tiled JPEG: an interval does not end with a marker")
+    stops += 1
+    out[stops] = restart_markers(len(stops))
+    out[-1] = EOI
+    return out
+
+
+def _append_blanks(tiles: TileMap, pieces: list, lengths: np.ndarray, blanks: int, short: int) -> np.ndarray:
+    """Append `blanks` blank MCUs to pieces, the first `short` of them to the last piece. Return lengths with theirs."""
+    lengths = lengths.tolist()
+    if short:  # the image's last interval has fewer MCUs: its last byte goes on with blank ones
+        tail = pieces[-1][:-2]
+        used = 2 if tail[-2:] == b"\xff\0" else 1
+        if len(tail) < used:
+            raise ValueError("damaged tiled JPEG: the last interval is empty")
+        bits = f"{tail[-used]:08b}"[:8 - tiles.pad_bits]
+        more = _blank_bytes(tiles, bits, min(short, blanks))
+        pieces[-1:] = [tail[:-used], more]
+        lengths[-1] += len(more) - used - 2
+        blanks -= short
+    while blanks > 0:
+        pieces.append(_blank_bytes(tiles, "", min(blanks, tiles.interval)))
+        lengths.append(len(pieces[-1]))
+        blanks -= tiles.interval
+    return np.array(lengths)
+
+
+def _blank_bytes(tiles: TileMap, bits: str, count: int) -> bytes:
+    """An interval's bytes, with a marker: first `bits`, then `count` blank MCUs."""
+    mcu = f"{int.from_bytes(tiles.blank, 'big'):0{8 * len(tiles.blank)}b}"[:tiles.blank_bits]
+    bits += mcu * count
+    bits += "1" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0") + b"\xff\xd9"
