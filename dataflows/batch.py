@@ -13,7 +13,9 @@ from dataflows.epoch import Epoch
 from dataflows.parallel import map_ordered
 from dataflows.quiet import DataFlow, ProxyDataFlow
 
-_SLICE = 64  # samples a task: its 30 µs of hand-over are 2 µs a sample, and threads still share each batch evenly
+# Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's GIL:
+# parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
+_SLICE = 128
 
 
 class _Owner:
