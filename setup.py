@@ -27,6 +27,7 @@ setup(
         "tensorpack>=0.11",
         "lmdb>=1.3",               # first for Python 3.10; fixes a crash in reused transactions
         "opencv-python>=4.11",     # cv2.IMREAD_COLOR_RGB
+        "simplejpeg>=1.8",         # NumPy 2; JPEG decoding into memory of ours
         "numpy>=1.23.5",           # what opencv-python 4.11 asks for
         "torch>=2.3",              # uint8 antialiased resize (2.1), NumPy 2 (2.3)
         "msgpack>=1.0.3",          # first for Python 3.10

@@ -25,7 +25,8 @@ class TorchBatches:
 
     transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array of
         shape (H, W, 3), which runs in the worker threads; or None for whole images.
-    num_workers: threads that read and decode, by default one per processor; 0 decodes in the caller.
+    num_workers: threads that read and decode, by default one per processor; 0 decodes in the caller. With a fused
+        transform, no more run than there are processors.
     drop_last: leave out the last batch if it is smaller than `batch_size`.
     prefetch: batches that may be decoded ahead of the one in use. Each costs its own size in memory.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.

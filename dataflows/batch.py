@@ -10,7 +10,7 @@ import numpy as np
 from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.decode import RecordReader, to_planes
 from dataflows.epoch import Epoch
-from dataflows.parallel import map_ordered
+from dataflows.parallel import map_ordered, usable_cpus
 from dataflows.quiet import DataFlow, ProxyDataFlow
 
 # Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's GIL:
@@ -59,6 +59,7 @@ class _Batch:
 
 class DecodeBatches(ProxyDataFlow):
     """Reads, decodes and transforms batches of pointers, in `num_threads` threads and in order.
+    Of crop.py's transforms, no more threads run than there are processors.
 
     `ds` yields `[numbers]`, a list of record numbers. Yields `[images, labels]`: labels int64 of shape (B,). With one
     of crop.py's transforms, images are uint8 RGB of shape (B, 3, h, w), in channels-last memory if `channels_last`.
@@ -75,15 +76,17 @@ class DecodeBatches(ProxyDataFlow):
                  *, batch_size: int, num_threads: int, prefetch: int, channels_last: bool = False) -> None:
         super().__init__(ds)
         self._reader, self._transform, self._epoch = reader, transform, epoch
-        self._num_threads = num_threads
-        self._slice = max(1, min(_SLICE, batch_size // max(1, num_threads)))
-        self._ahead = max(prefetch * -(-batch_size // self._slice), num_threads)
         self._channels_last = channels_last
         self._memory = None
         if isinstance(transform, (RandomResizedCrop, CenterCrop)):
             height, width = transform.size
             shape = (height, width, 3) if channels_last else (3, height, width)
             self._memory = _Recycler((batch_size, *shape), keep=prefetch + 2)
+            # Decoding never waits, so more threads than processors would only take turns, and memory with it.
+            num_threads = min(num_threads, usable_cpus())
+        self._num_threads = num_threads
+        self._slice = max(1, min(_SLICE, batch_size // max(1, num_threads)))
+        self._ahead = max(prefetch * -(-batch_size // self._slice), num_threads)
 
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = self._epoch.number

@@ -23,8 +23,10 @@ PLAN_COLUMNS = 9
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
 
 
-def uniforms(count: int, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
-    """Random numbers in [0, 1), float64 of shape (len(positions), count), a function of the arguments alone.
+def uniforms(columns: range, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
+    """Random numbers in [0, 1), float64 of shape (len(positions), len(columns)), a function of the arguments alone.
+
+    Each position has a row of numbers without end, of which these are the ones in `columns`.
 
     SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) used as a hash of
     a counter: any position can be had without the ones before it, which numpy's generators cannot do for an array.
@@ -32,7 +34,8 @@ def uniforms(count: int, seed: int, epoch: int, positions: np.ndarray) -> np.nda
     with np.errstate(over="ignore"):
         stream = _splitmix64(_splitmix64(np.uint64(seed % 2**64)) ^ np.uint64(epoch))
         samples = _splitmix64(stream ^ np.asarray(positions, np.uint64))
-        bits = _splitmix64(samples[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        counters = np.arange(columns.start, columns.stop, dtype=np.uint64)
+        bits = _splitmix64(samples[:, None] + counters * np.uint64(0x9E3779B97F4A7C15))
     return (bits >> np.uint64(11)) * 2.0**-53
 
 
@@ -57,6 +60,8 @@ class RandomResizedCrop:
         ImageNet recipe, so no separate flip is needed.
     antialias: True filters as PIL's BILINEAR does, to within one level of torchvision's default; False takes OpenCV's
         INTER_LINEAR, which is faster and aliases when it shrinks.
+    scaled_decode: decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop still is no smaller than the output:
+        see `reduced`, which says what changes. For images much larger than the output.
 
     Raises ValueError for values out of range.
     """
@@ -66,6 +71,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     hflip: float = 0.5
     antialias: bool = True
+    scaled_decode: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
@@ -78,23 +84,30 @@ class RandomResizedCrop:
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The plan for images of these sizes at these positions of an epoch; int32 of shape (B, 9)."""
-        draws = uniforms(4 * _ATTEMPTS + 1, seed, epoch, positions)
-        attempts = draws[:, :-1].reshape(-1, _ATTEMPTS, 4)
         heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-        area = (heights * widths)[:, None] * (self.scale[0] + attempts[:, :, 0] * (self.scale[1] - self.scale[0]))
+        boxes, fits = self._attempt(heights, widths, uniforms(range(4), seed, epoch, positions)[:, None])
+        rest = np.flatnonzero(~fits)  # about one in six photos: drawing for all ten times would cost the most here
+        if len(rest):
+            draws = uniforms(range(4, 4 * _ATTEMPTS), seed, epoch, positions[rest]).reshape(-1, _ATTEMPTS - 1, 4)
+            later, fits = self._attempt(heights[rest], widths[rest], draws)
+            boxes[rest] = np.where(fits[:, None], later, self._fallback(heights[rest], widths[rest]))
+        flips = uniforms(range(4 * _ATTEMPTS, 4 * _ATTEMPTS + 1), seed, epoch, positions)[:, 0] < self.hflip
+        return _plan(boxes, *self.size, 0, 0, flips)
+
+    def _attempt(self, heights: np.ndarray, widths: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each image the first of its attempts that fits, and whether one does; `draws` is (B, attempts, 4)."""
+        area = (heights * widths)[:, None] * (self.scale[0] + draws[:, :, 0] * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        ratio = np.exp(low + attempts[:, :, 1] * (high - low))
+        ratio = np.exp(low + draws[:, :, 1] * (high - low))
         w = np.rint(np.sqrt(area * ratio)).astype(np.int64)
         h = np.rint(np.sqrt(area / ratio)).astype(np.int64)
         fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
         rows = np.arange(len(w))
         first = fits.argmax(axis=1)
         w, h = w[rows, first], h[rows, first]
-        top = (attempts[rows, first, 2] * (heights - h + 1)).astype(np.int64)
-        left = (attempts[rows, first, 3] * (widths - w + 1)).astype(np.int64)
-        boxes = np.stack([top, left, h, w], axis=1)
-        boxes = np.where(fits.any(axis=1)[:, None], boxes, self._fallback(heights, widths))
-        return _plan(boxes, *self.size, 0, 0, draws[:, -1] < self.hflip)
+        top = (draws[rows, first, 2] * (heights - h + 1)).astype(np.int64)
+        left = (draws[rows, first, 3] * (widths - w + 1)).astype(np.int64)
+        return np.stack([top, left, h, w], axis=1), fits.any(axis=1)
 
     def _fallback(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
         """The largest centered box of a ratio within bounds."""
@@ -112,13 +125,15 @@ class CenterCrop:
 
     size: output side in pixels, or (height, width).
     resize: length of the image's shorter side before cropping, in pixels; at least the greater side of `size`.
+    antialias, scaled_decode: as those of RandomResizedCrop.
 
     Raises ValueError for values out of range.
     """
 
     size: int | tuple[int, int]
     resize: int = 256
-    antialias = True  # not a field: evaluation is compared across libraries, which all filter
+    antialias: bool = True
+    scaled_decode: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
@@ -136,6 +151,39 @@ class CenterCrop:
         offsets = np.rint((resized - self.size) / 2).astype(np.int64)
         whole = np.stack([0 * heights, 0 * widths, heights, widths], axis=1)
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
+
+
+def reductions(plan: np.ndarray) -> np.ndarray:
+    """1, 2, 4 or 8 for each row: the most by which its image can be reduced before its box is smaller than its result.
+    """
+    ratio = (plan[:, 2:4] / plan[:, 4:6]).min(axis=1)
+    return np.where(ratio >= 8, 8, np.where(ratio >= 4, 4, np.where(ratio >= 2, 2, 1)))
+
+
+def reduced(plan: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """The plan for images that are decoded at 1/factor of their size: boxes in pixels of these, int32 (B, 9).
+
+    An image of h x w pixels then has ceil(h / factor) x ceil(w / factor). Box edges are rounded to pixels of these, so
+    a crop can be off by half a factor, less than half a pixel of the output; and what libjpeg's smaller inverse DCTs
+    leave out of the picture is filtered otherwise than by the resize from its full size.
+    """
+    plan, factor = plan.copy(), factors[:, None]
+    ends = -(-(plan[:, :2] + plan[:, 2:4]) // factor)  # up: an image's last pixel is one of its own
+    plan[:, :2] = np.rint(plan[:, :2] / factor)
+    plan[:, 2:4] = ends - plan[:, :2]
+    return plan
+
+
+def unreduced(boxes: np.ndarray, factors: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Boxes of `regions` in pixels of the whole images, by a reduced pixel wider on each side, but within the image.
+
+    Some samplings interpolate their reduced chroma from that pixel. Without reduction boxes stay as they are.
+    """
+    factor = factors[:, None]
+    margin = np.where(factor > 1, factor, 0)
+    first = np.maximum(boxes[:, :2] * factor - margin, 0)
+    end = np.minimum((boxes[:, :2] + boxes[:, 2:]) * factor + margin, np.stack([heights, widths], axis=1))
+    return np.concatenate([first, end - first], axis=1)
 
 
 def regions(plan: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -148,9 +148,10 @@ def cut(data, tiles: TileMap, top: int, left: int, height: int, width: int) -> t
     if margin_x and x_end - x < 5 and first:  # libjpeg interpolates rows of at least 3 chroma samples only
         first -= 1
         x -= interval * mcu_width
-    begins = tiles.offsets[row * step + first:row_end * step:step].tolist()
-    ends = tiles.offsets[row * step + last:row_end * step + 1:step].tolist()
-    lengths = tiles.lengths[1:].reshape(rows, step)[row:row_end, first:last]
+    row_at, row_end_at = row * step, row_end * step
+    begins = tiles.offsets[row_at + first:row_end_at:step].tolist()
+    ends = tiles.offsets[row_at + last:row_end_at + 1:step].tolist()
+    lengths = tiles.lengths[row_at + 1:row_end_at + 1].reshape(-1, step)[:, first:last].ravel()
     pieces = _pieces(data, tiles, begins, ends)
     return _join(tiles, pieces, lengths, row, row_end, x_end - x), (row * mcu_height, x)
 
@@ -195,7 +196,9 @@ def _cut_rows(data, tiles: TileMap, row: int, row_end: int):
 
 def _pieces(data, tiles: TileMap, begins: list[int], ends: list[int]) -> list:
     view = memoryview(data).cast("B")[tiles.scan_at:]
-    return [tiles.header, *[view[a:b] for a, b in zip(begins, ends)]]
+    pieces = [view[a:b] for a, b in zip(begins, ends)]
+    pieces.insert(0, tiles.header)
+    return pieces
 
 
 def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: int, width: int) -> np.ndarray:
@@ -204,7 +207,7 @@ def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: 
     height = min(row_end * tiles.mcu_height, tiles.height) - row * tiles.mcu_height
     _SIZE.pack_into(jpeg, tiles.size_at, height, width)
     out = np.frombuffer(jpeg, np.uint8)
-    stops = lengths.cumsum(dtype=np.int64)
+    stops = np.add.accumulate(lengths, dtype=np.int64)
     stops += len(tiles.header) - 2
     if stops[-1] + 2 != len(out) or out[stops].tobytes().strip(b"\xff"):
         raise ValueError("damaged tiled JPEG: an interval does not end with a marker")

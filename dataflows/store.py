@@ -52,15 +52,15 @@ class _Environment:
                              f"the path, or close other readers of it in this process, such as tensorpack's") from error
         self.entries = self._env.stat()["entries"]
         self._threads = threading.local()
+        self.size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # of what is used, in bytes
         self._refuse_if_truncated(path)
 
     def _refuse_if_truncated(self, path: str) -> None:
         # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
-        expected = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         actual = os.path.getsize(data_file(path))
-        if actual < expected:
+        if actual < self.size:
             self._env.close()
-            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {expected:,}. "
+            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
                              f"Copy it again, or dump it again")
 
     @property
@@ -71,14 +71,27 @@ class _Environment:
             txn = self._threads.transaction = self._env.begin(buffers=True)
         return txn
 
+    def get(self, key: bytes) -> np.ndarray | None:
+        """The value of a key: uint8, read-only, a view that keeps this environment open. None if there is no such key.
+        """
+        value = self.transaction.get(key)
+        if value is None:
+            return None
+        return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
+
+    def whole(self, address: int) -> np.ndarray:
+        """All of the used part of the file, as `get` gives values. `address` is where its first byte is mapped."""
+        return np.asarray(_Mapped({"version": 3, "typestr": "|u1", "shape": (self.size,), "data": (address, True)},
+                                  self))
+
 
 class _Mapped:
     """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
 
     __slots__ = ("__array_interface__", "environment")
 
-    def __init__(self, array: np.ndarray, environment: _Environment) -> None:
-        self.__array_interface__ = array.__array_interface__
+    def __init__(self, interface: dict[str, Any], environment: _Environment) -> None:
+        self.__array_interface__ = interface
         self.environment = environment
 
 
@@ -116,7 +129,7 @@ def _open(path: str) -> _Environment:
 class Store:
     """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
 
-    Opens the file on first use; may be pickled, forked and used by any number of threads, and any
+    With an index, a record is a slice of the file, which LMDB's search is not needed to find. Opens the file on first use; may be pickled, forked and used by any number of threads, and any
     number of Stores may name one file. Raises FileNotFoundError or ValueError when the file is missing, truncated, not
     an LMDB, or holds no records.
     """
@@ -124,28 +137,35 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._environment: _Environment | None = None
+        self._content: np.ndarray | None = None  # of the whole file, when there is an index
         self._keys: list[bytes] | None = None
         self.index = load_index(self.path, data_file(self.path))
         self._size = self._find_size()
 
     def _find_size(self) -> int:
-        environment = self._open()
         if self.index is None:
-            self._keys = self._find_keys(environment)
+            self._keys = self._find_keys(self._open())
             size = len(self._keys)
         else:
             size = self.index.count
-            self._refuse_foreign_index(self.index, environment)
+            if size:
+                self._refuse_foreign_index(self.index, self._open())
         if size == 0:
             raise ValueError(f"{self.path} holds no records. Dump it again, and look at the summary of that dump")
         return size
 
     def _refuse_foreign_index(self, index: Index, environment: _Environment) -> None:
         # Files of images of one size can have equal lengths, so the first and the last record are compared too.
-        ends = {0, index.count - 1} if index.count else set()
-        if environment.entries - 1 != index.count or any(crc32(self.value(i)) != index.crc32[i] for i in ends):
+        if (environment.entries - 1 != index.count or not self._contains(index, environment)
+                or any(crc32(self.value(i)) != index.crc32[i] for i in (0, index.count - 1))):
+            self.close()
             raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their records "
                              f"differ. Remove it to read the LMDB without an index, or dump again")
+
+    def _contains(self, index: Index, environment: _Environment) -> bool:
+        """Whether every record that the index names is within the file."""
+        return bool((index.offset >= 0).all() and (index.nbytes > 0).all()
+                    and (index.offset <= environment.size - index.nbytes).all())
 
     def _find_keys(self, environment: _Environment) -> list[bytes]:
         listed = environment.transaction.get(KEYS)
@@ -171,6 +191,15 @@ class Store:
             environment = self._environment = _open(self.path)
         return environment
 
+    def _open_content(self, index: Index) -> np.ndarray:
+        environment = self._open()
+        first = environment.get(self.key(0))
+        if first is None or len(first) != index.nbytes[0]:
+            raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their first "
+                             f"records differ. Remove it to read the LMDB without an index, or dump again")
+        content = self._content = environment.whole(first.__array_interface__["data"][0] - index.offset.item(0))
+        return content
+
     def __len__(self) -> int:
         return self._size
 
@@ -180,16 +209,22 @@ class Store:
 
     def value(self, number: int) -> np.ndarray:
         """The stored bytes of record `number`: a read-only uint8 view of the map, valid for as long as it is held."""
-        environment = self._open()
-        value = environment.transaction.get(self.key(number))
+        index = self.index
+        if index is not None:
+            content = self._content
+            if content is None:
+                content = self._open_content(index)
+            start = index.offset.item(number)
+            return content[start:start + index.nbytes.item(number)]
+        value = self._open().get(self.key(number))
         if value is None:
             raise ValueError(f"{self.path} has no key {self.key(number)!r}, which its list of keys or its index "
                              f"names. Write it again")
-        return np.asarray(_Mapped(np.frombuffer(value, np.uint8), environment))
+        return value
 
     def close(self) -> None:
         """Lets go of the file. A later use opens it again; views that are still held stay valid."""
-        self._environment = None
+        self._environment = self._content = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_environment": None}
+        return self.__dict__ | {"_environment": None, "_content": None}

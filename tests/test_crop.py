@@ -83,7 +83,7 @@ def test_boxes_have_the_area_and_ratio_asked_for_or_are_the_fallback(sizes, seed
 @given(images, seeds, epochs)
 def test_boxes_are_those_of_torchvision_for_the_same_draws(sizes, seed, epoch):
     transform = RandomResizedCrop(224)
-    draws = uniforms(41, seed, epoch, np.arange(len(sizes)))[:, :40].reshape(-1, 10, 4).tolist()
+    draws = uniforms(range(41), seed, epoch, np.arange(len(sizes)))[:, :40].reshape(-1, 10, 4).tolist()
     rows = plan(transform, sizes, None, seed, epoch)
     for (height, width), attempts, row in zip(sizes.tolist(), draws, rows.tolist()):
         box, fitted = torchvision_random_resized_crop(height, width, transform.scale, transform.ratio, attempts)
@@ -177,15 +177,15 @@ def test_golden_plan():
 
 def test_golden_uniforms():
     # Change these only if you know what you are doing, as above.
-    assert uniforms(3, 0, 0, np.arange(2)).tolist() == [
+    assert uniforms(range(3), 0, 0, np.arange(2)).tolist() == [
         [0.1296456182997474, 0.049920065672091285, 0.6703283700586791],
         [0.8513026201288322, 0.18670452030252627, 0.45453079945154873]]
-    assert uniforms(2, 5, 7, np.array([1_000_000])).tolist() == [[0.6804794415175894, 0.03713558446643739]]
+    assert uniforms(range(2), 5, 7, np.array([1_000_000])).tolist() == [[0.6804794415175894, 0.03713558446643739]]
 
 
 @pytest.mark.parametrize("seed, epoch", [(0, 0), (1, 0), (0, 1), (2**63, 90), (2**64 - 1, 2**31)])
 def test_uniforms_are_uniform_and_uncorrelated(seed, epoch):
-    draws = uniforms(8, seed, epoch, np.arange(8000))
+    draws = uniforms(range(8), seed, epoch, np.arange(8000))
     assert draws.shape == (8000, 8) and draws.dtype == np.float64
     assert draws.min() >= 0 and draws.max() < 1
     counts = np.stack([np.histogram(column, bins=20, range=(0, 1))[0] for column in draws.T])
@@ -195,13 +195,13 @@ def test_uniforms_are_uniform_and_uncorrelated(seed, epoch):
 
 
 def test_uniforms_of_other_seeds_epochs_and_positions_are_other_numbers():
-    draws = [uniforms(4, seed, epoch, np.arange(50)) for seed in range(8) for epoch in range(8)]
+    draws = [uniforms(range(4), seed, epoch, np.arange(50)) for seed in range(8) for epoch in range(8)]
     assert len(np.unique(draws)) == 64 * 50 * 4
 
 
 @given(st.integers(2**64, 2**130))
 def test_any_seed_is_admitted(seed):
-    assert uniforms(1, seed, 0, np.arange(3)).shape == (3, 1)
+    assert uniforms(range(1), seed, 0, np.arange(3)).shape == (3, 1)
 
 
 # --- CenterCrop

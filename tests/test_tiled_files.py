@@ -38,9 +38,37 @@ def test_whole_images_are_those_of_the_untiled_file(jpeg_lmdb, tiled_lmdb):
         assert torch.equal(plain[i][0], tiled[i][0]) and plain[i][1] == tiled[i][1]
 
 
+def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
+    folder = tmp_path / "source" / "val" / "class"
+    folder.mkdir(parents=True)
+    for i, (height, width, sampling) in enumerate([(700, 901, 0x221111), (333, 1013, 0x211111), (640, 480, 0x111111),
+                                                   (902, 600, 0x121111), (300, 2000, 0x411111), (120, 90, 0x221111)]):
+        options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+        (folder / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", make_photo(height, width, i), options)[1].tobytes())
+    (folder / "6.png").write_bytes(cv2.imencode(".png", make_photo(300, 400, 6))[1].tobytes())
+    batches = {}
+    for name, scaled, tiles in (("exact", False, True), ("tiled", True, True), ("whole", True, False)):
+        path = dump_split(tmp_path / "source", tmp_path / name, "val", tiles=tiles, progress=False).path
+        for transform in (RandomResizedCrop((40, 50), scaled_decode=scaled), CenterCrop(48, 60, scaled_decode=scaled),
+                          RandomResizedCrop(30, antialias=False, scaled_decode=scaled)):
+            with LMDBLoader(path, 7, transform=transform, shuffle=False, num_workers=0) as loader:
+                for epoch in range(6):
+                    batches.setdefault((name, type(transform), transform.antialias, epoch), next(iter(loader))[0])
+    differ = 0
+    for (name, *case), images in batches.items():
+        if name == "whole":
+            assert torch.equal(images, batches["tiled", *case])
+            exact = batches["exact", *case]
+            if case[1]:  # without antialiasing, not shrinking by so much is what makes the difference
+                assert (exact.float() - images.float()).square().mean() < 60  # 30 dB
+            differ += not torch.equal(exact, images)
+            assert torch.equal(exact[6], images[6])  # the PNG
+    assert differ
+
+
 def test_a_small_crop_decodes_few_pixels(tiled_lmdb, monkeypatch):
     decode, decoded = dataflows.decode.decode, []
-    monkeypatch.setattr(dataflows.decode, "decode", lambda encoded: decoded.append(decode(encoded)) or decoded[-1])
+    monkeypatch.setattr(dataflows.decode, "decode", lambda *args: decoded.append(decode(*args)) or decoded[-1])
     list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32, scale=(0.02, 0.05)), num_workers=0))
     index = Store(tiled_lmdb / "train.lmdb").index
     assert sum(pixels.shape[0] * pixels.shape[1] for pixels in decoded) < 0.6 * np.dot(index.height, index.width)
