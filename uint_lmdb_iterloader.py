@@ -10,8 +10,8 @@ from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBIterDataset
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
-from dataflows.keys import SequentialKeys
-from dataflows.shuffle import FiniteLocallyShuffleData
+from dataflows.keys import sequential_pointers
+from dataflows.ranks import Ranks
 from dataflows.store import Store
 
 __all__ = ["LMDBIterDataset", "LMDBIterLoader"]
@@ -23,22 +23,33 @@ class LMDBIterLoader(TorchBatches):
     Takes the options of `dataflows.adapter.TorchBatches`, which also says what is yielded; besides:
 
     path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
-    batch_size: images per batch.
-    shuffle_buffer: how many records the shuffle mixes; 0 keeps the file's order. The buffer holds pointers, no pixels:
-        50,000 take about 5 MB, and the first batch comes at once. The dump has already permuted a train split, so the
-        buffer only has to make epochs differ; a file sorted by class needs LMDBLoader.
+    batch_size: images per batch, of each rank.
+    order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a train
+        split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive records and
+        then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to epoch, at nearly
+        sequential speed. "sequential" keeps the order of the file.
+    shuffle_buffer: how many records the shuffle mixes. It holds pointers, no pixels: 50,000 take about 8 MB, and the
+        first batch comes at once. 0 shuffles nothing but blocks.
+    block_size: records in a block of order="block".
     seed: what the shuffle and the crops are a function of, together with the epoch.
+    rank, world_size, indices, repeats: as of LMDBLoader. Each rank reads one range of the file, another in each epoch.
+    uneven: as of LMDBLoader; by default "keep" for the sequential order, else "pad".
+    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems; "auto" chooses.
+    cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
 
     >>> loader = LMDBIterLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
 
     Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index.
     """
 
-    def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle_buffer: int = 50_000, seed: int = 0,
-                 array_layout: str = "HWC", array_channels: str = "RGB", **options: Any) -> None:
-        store, epoch = Store(path), Epoch(seed)
-        pointers = SequentialKeys(store)
-        if shuffle_buffer:
-            pointers = FiniteLocallyShuffleData(pointers, shuffle_buffer, epoch)
+    def __init__(self, path: str | os.PathLike[str], batch_size: int, *, order: str = "local",
+                 shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
+                 world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
+                 io: str = "auto", cache: str = "keep", array_layout: str = "HWC", array_channels: str = "RGB",
+                 **options: Any) -> None:
+        store, epoch = Store(path, io=io, cache=cache), Epoch(seed)
+        ranks = Ranks.of(rank, world_size, uneven or ("keep" if order == "sequential" else "pad"))
+        pointers, description = sequential_pointers(store, epoch, order, shuffle_buffer, block_size, ranks=ranks,
+                                                    indices=indices, repeats=repeats)
         reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels)
-        super().__init__(pointers, reader, epoch, batch_size, **options)
+        super().__init__(pointers, reader, epoch, description, ranks, batch_size, **options)

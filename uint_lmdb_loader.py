@@ -11,6 +11,7 @@ from dataflows.dataset import LMDBDataset
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys, ShuffledKeys
+from dataflows.ranks import Ranks
 from dataflows.store import Store
 
 __all__ = ["LMDBDataset", "LMDBLoader"]
@@ -22,9 +23,19 @@ class LMDBLoader(TorchBatches):
     Takes the options of `dataflows.adapter.TorchBatches`, which also says what is yielded; besides:
 
     path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
-    batch_size: images per batch.
-    shuffle: whether each epoch is a new permutation of all records.
+    batch_size: images per batch, of each rank.
+    shuffle: whether each epoch is a new permutation of all records, which ranks share in turns. Without it, each rank
+        reads one range of the file.
     seed: what permutations and crops are a function of, together with the epoch.
+    rank, world_size: of this process in distributed training; by default torch.distributed is asked, if initialized.
+    uneven: what ranks do with a number of samples that they do not divide: "pad" repeats some, as DistributedSampler
+        does, "drop" leaves some out, "keep" does neither, so batch counts may differ by one. By default "pad" when
+        shuffling, for training, else "keep", for evaluation.
+    indices: which records make an epoch, an integer array; one may come several times, so drawing them with weights
+        balances classes. By default all, once.
+    repeats: how often each comes in a row, with another crop each time: repeated augmentation.
+    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems; "auto" chooses.
+    cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
 
     >>> loader = LMDBLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
     >>> for images, labels in loader:                                                             # doctest: +SKIP
@@ -34,8 +45,12 @@ class LMDBLoader(TorchBatches):
     """
 
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle: bool = True, seed: int = 0,
+                 rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
+                 indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
                  array_layout: str = "HWC", array_channels: str = "RGB", **options: Any) -> None:
-        store, epoch = Store(path), Epoch(seed)
-        keys = ShuffledKeys(store, epoch) if shuffle else SequentialKeys(store)
+        store, epoch = Store(path, io=io, cache=cache), Epoch(seed)
+        ranks = Ranks.of(rank, world_size, uneven or ("pad" if shuffle else "keep"))
+        keys = (ShuffledKeys if shuffle else SequentialKeys)(store, epoch, ranks=ranks, indices=indices,
+                                                             repeats=repeats)
         reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels)
-        super().__init__(keys, reader, epoch, batch_size, **options)
+        super().__init__(keys, reader, epoch, {"shuffle": shuffle} | keys.description(), ranks, batch_size, **options)

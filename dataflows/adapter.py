@@ -1,5 +1,7 @@
 """From a chain of DataFlows to what a training loop iterates over: torch tensors on its device."""
 import contextlib
+import copy
+import functools
 import warnings
 import weakref
 from typing import Any, Callable, Iterator
@@ -7,13 +9,18 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import torch
 
-from dataflows.batch import DecodeBatches
+from dataflows.batch import DecodeBatches, EveryNthBatch
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
-from dataflows.options import integer
+from dataflows.options import check_state, integer
 from dataflows.parallel import usable_cpus
+from dataflows.prefetch import AHEAD_BYTES, PrefetchPages
+from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
+from dataflows.ranks import Done, Ranks
+from dataflows.shuffle import RestOfEpoch
 
+Position = tuple[int, Done, int]  # epoch, its interruptions, samples of this rank since then
 Batch = tuple[torch.Tensor | list[Any], torch.Tensor]
 
 
@@ -25,8 +32,9 @@ class TorchBatches:
 
     transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array of
         shape (H, W, 3), which runs in the worker threads; or None for whole images.
-    num_workers: threads that read and decode, by default one per processor; 0 decodes in the caller. With a fused
-        transform, no more run than there are processors.
+    num_workers: threads or processes that read and decode, by default one per processor; 0 decodes in the caller. Of
+        threads with a fused transform, no more run than there are processors.
+    worker_type: "thread", or "process" for a transform in Python that holds the GIL. Batches are the same.
     drop_last: leave out the last batch if it is smaller than `batch_size`.
     prefetch: batches that may be decoded ahead of the one in use. Each costs its own size in memory.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
@@ -49,29 +57,74 @@ class TorchBatches:
     place in the order.
     """
 
-    def __init__(self, pointers: DataFlow, reader: RecordReader, epoch: Epoch, batch_size: int, *,
-                 transform: Callable[[np.ndarray], Any] | None = None, num_workers: int | None = None,
-                 drop_last: bool = False, prefetch: int = 2, device: torch.device | str | None = None,
-                 pin_memory: bool = False, normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
+    def __init__(self, pointers: DataFlow, reader: RecordReader, epoch: Epoch, order: dict[str, Any], ranks: Ranks,
+                 batch_size: int, *, transform: Callable[[np.ndarray], Any] | None = None,
+                 num_workers: int | None = None, worker_type: str = "thread", drop_last: bool = False,
+                 prefetch: int = 2, device: torch.device | str | None = None, pin_memory: bool = False,
+                 normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
                  channels_last: bool = False) -> None:
-        batch_size, prefetch = integer("batch_size", batch_size, 1), integer("prefetch", prefetch, 1)
-        num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 0)
-        if transform is not None and not callable(transform) and not hasattr(transform, "plan"):
-            raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
-        if drop_last and len(pointers) < batch_size:
-            raise ValueError(f"drop_last=True with batch_size={batch_size} leaves nothing of {len(pointers)} samples; "
-                             f"use a smaller batch_size or drop_last=False")
-        batches = BatchData(pointers, batch_size, remainder=not drop_last, use_list=True)
-        self.dataflow: DataFlow = DecodeBatches(
-            batches, reader, transform, epoch, batch_size=batch_size, num_threads=num_workers, prefetch=prefetch,
-            channels_last=channels_last)
-        self.dataflow.reset_state()
-        self.batch_size = batch_size
+        self.batch_size = integer("batch_size", batch_size, 1)
+        self._prefetch = integer("prefetch", prefetch, 1)
+        self._num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 0)
+        if worker_type not in ("thread", "process"):
+            raise ValueError(f"worker_type must be 'thread' or 'process', not {worker_type!r}")
+        if worker_type == "process" and not self._num_workers:
+            raise ValueError("worker_type='process' needs num_workers of at least 1")
+        if len(pointers) < (self.batch_size if drop_last else 1):
+            raise ValueError(f"nothing is left of {len(pointers)} samples per rank with batch_size={batch_size}, "
+                             f"drop_last={drop_last} and uneven={ranks.uneven!r}; use a smaller batch_size, "
+                             f"drop_last=False or uneven='pad'")
+        self._worker_type = worker_type
+        self._channels_last = channels_last
+        self._batches = BatchData(RestOfEpoch(pointers, epoch), self.batch_size, remainder=not drop_last, use_list=True)
         self._finish = _Finish(device, pin_memory, normalize, dtype, channels_last)
         self._epoch = epoch
         self._reader = reader
+        self._ranks = ranks
+        self._order = order
+        self._at: Position = (0, (), 0)
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
         self._closed = False
+        self.transform = transform
+
+    @property
+    def transform(self) -> Callable[[np.ndarray], Any] | None:
+        """What is done to each image. A new one takes effect with the next iteration: resolution may grow by epochs."""
+        return self._transform
+
+    @transform.setter
+    def transform(self, transform: Callable[[np.ndarray], Any] | None) -> None:
+        if transform is not None and not callable(transform) and not hasattr(transform, "plan"):
+            raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
+        self._transform = transform
+        self.dataflow: DataFlow = self._chain()
+        self.dataflow.reset_state()
+
+    def _chain(self) -> DataFlow:
+        def decoded(batches: DataFlow, num_threads: int, prefetch: int, sharers: int) -> DataFlow:
+            fetched = PrefetchPages(batches, self._reader.store, AHEAD_BYTES // sharers)
+            return DecodeBatches(fetched, self._reader, self._transform, self._epoch, batch_size=self.batch_size,
+                                 num_threads=num_threads, prefetch=prefetch, channels_last=self._channels_last)
+
+        if self._worker_type == "thread":
+            return decoded(self._batches, self._num_workers, self._prefetch, 1)
+        workers = self._num_workers
+        parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers) for i in range(workers)]
+        return RoundRobinProcesses(self._batches, parts, self._prefetch)
+
+    def pointers(self, epoch: int) -> DataFlow:
+        """The batches of epoch number `epoch` as `[numbers, positions]`: lists of record numbers in the order of the
+        keys, and of places in the epoch. Nothing is read, and where the loader is in its own epochs does not change.
+        """
+        batches, own = copy.deepcopy((self._batches, self._epoch), {id(self._reader.store): self._reader.store})
+        own.go_to(integer("epoch", epoch, 0))
+        return batches
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """The class number of each record of the file. Without an index, the whole file is read once, with a warning.
+        """
+        return self._reader.labels()
 
     def __len__(self) -> int:
         return len(self.dataflow)
@@ -84,20 +137,63 @@ class TorchBatches:
         return batches
 
     def _iterate(self) -> Iterator[Batch]:
+        epoch = self._epoch
+        number, done, samples = epoch.number, epoch.done, epoch.skip
         started = False
         with contextlib.closing(iter(self.dataflow)) as batches:
             for images, labels in batches:
                 if not started:  # every component has read the epoch by now
-                    self._epoch.number += 1
+                    epoch.go_to(number + 1)
                     started = True
+                samples += len(labels)
+                self._at = number, done, samples
                 yield self._finish(images, labels)
                 if self._closed:
                     return
                 del images, labels  # or their memory could not be used for the next batch
+        if not started:  # nothing was left of it
+            epoch.go_to(number + 1)
+        self._at = epoch.number, epoch.done, epoch.skip
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
-        self._epoch.number = integer("epoch", epoch, 0)
+        """Makes the next iteration epoch number `epoch`, an integer of at least 0, from its start.
+
+        After load_state_dict, naming the epoch that was loaded keeps the place in it.
+        """
+        epoch = integer("epoch", epoch, 0)
+        if epoch != self._epoch.number:
+            self._epoch.go_to(epoch)
+        self._at = epoch, self._epoch.done, self._epoch.skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration is: what load_state_dict of a loader of the same file and order goes on from.
+
+        A small dict of plain numbers and texts, right after any batch, whatever is being prefetched. It says which
+        samples were yielded, not which were trained on. Take it on one rank or on all: it is the same on each, if each
+        has yielded equally many batches.
+        """
+        number, done, samples = self._at
+        return {"version": 1, "epoch": number, "done": [list(pair) for pair in done], "samples": samples,
+                "world_size": self._ranks.world_size, "order": dict(self._order)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Makes the next iteration go on where `state` was taken, with the same batches as without interruption.
+
+        The number and type of workers may differ, and batch_size and transform too, of course with other batches. With
+        another world_size, each of the epoch's samples that are left is seen once (or as `uneven` says); the epochs
+        after it are those of the new world_size. Raises ValueError if the state is of another file or order.
+        """
+        check_state(state, self._order, ("epoch", "done", "samples", "world_size"))
+        number, samples = integer("epoch", state["epoch"], 0), integer("samples", state["samples"], 0)
+        world_size = integer("world_size", state["world_size"], 1)
+        try:
+            done = tuple((integer("world_size", pair[0], 1), integer("samples", pair[1], 0)) for pair in state["done"])
+        except (TypeError, LookupError) as error:
+            raise ValueError(f"the state's done must be a list of pairs of integers, not {state['done']!r}") from error
+        if world_size != self._ranks.world_size and samples:
+            done, samples = (*done, (world_size, samples)), 0
+        self._epoch.go_to(number, done, samples)
+        self._at = number, done, samples
 
     def close(self) -> None:
         """Ends running iterations with their threads, and lets go of the file. Closing twice is fine."""

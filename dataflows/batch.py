@@ -1,9 +1,11 @@
 """From batches of pointers to batches of pixels, each sample decoded by a thread into its slot of the batch."""
+import contextlib
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections import deque
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Generator, Iterator
 
 import numpy as np
 
@@ -13,8 +15,8 @@ from dataflows.epoch import Epoch
 from dataflows.parallel import map_ordered, usable_cpus
 from dataflows.quiet import DataFlow, ProxyDataFlow
 
-# Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's GIL:
-# parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
+# Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's
+# GIL: parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
 _SLICE = 128
 
 
@@ -52,19 +54,38 @@ class _Recycler:
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Batch:
     numbers: list[int]
-    first_position: int
+    positions: np.ndarray
     labels: np.ndarray
     images: Any  # an array to fill, or a list to fill
+
+
+class EveryNthBatch(ProxyDataFlow):
+    """Yields each `step`-th datapoint of `ds`, from number `start` on: the share of one of `step` workers. `len` is
+    exact when that of `ds` is.
+
+        ds: 0 1 2 3 4 5 6    start=1, step=3:    1 4
+    """
+
+    def __init__(self, ds: DataFlow, start: int, step: int) -> None:
+        super().__init__(ds)
+        self._start, self._step = start, step
+
+    def __len__(self) -> int:
+        return len(range(self._start, len(self.ds), self._step))
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return itertools.islice(self.ds, self._start, None, self._step)
 
 
 class DecodeBatches(ProxyDataFlow):
     """Reads, decodes and transforms batches of pointers, in `num_threads` threads and in order.
     Of crop.py's transforms, no more threads run than there are processors.
 
-    `ds` yields `[numbers]`, a list of record numbers. Yields `[images, labels]`: labels int64 of shape (B,). With one
-    of crop.py's transforms, images are uint8 RGB of shape (B, 3, h, w), in channels-last memory if `channels_last`.
-    With transform=None they are a list of such arrays of shape (3, H, W), and with a callable a list of its results,
-    where arrays and PIL images of shape (H, W, 3) become arrays of shape (3, H, W).
+    `ds` yields `[numbers, positions]`, lists of record numbers and of their positions in the epoch. Yields
+    `[images, labels]`: labels int64 of shape (B,). With one of crop.py's transforms, images are uint8 RGB of shape
+    (B, 3, h, w), in channels-last memory if `channels_last`. With transform=None they are a list of such arrays of
+    shape (3, H, W), and with a callable a list of its results, where arrays and PIL images of shape (H, W, 3) become
+    arrays of shape (3, H, W).
 
     The order is that of `ds`; pixels are a function of (seed, epoch, position), whatever the number of threads. `len`
     is that of `ds`. Several iterations may be alive at once, each with threads of its own. Besides the batch that is
@@ -91,15 +112,16 @@ class DecodeBatches(ProxyDataFlow):
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = self._epoch.number
         decode = functools.partial(self._decode, epoch)
-        for batch in map_ordered(decode, self._tasks(), self._num_threads, self._ahead):
-            if batch is not None:
-                yield [batch.images, batch.labels]
+        # Closed here, for the traceback of a failure keeps it, and with it whatever `ds` holds open.
+        with contextlib.closing(self._tasks()) as tasks:
+            for batch in map_ordered(decode, tasks, self._num_threads, self._ahead):
+                if batch is not None:
+                    yield [batch.images, batch.labels]
 
-    def _tasks(self) -> Iterator[tuple[_Batch, range]]:
-        position = 0
-        for [numbers] in self.ds:
-            batch = _Batch(numbers, position, np.empty(len(numbers), np.int64), self._slots(len(numbers)))
-            position += len(numbers)
+    def _tasks(self) -> Generator[tuple[_Batch, range], None, None]:
+        for numbers, positions in self.ds:
+            batch = _Batch(numbers, np.array(positions, np.int64), np.empty(len(numbers), np.int64),
+                           self._slots(len(numbers)))
             for start in range(0, len(numbers), self._slice):
                 yield batch, range(start, min(start + self._slice, len(numbers)))
 
@@ -112,15 +134,15 @@ class DecodeBatches(ProxyDataFlow):
     def _decode(self, epoch: int, task: tuple[_Batch, range]) -> _Batch | None:
         """Decodes one part of a batch, and returns the batch if the part is its last: results come in order."""
         batch, part = task
+        window = slice(part.start, part.stop)
         if self._memory is None:
             for i in part:
                 pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
                 batch.images[i] = self._apply(pixels, batch.numbers[i])
         else:
-            window = slice(part.start, part.stop)
-            positions = np.arange(part.start, part.stop) + batch.first_position
-            batch.labels[window] = self._reader.crops(batch.numbers[window], self._transform, positions,
+            batch.labels[window] = self._reader.crops(batch.numbers[window], self._transform, batch.positions[window],
                                                       self._epoch.seed, epoch, batch.images[window])
+        self._reader.store.release(batch.numbers[window])
         return batch if part.stop == len(batch.numbers) else None
 
     def _apply(self, pixels: np.ndarray, number: int) -> Any:

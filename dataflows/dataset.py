@@ -1,9 +1,9 @@
 """The LMDB as datasets for torch's own DataLoader, one by number and one in order."""
 import functools
-import logging
+import itertools
 import operator
 import os
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -13,13 +13,11 @@ from dataflows.batch import planar
 from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
-from dataflows.keys import SequentialKeys
-from dataflows.options import integer
+from dataflows.keys import sequential_pointers
+from dataflows.options import check_state, integer
 from dataflows.quiet import DataFlow
-from dataflows.shuffle import FiniteLocallyShuffleData
+from dataflows.ranks import Ranks
 from dataflows.store import Store
-
-logger = logging.getLogger(__name__)
 
 
 class _Samples:
@@ -29,9 +27,11 @@ class _Samples:
     image_type: what an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
         shape (H, W, 3), "pil" for a PIL image, which needs Pillow. RGB in each case.
     transform: a callable on such an image; or RandomResizedCrop or CenterCrop, which are fused into decoding, give
-        images of their size, and draw from torch's generator, which DataLoader seeds anew in each worker and epoch.
+        images of their size, and draw from torch's generator, which DataLoader seeds anew in each worker and epoch; so
+        a resumed StatefulDataLoader repeats the samples, but not the crops.
     target_transform: a callable on the class number, an int.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
+    io: "mmap", "pread" or "auto", as of LMDBLoader.
 
     Pickles and forks: each process opens the file for itself. Raises FileNotFoundError or ValueError for a wrong file,
     and RecordError, with file and key, for a wrong record.
@@ -40,19 +40,20 @@ class _Samples:
     def __init__(self, path: str | os.PathLike[str], *, image_type: str = "tensor",
                  transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
                  target_transform: Callable[[int], Any] | None = None,
-                 array_layout: str = "HWC", array_channels: str = "RGB") -> None:
+                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto") -> None:
         if image_type not in _TYPES:
             raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
         self.image_type = image_type
         self.transform = transform
         self.target_transform = target_transform
-        self._store = Store(path)
+        self._store = Store(path, io=io)
         self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels)
 
     def __len__(self) -> int:
         return len(self._store)
 
     def _sample(self, number: int) -> tuple[Any, Any]:
+        self._store.fetch([number])
         if isinstance(self.transform, (RandomResizedCrop, CenterCrop)):
             pixels, label = self._crop(number, self.transform)
             image = _TYPES[self.image_type](pixels)
@@ -73,12 +74,8 @@ class _Samples:
     @functools.cached_property
     def targets(self) -> list[int]:
         """The class number of each record. Without an index, reading them reads the whole file once, with a warning."""
-        if self._store.index is not None:
-            labels: list[int] = self._store.index.label.tolist()
-            return labels
-        logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
-                       "an index", self._store.path)
-        return [self._reader.view(number)[1] for number in range(len(self))]
+        labels: list[int] = self._reader.labels().tolist()
+        return labels
 
     @functools.cached_property
     def classes(self) -> list[str]:
@@ -113,39 +110,84 @@ class LMDBDataset(_Samples, Dataset):
 
 
 class LMDBIterDataset(_Samples, IterableDataset):
-    """An iterable dataset in the order of the file: each worker of a DataLoader reads one contiguous part of it.
+    """An iterable dataset in the order of the file: each rank, and each worker of a DataLoader, reads one part of it.
 
-    Yields `(image, target)`, every record once over all workers of a DataLoader. `len` is the number of records.
-    With `shuffle_buffer` above 0, each part is shuffled within a buffer of so many records, by (seed, epoch);
-    set_epoch changes the order, also of the workers of a DataLoader with persistent_workers=True.
+    Yields `(image, target)`, every record once over all ranks and workers. `len` is this rank's number of samples.
+    order, shuffle_buffer, block_size, seed, rank, world_size, uneven, indices, repeats: as of LMDBIterLoader, but that
+    nothing is shuffled without a shuffle_buffer. set_epoch changes the order, also of the workers of a DataLoader with
+    persistent_workers=True. torchdata's StatefulDataLoader saves and restores the place of each worker.
     """
 
     __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
 
-    def __init__(self, path: str | os.PathLike[str], *, shuffle_buffer: int = 0, seed: int = 0, **options: Any) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, order: str = "local", shuffle_buffer: int = 0,
+                 block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
+                 uneven: str | None = None, indices: Any = None, repeats: int = 1, **options: Any) -> None:
         super().__init__(path, **options)
-        self.shuffle_buffer = shuffle_buffer
-        self.seed = seed
+        shuffled = order == "block" or order == "local" and shuffle_buffer
+        self._ranks = Ranks.of(rank, world_size, uneven or ("pad" if shuffled else "keep"))
+        self._seed = seed
+        self._order_options = {"order": order, "shuffle_buffer": shuffle_buffer, "block_size": block_size,
+                               "indices": indices, "repeats": repeats}
         # In shared memory, where workers that live on see the change.
         self._epoch_number = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._order(range(len(self)))  # refuses wrong options here and not in a worker
+        self._size = len(self._pointers(0, 0, 1)[0])  # refuses wrong options here and not in a worker
+
+    def __len__(self) -> int:
+        return self._size
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
         self._epoch_number.fill_(integer("epoch", epoch, 0))
 
-    def _order(self, numbers: range) -> DataFlow:
-        epoch = Epoch(self.seed)
-        epoch.number = int(self._epoch_number)
-        keys = SequentialKeys(self._store, numbers)
-        return FiniteLocallyShuffleData(keys, self.shuffle_buffer, epoch) if self.shuffle_buffer else keys
+    def _pointers(self, number: int, part: int, parts: int) -> tuple[DataFlow, dict[str, int | str]]:
+        epoch = Epoch(self._seed)
+        epoch.go_to(number)
+        return sequential_pointers(self._store, epoch, ranks=self._ranks, part=(part, parts),
+                                   shuffle_rank=self._ranks.rank * parts + part, **self._order_options)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> "_SampleIterator":
         worker = get_worker_info()
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-        size = len(self)
-        for [number] in self._order(range(size * part // parts, size * (part + 1) // parts)):
-            yield self._sample(number)
+        return _SampleIterator(self, int(self._epoch_number), part, parts)
+
+
+class _SampleIterator:
+    """One worker's pass over its part, with the state that torchdata's StatefulDataLoader asks for."""
+
+    def __init__(self, dataset: LMDBIterDataset, epoch: int, part: int, parts: int) -> None:
+        self._dataset = dataset
+        self._start(epoch, part, parts, 0)
+
+    def _start(self, epoch: int, part: int, parts: int, samples: int) -> None:
+        pointers, self._order = self._dataset._pointers(epoch, part, parts)
+        self._place = {"epoch": epoch, "part": part, "parts": parts, "samples": samples,
+                       "world_size": self._dataset._ranks.world_size}
+        self._rest = itertools.islice(pointers, samples, None)
+
+    def __iter__(self) -> "_SampleIterator":
+        return self
+
+    def __next__(self) -> tuple[Any, Any]:
+        number, _ = next(self._rest)
+        self._place["samples"] += 1
+        return self._dataset._sample(number)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in this worker's part."""
+        return {"version": 1, "order": dict(self._order), **self._place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken. Raises ValueError if it is of another file, order or world size."""
+        check_state(state, self._order, self._place)
+        if state["world_size"] != self._place["world_size"]:
+            raise ValueError(f"the state was taken with world_size={state['world_size']}, and the dataset has "
+                             f"{self._place['world_size']}: only LMDBLoader and LMDBIterLoader go on with another one")
+        parts = integer("parts", state["parts"], 1)
+        part = integer("part", state["part"], 0)
+        if part >= parts:
+            raise ValueError(f"the state's part must be below parts={parts}, not {part}")
+        self._start(integer("epoch", state["epoch"], 0), part, parts, integer("samples", state["samples"], 0))
 
 
 def _pil_image(pixels: np.ndarray) -> Any:

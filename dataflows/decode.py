@@ -10,6 +10,7 @@ used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by
 (by two in one value of some thousand images of white noise).
 """
 import functools
+import logging
 import math
 from typing import Any, Callable, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from dataflows.record import RecordError
 from dataflows.store import Store
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _MAX_PIXELS = 2**30  # OpenCV's own limit, which is checked before memory is taken
@@ -185,6 +187,14 @@ class RecordReader:
         """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int."""
         image, label = self.view(number)
         return (image.copy() if image.ndim == 3 else self._located(decode, number, image)), label
+
+    def labels(self) -> np.ndarray:
+        """The label of each record: int64. Without an index, reading them reads the whole file once, with a warning."""
+        if self.store.index is not None:
+            return self.store.index.label.astype(np.int64)
+        logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
+                       "an index", self.store.path)
+        return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
 
     def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
               out: np.ndarray) -> list[int]:

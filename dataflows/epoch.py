@@ -5,15 +5,23 @@ from dataflows.options import integer
 
 
 class Epoch:
-    """What one chain of DataFlows shares: its seed, and which epoch the next iteration is.
+    """What one chain of DataFlows shares: its seed, which epoch the next iteration is, and where in it that starts.
 
-    A component reads `number` when its iteration starts, so that changing it in mid-epoch affects the next one only.
+    A component reads them when its iteration starts, so that changing them in mid-epoch affects the next one only.
+
+    number: of the epoch, from 0.
+    done: interruptions of this epoch after which another number of ranks went on: see `ranks.left_over`.
+    skip: how many samples of this rank, of those that are left then, the iteration leaves out because they are done.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = integer("seed", seed, 0)
-        self.number = 0
+        self.go_to(0)
 
-    def generator(self, stream: int) -> np.random.Generator:
+    def go_to(self, number: int, done: tuple[tuple[int, int], ...] = (), skip: int = 0) -> None:
+        """Makes this the next iteration."""
+        self.number, self.done, self.skip = number, done, skip
+
+    def generator(self, *stream: int) -> np.random.Generator:
         """A generator for one component's `stream` of random numbers in this epoch."""
-        return np.random.default_rng([self.seed, self.number, stream])
+        return np.random.default_rng([self.seed, self.number, *stream])

@@ -14,11 +14,12 @@ with contextlib.redirect_stdout(io.StringIO()):
         LMDBData,
         LMDBSerializer,
         LocallyShuffleData,
+        MultiProcessRunnerZMQ,
         ProxyDataFlow,
     )
 
-__all__ = ["BatchData", "DataFlow", "LMDBData", "LMDBSerializer", "LocallyShuffleData", "ProxyDataFlow",
-           "quiet_tensorpack"]
+__all__ = ["BatchData", "DataFlow", "LMDBData", "LMDBSerializer", "LocallyShuffleData",
+           "MultiProcessRunnerZMQ", "ProxyDataFlow", "quiet_tensorpack"]
 
 
 @contextlib.contextmanager

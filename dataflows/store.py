@@ -1,173 +1,84 @@
-"""The open LMDB of this process: read-only environments, a transaction per thread, values as views.
-
-LMDB's rules, kept here so that nobody else has to: one environment per file and process; a read transaction belongs to
-one thread; a view must not outlive its environment. An environment is closed when the last Store and the last view of
-it are gone, never before, so there is no moment at which closing could pull the map away under a decoding thread.
-
-LMDB also forbids to use an environment after a fork, because its reader table and its locks belong to the process that
-opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
-valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
-"""
+"""The records of an LMDB file by number: its keys, its index, and where each record is."""
 import logging
 import os
-import threading
-import time
-import weakref
 from typing import Any
 from zlib import crc32
 
-import lmdb
 import numpy as np
 
 from dataflows import record
+from dataflows.content import Content, extents, on_network
+from dataflows.environment import Environment, data_file, open_environment
 from dataflows.index import Index, index_path, load_index
 
 logger = logging.getLogger(__name__)
 
-_OPEN_ATTEMPTS = 500  # at 1 ms each
 KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
-
-
-def _open_readonly(path: str) -> lmdb.Environment:
-    """py-lmdb's environment. It refuses a file that is open, and another thread may be about to close this one."""
-    for _ in range(_OPEN_ATTEMPTS):
-        try:
-            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
-        except lmdb.Error as error:
-            if "already open" not in str(error):
-                raise
-            refused = error
-            time.sleep(0.001)
-    raise refused
-
-
-class _Environment:
-    """One memory-mapped LMDB file, and this thread's read transaction on it."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            self._env = _open_readonly(path)
-        except lmdb.Error as error:
-            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, check "
-                             f"the path, or close other readers of it in this process, such as tensorpack's") from error
-        self.entries = self._env.stat()["entries"]
-        self._threads = threading.local()
-        self.size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # of what is used, in bytes
-        self._refuse_if_truncated(path)
-
-    def _refuse_if_truncated(self, path: str) -> None:
-        # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
-        actual = os.path.getsize(data_file(path))
-        if actual < self.size:
-            self._env.close()
-            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
-                             f"Copy it again, or dump it again")
-
-    @property
-    def transaction(self) -> lmdb.Transaction:
-        try:
-            txn: lmdb.Transaction = self._threads.transaction
-        except AttributeError:
-            txn = self._threads.transaction = self._env.begin(buffers=True)
-        return txn
-
-    def get(self, key: bytes) -> np.ndarray | None:
-        """The value of a key: uint8, read-only, a view that keeps this environment open. None if there is no such key.
-        """
-        value = self.transaction.get(key)
-        if value is None:
-            return None
-        return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
-
-    def whole(self, address: int) -> np.ndarray:
-        """All of the used part of the file, as `get` gives values. `address` is where its first byte is mapped."""
-        return np.asarray(_Mapped({"version": 3, "typestr": "|u1", "shape": (self.size,), "data": (address, True)},
-                                  self))
-
-
-class _Mapped:
-    """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
-
-    __slots__ = ("__array_interface__", "environment")
-
-    def __init__(self, interface: dict[str, Any], environment: _Environment) -> None:
-        self.__array_interface__ = interface
-        self.environment = environment
-
-
-_environments: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """After a fork, in the child: another thread of the parent may have held the lock."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-def data_file(path: str) -> str:
-    """The file that holds the data of an LMDB given as a file or, as older writers made them, as a folder."""
-    return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
-
-
-def _open(path: str) -> _Environment:
-    try:
-        stat = os.stat(data_file(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no LMDB file {path}. Write one with dump_imagenet.py, or check the path"
-                                ) from None
-    with _lock:
-        environment = _environments.get((stat.st_dev, stat.st_ino))
-        if environment is None:
-            environment = _environments[stat.st_dev, stat.st_ino] = _Environment(path)
-        return environment
+_SAMPLES = 8  # records that are looked at to tell whether a batch is in memory
 
 
 class Store:
     """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
 
-    With an index, a record is a slice of the file, which LMDB's search is not needed to find. Opens the file on first use; may be pickled, forked and used by any number of threads, and any
-    number of Stores may name one file. Raises FileNotFoundError or ValueError when the file is missing, truncated, not
-    an LMDB, or holds no records.
+    With an index, LMDB itself is needed only to check that the index belongs to the file: a record is a stretch of the
+    file. Without one, LMDB finds each record. Opens the file on first use; may be pickled, forked and used by any
+    number of threads, and any number of Stores may name one file. Writes nothing, and needs no write access.
+
+    io: "mmap" gives views of the file, "pread" copies of it, which suits file systems where a page fault is a message
+        to a server; "auto" is "pread" on the network file systems that we know, else "mmap". Without an index: LMDB's
+        own map.
+    cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
+        nothing else; "keep" leaves them to be read again.
+
+    Raises FileNotFoundError or ValueError when the file is missing, truncated, not an LMDB, or holds no records, and
+    for options that need an index where there is none.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep") -> None:
+        for name, value, known in (("io", io, ("auto", "mmap", "pread")), ("cache", cache, ("keep", "drop"))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}")
         self.path = os.fspath(path)
-        self._environment: _Environment | None = None
-        self._content: np.ndarray | None = None  # of the whole file, when there is an index
+        self._io, self._cache = io, cache
+        self._environment: Environment | None = None
+        self._content: Content | None = None
         self._keys: list[bytes] | None = None
         self.index = load_index(self.path, data_file(self.path))
-        self._size = self._find_size()
+        if self.index is None and (io == "pread" or cache == "drop"):
+            raise ValueError(f"io='pread' and cache='drop' need to know where records are, and {self.path} has no "
+                             f"index. dump_imagenet.py writes one; or leave these options out")
+        self._size = self._check()
 
-    def _find_size(self) -> int:
+    def _check(self) -> int:
+        """Compares the index with the file, or finds the keys; the number of records."""
+        # Readahead would bring in records that nobody asked for, where only LMDB's own pages are looked at.
+        environment = open_environment(self.path, readahead=self.index is None)
         if self.index is None:
-            self._keys = self._find_keys(self._open())
+            self._environment = environment
+            self._keys = self._find_keys(environment)
             size = len(self._keys)
+            self._learned = np.zeros((2, size), np.int64)  # offset and bytes of each record that was read
         else:
             size = self.index.count
-            if size:
-                self._refuse_foreign_index(self.index, self._open())
+            self._refuse_foreign_index(self.index, environment)
         if size == 0:
             raise ValueError(f"{self.path} holds no records. Dump it again, and look at the summary of that dump")
         return size
 
-    def _refuse_foreign_index(self, index: Index, environment: _Environment) -> None:
+    def _refuse_foreign_index(self, index: Index, environment: Environment) -> None:
         # Files of images of one size can have equal lengths, so the first and the last record are compared too.
+        ends = {0, index.count - 1} if index.count else set()
         if (environment.entries - 1 != index.count or not self._contains(index, environment)
-                or any(crc32(self.value(i)) != index.crc32[i] for i in (0, index.count - 1))):
-            self.close()
+                or any(crc32(self.value(number)) != index.crc32[number] for number in ends)):
             raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their records "
                              f"differ. Remove it to read the LMDB without an index, or dump again")
 
-    def _contains(self, index: Index, environment: _Environment) -> bool:
+    def _contains(self, index: Index, environment: Environment) -> bool:
         """Whether every record that the index names is within the file."""
         return bool((index.offset >= 0).all() and (index.nbytes > 0).all()
                     and (index.offset <= environment.size - index.nbytes).all())
 
-    def _find_keys(self, environment: _Environment) -> list[bytes]:
+    def _find_keys(self, environment: Environment) -> list[bytes]:
         listed = environment.transaction.get(KEYS)
         if listed is None:
             logger.warning("%s has no %s, so all of its keys are read once: slow on a large file. tensorpack's "
@@ -185,21 +96,6 @@ class Store:
                              f"it again")
         return sorted(keys)
 
-    def _open(self) -> _Environment:
-        environment = self._environment
-        if environment is None:
-            environment = self._environment = _open(self.path)
-        return environment
-
-    def _open_content(self, index: Index) -> np.ndarray:
-        environment = self._open()
-        first = environment.get(self.key(0))
-        if first is None or len(first) != index.nbytes[0]:
-            raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their first "
-                             f"records differ. Remove it to read the LMDB without an index, or dump again")
-        content = self._content = environment.whole(first.__array_interface__["data"][0] - index.offset.item(0))
-        return content
-
     def __len__(self) -> int:
         return self._size
 
@@ -213,14 +109,53 @@ class Store:
         if index is not None:
             content = self._content
             if content is None:
-                content = self._open_content(index)
-            start = index.offset.item(number)
-            return content[start:start + index.nbytes.item(number)]
-        value = self._open().get(self.key(number))
+                content = self._open_content()
+            return content.read(index.offset.item(number), index.nbytes.item(number))
+        if self._environment is None:
+            self._environment = open_environment(self.path)
+        value = self._environment.get(self.key(number))
         if value is None:
-            raise ValueError(f"{self.path} has no key {self.key(number)!r}, which its list of keys or its index "
-                             f"names. Write it again")
+            raise ValueError(f"{self.path} has no key {self.key(number)!r}, which its list of keys names. Write it "
+                             f"again")
+        if self._environment.base is not None:
+            self._learned[:, number] = value.__array_interface__["data"][0] - self._environment.base, len(value)
         return value
+
+    def _open_content(self) -> Content:
+        path = data_file(self.path)
+        copies = self._io == "pread" or self._io == "auto" and on_network(path)
+        content = self._content = Content(path, os.path.getsize(path), copies=copies)
+        return content
+
+    def fetch(self, numbers: list[int]) -> int:
+        """Asks the kernel for the pages of these records, which will be read soon; how many bytes that is.
+
+        Does not ask again for what is in memory, as far as a few of them tell. Without an index, only those are asked
+        for that were read before; for the others the kernel's readahead on LMDB's map has to do.
+        """
+        if self.index is not None:
+            offsets, nbytes = self.index.offset[numbers], self.index.nbytes[numbers]
+        else:
+            offsets, nbytes = self._learned[:, numbers]
+            offsets, nbytes = offsets[nbytes > 0], nbytes[nbytes > 0]
+            if not len(offsets):
+                return 0
+        content = self._content or self._open_content()
+        some = slice(None, None, max(1, len(offsets) // _SAMPLES))
+        if not content.resident(offsets[some] + nbytes[some] - 1):
+            content.fetch(extents(offsets, nbytes))
+        return int(nbytes.sum())
+
+    def release(self, numbers: list[int]) -> None:
+        """Says that these records are done with: their pages are given back to the kernel if cache="drop"."""
+        if self._cache == "drop" and self.index is not None and self._content is not None:
+            self._content.drop(extents(self.index.offset[numbers], self.index.nbytes[numbers]))
+
+    def fingerprint(self) -> int:
+        """A checksum of 32 bits that tells this file from others: of all records with an index, else of two of them."""
+        if self.index is not None:
+            return crc32(self.index.crc32.tobytes())
+        return crc32(self.value(len(self) - 1), crc32(self.value(0), len(self)))
 
     def close(self) -> None:
         """Lets go of the file. A later use opens it again; views that are still held stay valid."""

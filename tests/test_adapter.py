@@ -287,7 +287,8 @@ def test_a_wrong_transform_is_refused(loader, transform):
 
 
 def test_dropping_all_there_is_is_refused(loader):
-    with pytest.raises(ValueError, match="drop_last=True with batch_size=11 leaves nothing of 10 samples; "):
+    with pytest.raises(ValueError, match="nothing is left of 10 samples per rank with batch_size=11, drop_last=True "
+                                         "and uneven='keep'; use a smaller batch_size, drop_last=False or "):
         loader(batch_size=11, drop_last=True)
 
 

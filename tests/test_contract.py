@@ -8,15 +8,18 @@ import dataflow_contract
 import pytest
 
 import dataflows
-from dataflows.batch import DecodeBatches
+from dataflows.batch import DecodeBatches, EveryNthBatch
 from dataflows.crop import RandomResizedCrop
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.imagenet import ImageNetFiles
-from dataflows.keys import SequentialKeys, ShuffledKeys
+from dataflows.keys import BlockShuffledKeys, SequentialKeys, ShuffledKeys
 from dataflows.parallel import OrderedThreadMapData
+from dataflows.prefetch import PrefetchPages
+from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
-from dataflows.shuffle import FiniteLocallyShuffleData
+from dataflows.ranks import Ranks
+from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.store import Store
 
 ROOT = pathlib.Path(dataflows.__file__).parents[1]
@@ -26,6 +29,19 @@ def negated(datapoint):
     return [-datapoint[0]]
 
 
+def keys(path, cls=SequentialKeys, *args, **options):
+    return cls(Store(path), Epoch(3), *args, **options)
+
+
+def batches(path):
+    return BatchData(keys(path), 4, remainder=True, use_list=True)
+
+
+def round_robin(path, num_processes):
+    parts = [EveryNthBatch(batches(path), i, num_processes) for i in range(num_processes)]
+    return RoundRobinProcesses(batches(path), parts, 2)
+
+
 def decode_batches(path, transform, num_threads):
     store, epoch = Store(path), Epoch(3)
     return DecodeBatches(BatchData(ShuffledKeys(store, epoch), 4, remainder=True, use_list=True), RecordReader(store),
@@ -33,15 +49,25 @@ def decode_batches(path, transform, num_threads):
 
 
 CASES = {
-    "SequentialKeys": (SequentialKeys, lambda path, photos: SequentialKeys(Store(path))),
-    "SequentialKeys of a part": (SequentialKeys, lambda path, photos: SequentialKeys(Store(path), range(3, 9))),
-    "ShuffledKeys": (ShuffledKeys, lambda path, photos: ShuffledKeys(Store(path), Epoch(3))),
+    "SequentialKeys": (SequentialKeys, lambda path, photos: keys(path)),
+    "SequentialKeys of a part": (SequentialKeys, lambda path, photos: keys(path, part=(1, 3))),
+    "SequentialKeys of a rank": (SequentialKeys, lambda path, photos: keys(path, ranks=Ranks(2, 4, "pad"))),
+    "SequentialKeys, some of them and repeated": (SequentialKeys, lambda path, photos:
+                                                  keys(path, indices=[3, 20, 3, 7], repeats=3)),
+    "BlockShuffledKeys": (BlockShuffledKeys, lambda path, photos: keys(path, BlockShuffledKeys, 4)),
+    "ShuffledKeys": (ShuffledKeys, lambda path, photos: keys(path, ShuffledKeys)),
+    "ShuffledKeys of a rank": (ShuffledKeys, lambda path, photos:
+                               keys(path, ShuffledKeys, ranks=Ranks(2, 4, "pad"))),
     "FiniteLocallyShuffleData": (FiniteLocallyShuffleData, lambda path, photos:
-                                 FiniteLocallyShuffleData(SequentialKeys(Store(path)), 5, Epoch(3))),
+                                 FiniteLocallyShuffleData(keys(path), 5, Epoch(3))),
+    "RestOfEpoch": (RestOfEpoch, lambda path, photos: RestOfEpoch(keys(path), Epoch(3))),
+    "EveryNthBatch": (EveryNthBatch, lambda path, photos: EveryNthBatch(batches(path), 1, 4)),
+    "PrefetchPages": (PrefetchPages, lambda path, photos: PrefetchPages(batches(path), Store(path))),
+    "RoundRobinProcesses": (RoundRobinProcesses, lambda path, photos: round_robin(path, 2)),
     "OrderedThreadMapData": (OrderedThreadMapData, lambda path, photos: OrderedThreadMapData(
-        SequentialKeys(Store(path)), negated, num_threads=3, buffer_size=4)),
+        keys(path), negated, num_threads=3, buffer_size=4)),
     "OrderedThreadMapData without threads": (OrderedThreadMapData, lambda path, photos: OrderedThreadMapData(
-        SequentialKeys(Store(path)), negated, num_threads=0, buffer_size=1)),
+        keys(path), negated, num_threads=0, buffer_size=1)),
     "DecodeBatches of crops": (DecodeBatches, lambda path, photos: decode_batches(path, RandomResizedCrop(9), 2)),
     "DecodeBatches of crops without threads": (DecodeBatches, lambda path, photos:
                                                decode_batches(path, RandomResizedCrop(9), 0)),

@@ -207,10 +207,12 @@ def test_a_dataset_pickles_before_and_after_use(cls, path, expected):
 
 
 def test_a_pickle_brings_options_along(path):
-    dataset = pickle.loads(pickle.dumps(LMDBIterDataset(path, shuffle_buffer=5, seed=3, image_type="numpy",
-                                                        transform=CenterCrop(20, 32))))
-    assert (dataset.shuffle_buffer, dataset.seed, dataset.image_type) == (5, 3, "numpy")
-    assert next(iter(dataset))[0].shape == (20, 20, 3)
+    dataset = LMDBIterDataset(path, order="block", shuffle_buffer=5, block_size=3, seed=3, rank=1, world_size=2,
+                              uneven="drop", indices=range(1, 20), repeats=2, transform=CenterCrop(20, 32))
+    dataset.set_epoch(4)
+    copied = pickle.loads(pickle.dumps(dataset))
+    assert samples([copied]) == samples([dataset]) and len(copied) == len(dataset) == 19
+    assert next(iter(copied))[0].shape == (3, 20, 20)
 
 
 def test_a_closed_dataset_opens_again(cls, path, expected):
@@ -287,7 +289,7 @@ def test_forked_workers_do_not_hang_after_the_parent_has_used_its_threads(path, 
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("shuffle_buffer", [0, 4])
 def test_workers_share_out_every_sample_once(num_workers, shuffle_buffer, path, expected):
-    dataset = LMDBIterDataset(path, shuffle_buffer=shuffle_buffer)
+    dataset = LMDBIterDataset(path, order="local", shuffle_buffer=shuffle_buffer)
     assert sorted(samples(loader(dataset, batch_size=3, num_workers=num_workers))) == sorted(expected)
 
 
@@ -297,7 +299,7 @@ def test_more_workers_than_records(jpeg_lmdb, tmp_path):
     packed = [Packed(record.pack([image.tobytes(), label])) for label in (0, 1)]
     PackedLMDBSerializer.save(DataFromList(packed, shuffle=False), str(tmp_path / "two.lmdb"))
     for shuffle_buffer in (0, 4):
-        dataset = LMDBIterDataset(tmp_path / "two.lmdb", shuffle_buffer=shuffle_buffer)
+        dataset = LMDBIterDataset(tmp_path / "two.lmdb", order="local", shuffle_buffer=shuffle_buffer)
         assert sorted(label for label, _ in samples(loader(dataset, num_workers=3))) == [0, 1]
 
 
@@ -311,7 +313,7 @@ def test_without_a_buffer_the_order_is_that_of_the_file(path, expected):
 def test_a_buffer_shuffles_by_seed_and_epoch(path, expected):
     orders = []
     for seed in (0, 1):
-        dataset = LMDBIterDataset(path, shuffle_buffer=10, seed=seed)
+        dataset = LMDBIterDataset(path, order="local", shuffle_buffer=10, seed=seed)
         for epoch in (0, 1):
             dataset.set_epoch(epoch)
             orders.append(samples([dataset]))
@@ -321,7 +323,7 @@ def test_a_buffer_shuffles_by_seed_and_epoch(path, expected):
 
 
 def test_set_epoch_reaches_workers_that_persist(path):
-    dataset = LMDBIterDataset(path, shuffle_buffer=10)
+    dataset = LMDBIterDataset(path, order="local", shuffle_buffer=10)
     batches = loader(dataset, batch_size=4, num_workers=2, persistent_workers=True)
     orders = []
     for epoch in (0, 1, 1, 0):
@@ -337,8 +339,12 @@ def test_a_wrong_epoch_is_refused(path, epoch):
         LMDBIterDataset(path).set_epoch(epoch)
 
 
-@pytest.mark.parametrize("options, message", [({"shuffle_buffer": -1}, "shuffle_buffer must be"),
-                                              ({"seed": -1}, "seed must be a non-negative integer")])
+@pytest.mark.parametrize("options, message", [
+    ({"shuffle_buffer": -1}, "shuffle_buffer must be"), ({"seed": -1}, "seed must be a non-negative integer"),
+    ({"order": "local", "shuffle_buffer": -1}, "shuffle_buffer must be"), ({"block_size": 0}, "block_size must be"),
+    ({"order": "random"}, "order must be 'local', 'block' or 'sequential', not 'random'"),
+    ({"rank": 1}, "rank=1 and world_size=None: give both"), ({"uneven": "stretch"}, "uneven must be one of"),
+    ({"indices": [23]}, "indices must be record numbers from 0 to 22 of .*, not 23"), ({"repeats": 0}, "repeats must")])
 def test_wrong_options_are_refused_before_a_worker_starts(path, options, message):
     with pytest.raises(ValueError, match=message):
         LMDBIterDataset(path, **options)

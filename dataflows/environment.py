@@ -1,0 +1,137 @@
+"""Open LMDB environments of this process: read-only, one per file, values as views that keep theirs open.
+
+LMDB's rules, kept here so that nobody else has to: one environment per file and process; a read transaction belongs to
+one thread; a view must not outlive its environment. An environment is closed when the last user and the last view of
+it are gone, never before, so there is no moment at which closing could pull the map away under a decoding thread.
+
+LMDB also forbids to use an environment after a fork, because its reader table and its locks belong to the process that
+opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
+valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
+"""
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+import lmdb
+import numpy as np
+
+_OPEN_ATTEMPTS = 500  # at 1 ms each
+
+
+def _open_readonly(path: str, readahead: bool) -> lmdb.Environment:
+    """py-lmdb's environment. It refuses a file that is open, and another thread may be about to close this one."""
+    for _ in range(_OPEN_ATTEMPTS):
+        try:
+            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False,
+                             readahead=readahead)
+        except lmdb.Error as error:
+            if "already open" not in str(error):
+                raise
+            refused = error
+            time.sleep(0.001)
+    raise refused
+
+
+class Environment:
+    """One memory-mapped LMDB file, and this thread's read transaction on it.
+
+    entries: in it, the list of keys included. size: of its used part, in bytes. base: the address of its first byte,
+    so that a value's address less this is its offset in the file; None where the system does not tell.
+    """
+
+    def __init__(self, path: str, readahead: bool) -> None:
+        try:
+            self._env = _open_readonly(path, readahead)
+        except lmdb.Error as error:
+            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, check "
+                             f"the path, or close other readers of it in this process, such as tensorpack's") from error
+        self.entries = self._env.stat()["entries"]
+        self._threads = threading.local()
+        self.size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # of what is used, in bytes
+        self._refuse_if_truncated(path)
+        self.base = _map_address(data_file(path))
+
+    def _refuse_if_truncated(self, path: str) -> None:
+        # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
+        actual = os.path.getsize(data_file(path))
+        if actual < self.size:
+            self._env.close()
+            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
+                             f"Copy it again, or dump it again")
+
+    @property
+    def transaction(self) -> lmdb.Transaction:
+        try:
+            txn: lmdb.Transaction = self._threads.transaction
+        except AttributeError:
+            txn = self._threads.transaction = self._env.begin(buffers=True)
+        return txn
+
+    def get(self, key: bytes) -> np.ndarray | None:
+        """The value of a key: uint8, read-only, a view that keeps this environment open. None if there is no such key.
+        """
+        value = self.transaction.get(key)
+        if value is None:
+            return None
+        return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
+
+
+def _map_address(path: str) -> int | None:
+    """Where this process maps a file from its start."""
+    stat = os.stat(path)
+    device = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}"
+    try:
+        with open("/proc/self/maps") as file:
+            maps = [line.split(maxsplit=5) for line in file]
+    except OSError:
+        return None
+    found = [int(fields[0].split("-")[0], 16) for fields in maps
+             if fields[2:5] == ["00000000", device, str(stat.st_ino)]]
+    return found[0] if len(found) == 1 else None
+
+
+class _Mapped:
+    """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
+
+    __slots__ = ("__array_interface__", "environment")
+
+    def __init__(self, interface: dict[str, Any], environment: Environment) -> None:
+        self.__array_interface__ = interface
+        self.environment = environment
+
+
+_environments: weakref.WeakValueDictionary[tuple[int, int], Environment] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """After a fork, in the child: another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def data_file(path: str) -> str:
+    """The file that holds the data of an LMDB given as a file or, as older writers made them, as a folder."""
+    return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
+
+
+def open_environment(path: str, *, readahead: bool = True) -> Environment:
+    """This process's environment of an LMDB file; the first to open it decides on the kernel's readahead.
+
+    Raises FileNotFoundError, or ValueError if it is no LMDB file, or truncated.
+    """
+    try:
+        stat = os.stat(data_file(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no LMDB file {path}. Write one with dump_imagenet.py, or check the path"
+                                ) from None
+    with _lock:
+        environment = _environments.get((stat.st_dev, stat.st_ino))
+        if environment is None:
+            environment = _environments[stat.st_dev, stat.st_ino] = Environment(path, readahead)
+        return environment

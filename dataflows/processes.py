@@ -1,0 +1,282 @@
+"""Work for several processes, in order: tensorpack's MultiProcessRunnerZMQ, one process each, read in turns."""
+import contextlib
+import io
+import itertools
+import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import multiprocessing.util
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from typing import Any, Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+import zmq
+
+from dataflows.quiet import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
+
+_POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
+_WATCH_S = 0.5  # between a worker's looks at whether its parent is alive
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without saying why: it was killed, by a user or for want of memory, or crashed."""
+
+
+class RoundRobinProcesses(ProxyDataFlow):
+    """Yields the datapoints of `parts` in turns, one of each, every part made by a process of its own.
+
+    `ds` is what the parts are parts of: `parts[i]` has its datapoints i, i + n, i + 2n, ..., so what is yielded equals
+    `ds`, in its order, and `len` is its. tensorpack's runner repeats data when it has several processes, but of one
+    process it promises the same data in the same order; reading n of them in turns keeps that promise. Where it would
+    wait for ever for a worker that was killed, this raises WorkerDied; what a worker raises is raised here, at its
+    place in the order, with the worker's traceback as its cause. Iterating starts the processes, and its end, however
+    it comes, kills them; they end by themselves when their parent is gone. Several iterations may be alive at once; one
+    that was begun before a fork goes on in the parent only.
+
+    At most `prefetch` datapoints of each process, made or in the making, wait to be read. Datapoints travel as copies
+    (pickled arrays): of tensors in shared memory little more than half as many arrive. They must pickle, and under the
+    start methods spawn and forkserver, `parts` must, too.
+    """
+
+    def __init__(self, ds: DataFlow, parts: Sequence[DataFlow], prefetch: int) -> None:
+        super().__init__(ds)
+        self._parts = parts
+        self._prefetch = prefetch
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        runners: list[_Runner] = []
+        try:
+            for part in self._parts[:max(1, len(self.ds))]:
+                runners.append(_Runner(part, self._prefetch))
+                runners[-1].reset_state()
+            for messages in itertools.cycle([iter(runner) for runner in runners]):
+                kind, content = next(messages)
+                if kind == "end":
+                    return
+                if kind == "error":
+                    error, text = pickle.loads(content)
+                    raise error from _WorkerTraceback(text)
+                yield [_unpacked(component) for component in content]
+        finally:
+            with _interrupts_held():
+                for runner in runners:
+                    runner.close()
+
+
+class _Runner(MultiProcessRunnerZMQ):
+    """tensorpack's runner with one process, without its log lines, with an end, and with a limit that is exact: the
+    queues of ZMQ and of the system would take many more small datapoints than `hwm`."""
+
+    def __init__(self, part: DataFlow, prefetch: int) -> None:
+        taken, self._taken = multiprocessing.Pipe(duplex=False)
+        super().__init__(_InWorker(part, prefetch, taken), hwm=prefetch + 1)
+        self._pid = os.getpid()
+        # What ends this, at the latest when it is deleted, and never in a fork. Finalizers hold what they end: garbage
+        # collection of a cycle would let zmq's context forget its socket, and then wait for it for ever.
+        self._ends: list[multiprocessing.util.Finalize] = []
+
+    def reset_state(self) -> None:
+        method = multiprocessing.get_start_method()
+        if method != "fork":  # or `start` does it: the one would unblock SIGINT, the other inherit the block
+            multiprocessing.resource_tracker.ensure_running()
+        if method == "forkserver":
+            multiprocessing.forkserver.ensure_running()
+        with _interrupts_held():
+            super().reset_state()
+
+    def _start_processes(self) -> None:
+        # Not at the exit of the interpreter: a thread may be using them.
+        self._ends.append(multiprocessing.util.Finalize(self, _disconnect, (self.socket, self.context)))
+        [process] = self._procs
+        process.daemon = True
+        self._admit_only_this_user(process)
+        try:
+            process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise _unpicklable(f"the transform to its processes, as the start method is "
+                               f"{multiprocessing.get_start_method()!r}", error,
+                               "Define it at the top of a module, or use threads") from error
+        self._ends.append(multiprocessing.util.Finalize(self, _kill, (process,), exitpriority=10))
+
+    def _admit_only_this_user(self, process: Any) -> None:
+        # The socket has a name that anybody on this machine may connect to, and what it receives is unpickled.
+        self.socket.unbind(process.conn_name)
+        self.socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+        process.conn_name += "-filtered"
+        self.socket.bind(process.conn_name)
+
+    def _recv(self) -> Any:
+        if os.getpid() != self._pid:
+            raise RuntimeError("an iteration with worker processes does not go on in a fork; begin another one there")
+        [process] = self._procs
+        while not self.socket.poll(_POLL_MS):
+            if _has_ended(process) and not self.socket.poll(_POLL_MS):  # its last words may still be on the way
+                code = process.exitcode
+                how = (f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0
+                       else f"ended with exit code {code}")
+                raise WorkerDied(f"worker process {process.pid} {how} before its work was done. If it was killed for "
+                                 f"want of memory, use fewer num_workers or a smaller batch_size or prefetch; if it "
+                                 f"could not start, guard your script with if __name__ == '__main__'")
+        message = super()._recv()
+        self._taken.send_bytes(b"")
+        return message
+
+    def close(self) -> None:
+        """Kills the process, which SIGKILL does even if it is stopped, and closes the socket."""
+        for end in self._ends:
+            end()
+
+    def __del__(self) -> None:
+        """Nothing: tensorpack's would print, and what there is to be done the finalizers do."""
+
+
+def _disconnect(socket: zmq.Socket, context: zmq.Context) -> None:
+    socket.close(0)
+    context.term()
+
+
+def _kill(process: Any) -> None:
+    process.kill()
+    process.join()
+
+
+def _has_ended(process: Any) -> bool:
+    # Where the program ignores SIGCHLD, or waits for any child, is_alive never learns of the end.
+    return bool(multiprocessing.connection.wait([process.sentinel], 0)) or not process.is_alive()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C takes effect after the body: one in the middle of starting or killing a process would lose its traces.
+
+    Processes that start in the body do not hear it: it reaches all of a terminal's processes, and is the parent's.
+    """
+    held: list[Any] = []
+    handler = signal.getsignal(signal.SIGINT)
+    replace = callable(handler) and threading.current_thread() is threading.main_thread()
+    if replace:  # other threads do not block the signal, and Python tells the main thread of it
+        signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if replace:
+            signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(*held[0])
+
+
+class _InWorker(ProxyDataFlow):
+    """What runs in a worker: yields (kind, content), and never ends, for tensorpack's worker would start it again.
+
+    `taken` is a pipe with one message for each that the parent has read.
+    """
+
+    def __init__(self, ds: DataFlow, prefetch: int, taken: Any) -> None:
+        super().__init__(ds)
+        self._prefetch = prefetch
+        self._taken = taken
+
+    def __len__(self) -> int:
+        return len(self.ds) + 1
+
+    def reset_state(self) -> None:
+        parent = os.getppid()  # read before the thread starts, or it may be the next one already
+        threading.Thread(target=_watch, args=(parent,), daemon=True, name="dataflows-watch").start()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler that saves the training's state is the parent's
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # or what a transform prints would be lost when it is killed
+        # The workers are the parallelism; and OpenMP's pool, which torch would use, does not survive a fork.
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        super().reset_state()
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        try:
+            for number, datapoint in enumerate(self.ds, 1):
+                yield "datapoint", [_packed(component) for component in datapoint]
+                if number >= self._prefetch:
+                    self._taken.recv_bytes()
+            yield "end", None
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            yield "error", _pickled(error)
+        threading.Event().wait()
+
+
+def _watch(parent: int) -> None:
+    """Ends this process when its parent is gone, whichever start method made it."""
+    process = multiprocessing.parent_process()
+    while os.getppid() == parent and process is not None and process.is_alive():
+        process.join(_WATCH_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _WorkerTraceback(Exception):
+    """Where in a worker an exception was raised, as text: frames do not pickle."""
+
+    def __str__(self) -> str:
+        return f"in a worker process:\n{self.args[0]}"
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The exception and its traceback; of one that does not pickle, a RuntimeError with its name, message and notes."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickled = pickle.dumps((error, text))
+        pickle.loads(pickled)
+        return pickled
+    except Exception:
+        summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
+        return pickle.dumps((RuntimeError(f"a worker process raised {summary}"), text))
+
+
+def _unpicklable(what: str, error: Exception, remedy: str) -> TypeError:
+    return TypeError(f"worker_type='process' sends {what}, and this one does not pickle: {error}. {remedy}")
+
+
+def _packed(component: Any) -> tuple[str, Any]:
+    """A component of a datapoint as what travels best: an array, contiguous and with its axes' order in memory."""
+    if isinstance(component, list):
+        tensors = [torch.from_numpy(item) if _is_numeric(item) else item for item in component]
+        if not all(_is_plain(item) for item in tensors):
+            try:  # not left to tensorpack: tensors within other things would go as handles, each an open file
+                return "pickled", pickle.dumps(component, pickle.HIGHEST_PROTOCOL)
+            except Exception as error:
+                raise _unpicklable("what the transform returns to the training process", error,
+                                   "Return arrays or tensors, or use threads") from error
+        if len({(tensor.shape, tensor.dtype) for tensor in tensors}) > 1:
+            return "as it is", [tensor.numpy() for tensor in tensors]
+        component = torch.stack(tensors).numpy()
+    if isinstance(component, np.ndarray) and component.ndim == 4 and not component.flags.c_contiguous:
+        return "channels last", component.transpose(0, 2, 3, 1)
+    return "as it is", component
+
+
+def _is_numeric(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype in _DTYPES
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether an item is a tensor that numpy can hold without loss."""
+    return (type(item) is torch.Tensor and item.dtype in _DTYPES.values() and item.device.type == "cpu"
+            and item.layout == torch.strided and not (item.requires_grad or item.is_conj() or item.is_neg()))
+
+
+_DTYPES = {np.dtype(name): getattr(torch, name) for name in (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128")}
+
+
+def _unpacked(packed: tuple[str, Any]) -> Any:
+    how, component = packed
+    if how == "pickled":
+        return pickle.loads(component)
+    return component.transpose(0, 3, 1, 2) if how == "channels last" else component

@@ -1,0 +1,84 @@
+"""Which part of an epoch each process of distributed training reads, and what is left of an epoch that was interrupted.
+
+All of it is arithmetic on positions: an epoch is `count` positions, 0 to count - 1, and every rank computes for itself
+which of them are its own. The rules are those of torch's DistributedSampler where it has any.
+"""
+import dataclasses
+import itertools
+from typing import Any, Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+
+from dataflows.options import integer
+
+UNEVEN = ("pad", "drop", "keep")
+Done = tuple[tuple[int, int], ...]  # (world size, samples of each rank), one pair for each interruption of an epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """Which rank of how many this process is, and what becomes of a count that the ranks do not divide.
+
+    rank, world_size: by default those of torch.distributed where it is initialized, else 0 of 1.
+    uneven: "pad" repeats samples of the epoch's start until all ranks have equally many; "drop" leaves out the few at
+        its end; "keep" does neither, so some ranks have one sample, and maybe one batch, more than others.
+
+    Raises ValueError for values out of range.
+    """
+
+    rank: int
+    world_size: int
+    uneven: str
+
+    @classmethod
+    def of(cls, rank: int | None, world_size: int | None, uneven: str) -> "Ranks":
+        """Ranks of a loader's options, where None stands for what torch.distributed says."""
+        if (rank is None) != (world_size is None):
+            raise ValueError(f"rank={rank} and world_size={world_size}: give both, or neither to ask torch.distributed")
+        if rank is None:
+            rank, world_size = 0, 1
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        world_size, rank = integer("world_size", world_size, 1), integer("rank", rank, 0)
+        if rank >= world_size:
+            raise ValueError(f"rank must be below world_size={world_size}, not {rank}")
+        if uneven not in UNEVEN:
+            raise ValueError(f"uneven must be one of {UNEVEN}, not {uneven!r}")
+        return cls(rank, world_size, uneven)
+
+    def size(self, count: int) -> int:
+        """How many of `count` samples this rank reads, repeated ones included."""
+        if self.uneven == "keep":
+            return (count + self.world_size - 1 - self.rank) // self.world_size
+        return count // self.world_size if self.uneven == "drop" else -(-count // self.world_size)
+
+    def strided(self, count: int) -> np.ndarray:
+        """This rank's positions: every world_size-th. Those from `count` on are repetitions of the epoch's start."""
+        return self.rank + self.world_size * np.arange(self.size(count))
+
+    def contiguous(self, count: int, turn: int) -> np.ndarray:
+        """This rank's positions: one range. Ranks change places with each `turn`, so that each reads all in time."""
+        size = self.size(count)
+        if self.uneven == "keep":  # the first `more` ranks have one more; changing places would change their sizes
+            more = count % self.world_size
+            return self.rank * (count // self.world_size) + min(self.rank, more) + np.arange(size)
+        return (self.rank + turn) % self.world_size * size + np.arange(size)
+
+
+def left_over(count: int, done: Done, uneven: str,
+              stream: Callable[[np.ndarray, Ranks, int], Iterable[Sequence[Any]]]) -> np.ndarray:
+    """The positions, ascending, that are left of an epoch of `count` after interruptions at `done`.
+
+    `stream(positions, ranks, interruptions)` gives the pointers, with their position last, of one rank that shares
+    these positions with others, after so many interruptions: what was yielded is the first ones of each rank's.
+    """
+    positions = np.arange(count)
+    for interruptions, (world_size, samples) in enumerate(done):
+        left = np.ones(count, bool)
+        for rank in range(world_size):
+            pointers = stream(positions, Ranks(rank, world_size, uneven), interruptions)
+            seen = np.fromiter((pointer[-1] for pointer in itertools.islice(pointers, samples)), np.int64)
+            left[seen[seen < count]] = False  # the others are repetitions
+        positions = positions[left[positions]]
+    return positions

@@ -1,0 +1,140 @@
+"""Pages are asked for ahead of their decoding, within bounds, and none of it shows in the batches."""
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from test_content import resident_pages
+
+from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.content import PAGE
+from dataflows.epoch import Epoch
+from dataflows.index import load_index
+from dataflows.keys import ShuffledKeys
+from dataflows.prefetch import PrefetchPages
+from dataflows.quiet import BatchData
+from dataflows.store import Store
+from uint_lmdb_iterloader import LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+
+
+class Recorded(Store):
+    """A Store that remembers what was asked for."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.fetched = []
+
+    def fetch(self, numbers):
+        self.fetched += numbers
+        return super().fetch(numbers)
+
+
+def chain(store, ahead_bytes):
+    return PrefetchPages(BatchData(ShuffledKeys(store, Epoch()), 2, remainder=True, use_list=True), store, ahead_bytes)
+
+
+def test_batches_pass_unchanged_and_each_record_is_asked_for_once(uint8_lmdb):
+    store = Recorded(uint8_lmdb / "train.lmdb")
+    ds = chain(store, 2**20)
+    assert list(ds) == list(ds.ds) and len(ds) == len(ds.ds)
+    assert sorted(store.fetched) == list(range(len(store)))
+
+
+def test_the_first_batch_waits_for_its_own_pages_only(uint8_lmdb):
+    store = Recorded(uint8_lmdb / "train.lmdb")
+    batches = iter(chain(store, 2**30))
+    [numbers, _] = next(batches)
+    assert store.fetched == numbers
+    next(batches)
+    assert len(store.fetched) == 6  # three batches
+    batches.close()
+
+
+def test_it_looks_ahead_by_as_many_bytes_as_it_may(uint8_lmdb):
+    store = Recorded(uint8_lmdb / "train.lmdb")
+    largest = int(store.index.nbytes.max())
+    for yielded, _ in enumerate(chain(store, 6 * largest), 1):
+        ahead = store.fetched[2 * yielded:]
+        assert store.index.nbytes[ahead].sum() <= 6 * largest
+
+
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])
+@pytest.mark.parametrize("options", [{"io": "pread"}, {"io": "mmap"}, {"cache": "drop"},
+                                     {"io": "pread", "cache": "drop"}], ids=str)
+@pytest.mark.parametrize("fixture", ["uint8_lmdb", "tiled_lmdb"])
+def test_batches_do_not_depend_on_how_bytes_are_read(fixture, cls, options, request):
+    path = request.getfixturevalue(fixture) / "train.lmdb"
+    for transform in (RandomResizedCrop(40), None):
+        with cls(path, 7, transform=transform) as plain, cls(path, 7, transform=transform, **options) as loader:
+            for _ in range(2):
+                for (images, labels), (others, other_labels) in zip(plain, loader, strict=True):
+                    assert torch.equal(labels, other_labels)
+                    assert all(torch.equal(a, b) for a, b in zip(images, others, strict=True))
+
+
+@pytest.mark.parametrize("io", ["mmap", "pread"])
+def test_dropped_records_are_not_in_memory_after_an_epoch(uint8_lmdb, tmp_path, io):
+    path = tmp_path / "train.lmdb"
+    for name in ("train.lmdb", "train.lmdb.index.npz"):
+        shutil.copy(uint8_lmdb / name, tmp_path / name)
+    with LMDBLoader(path, 8, transform=CenterCrop(32, resize=40), io=io, cache="drop") as loader:
+        index = load_index(str(path), str(path))
+        # LMDB reads the start when it opens a file, two records are compared with the index, and the kernel adds some.
+        loader.dataflow.ds._store.release(list(range(index.count)))
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if index.offset[index.count // 2] // PAGE in resident_pages(path):
+            pytest.skip("this file system keeps files in memory")
+        pages = {page for start, nbytes in zip(index.offset, index.nbytes)
+                 for page in range(start // PAGE, (start + nbytes) // PAGE)}
+        assert [images.shape[1:] for images, _ in loader] == [(3, 32, 32)] * len(loader)
+        assert not {page for page in resident_pages(path) & pages if page >= 64}  # before, LMDB's own pages hold folios
+
+
+def test_without_an_index_offsets_are_learned_as_records_are_read(uint8_lmdb, tmp_path):
+    shutil.copy(uint8_lmdb / "train.lmdb", tmp_path / "train.lmdb")
+    known, store = Store(uint8_lmdb / "train.lmdb"), Store(tmp_path / "train.lmdb")
+    assert store.index is None and store.fetch([3, 4]) == 0
+    assert np.array_equal(store.value(3), known.value(3))
+    if store._environment.base is None:
+        pytest.skip("this system does not tell where a file is mapped")
+    assert store.fetch([3, 4]) == known.index.nbytes[3]
+    for number in range(len(store)):
+        store.value(number)
+    assert np.array_equal(store._learned, [known.index.offset, known.index.nbytes])
+    with LMDBLoader(tmp_path / "train.lmdb", 8, transform=CenterCrop(32, resize=40)) as loader:
+        first = [images for images, _ in loader]
+        loader.set_epoch(0)
+        assert all(torch.equal(a, b) for a, b in zip(first, loader, strict=False) if isinstance(b, torch.Tensor))
+
+
+@pytest.mark.parametrize("options, message", [({"io": "direct"}, "io must be one of"),
+                                              ({"cache": "evict"}, "cache must be one of")])
+def test_wrong_options_are_named(uint8_lmdb, options, message):
+    with pytest.raises(ValueError, match=message):
+        LMDBLoader(uint8_lmdb / "train.lmdb", 8, **options)
+
+
+@pytest.mark.parametrize("options", [{"io": "pread"}, {"cache": "drop"}], ids=str)
+def test_options_that_need_an_index_say_so(uint8_lmdb, tmp_path, options):
+    shutil.copy(uint8_lmdb / "train.lmdb", tmp_path / "train.lmdb")
+    with pytest.raises(ValueError, match="has no index"):
+        LMDBLoader(tmp_path / "train.lmdb", 8, **options)
+
+
+def test_a_folder_without_write_access_is_enough(uint8_lmdb, tmp_path):
+    for name in ("train.lmdb", "train.lmdb.index.npz"):
+        shutil.copy(uint8_lmdb / name, tmp_path / name)
+        os.chmod(tmp_path / name, 0o444)
+    before = sorted(os.listdir(tmp_path))
+    os.chmod(tmp_path, 0o555)
+    try:
+        assert len(LMDBDataset(tmp_path / "train.lmdb")[0][0].shape) == 3
+        with LMDBIterLoader(tmp_path / "train.lmdb", 8, transform=RandomResizedCrop(16)) as loader:
+            list(loader)
+        assert sorted(os.listdir(tmp_path)) == before
+    finally:
+        os.chmod(tmp_path, 0o755)
