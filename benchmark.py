@@ -3,8 +3,8 @@
     python benchmark.py --source IMAGENET --lmdb DIR
 
 reads IMAGENET/train and IMAGENET/val, and DIR/jpeg and DIR/uint8 (the latter shrunk to 500 pixels at most), which it
-dumps first where they are missing. Prints a table per split and format, and writes benchmark.json, which holds every
-epoch, and benchmark.png.
+dumps first where they are missing; copies in formats of other libraries are made beside them. Prints a table per split
+and format, and writes benchmark.json, which holds every epoch, and benchmark.png.
 
 Each contestant has a process of its own. They run one epoch each in turns, one at a time, while the others are stopped:
 a warm-up round, then the counted ones. Batches are uint8 (B, 3, 224, 224): a random resized crop and a flip, shuffled,
@@ -13,9 +13,13 @@ contestants have hundreds ready when it starts. The table shows medians over the
 
     images/s       with the range; x BASELINE is the median of the ratios within each round
     CPU ms/image   processor time of the process and all of its workers
+    x limit        that time / what decoding the crop's share of an image and resizing it take at least, which is
+                   measured in each round as well (see benchmarks/limit.py); for this project's loaders
     peak MB        their anonymous and shared memory together; mapped files are page cache and not counted
+    growth MB      by how much anonymous memory grew from the end of the first counted epoch to that of the last
     first batch s  from asking for an epoch to its first batch
-    cold start s   the same for the first epoch of a new process, opening the file included
+    cold start s   the same for the first epoch of a new process, opening the file included, and making the copy of
+                   the source that some contestants need, if this run is the first to need it
 
 Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused.
 """
@@ -30,7 +34,7 @@ import statistics
 import sys
 from typing import Any, Callable, Sequence
 
-from benchmarks.contestants import CONTESTANTS, Contestant, Job
+from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
 
@@ -40,14 +44,14 @@ POINTERS = "pointers"  # a measurement of its own, not a contestant
 MAX_SIDE = 500  # pixels, of the uint8 dump
 IMAGENET = 1_281_167  # images of its train split
 _PACKAGES = ("imagenet-lmdb", "torch", "tensorpack", "lmdb", "numpy", "opencv-python", "opencv-python-headless",
-             "Pillow", "msgpack", "torchvision", "webdataset", "spdl-core", "nvidia-dali-cuda120",
-             "nvidia-dali-cuda130")
+             "Pillow", "msgpack", "simplejpeg", "torchvision", "webdataset", "datasets", "pyarrow", "litdata", "grain",
+             "array_record", "spdl-core", "ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
 def choose(names: Sequence[str]) -> tuple[list[Contestant], dict[str, str]]:
     """The contestants of these names that can run, and why each other one cannot."""
     chosen = [CONTESTANTS[name] for name in names if name != POINTERS]
-    skipped = {c.name: f"{c.needs} is not installed" for c in chosen if not c.importable()}
+    skipped = {c.name: f"not installed: {', '.join(c.missing())}" for c in chosen if c.missing()}
     return [contestant for contestant in chosen if contestant.name not in skipped], skipped
 
 
@@ -110,8 +114,10 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
             continue
         job = Job(source, split, path, folder, images, arguments.batch_size, arguments.num_workers)
         group = {"split": split, "format": format, "images": images, "lmdb_bytes": os.path.getsize(path)}
-        group["results"] = run_group(participants, job, arguments.epochs, arguments.timeout or 120 + images / 10,
-                                     _progress(split, format))
+        limits = [LIMIT] if any(contestant.limit for contestant in participants) else []
+        results = run_group([*participants, *limits], job, arguments.epochs, arguments.timeout or 120 + images / 10,
+                            _progress(split, format))
+        group["results"], group["limit"] = results[:len(participants)], results[len(participants):]
         run["groups"].append(group)
         print(f"\n{table(group)}\n", flush=True)
 
@@ -206,7 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if run["groups"] or not failed:
         _write(run, arguments.out)
-    return int(failed or any(result["error"] for group in run["groups"] for result in group["results"]))
+    return int(failed or any(result["error"] for group in run["groups"]
+                             for result in [*group["results"], *group["limit"]]))
 
 
 if __name__ == "__main__":

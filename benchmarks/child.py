@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -21,14 +22,16 @@ from typing import Any
 
 from benchmarks.contestants import SIZE, Contestant, Job
 
+LOG = "log"  # in the child's folder
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def serve(contestant: Contestant, job: Job, commands: Connection, lifeline: Connection, log: str) -> None:
-    """Runs epochs of one contestant until the parent sends None. Its output goes to the file `log`."""
+def serve(contestant: Contestant, job: Job, commands: Connection, lifeline: Connection, folder: str) -> None:
+    """Runs epochs of one contestant until the parent sends None. `folder` is for its output and temporary files."""
     os.setpgid(0, 0)
     _end_with_parent(lifeline)
-    _redirect_output(log)
+    _redirect_output(os.path.join(folder, LOG))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     # A spawned process would spawn its own workers too; users get their system's default, which comes first.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
@@ -36,7 +39,7 @@ def serve(contestant: Contestant, job: Job, commands: Connection, lifeline: Conn
         with contestant.open(job) as epoch:
             commands.send({"open_s": time.perf_counter() - started})
             while (number := commands.recv()) is not None:
-                commands.send(run_epoch(epoch, number, job))
+                commands.send(epoch(number) if contestant.own_figures else run_epoch(epoch, number, job))
         commands.send({"closed": True})
     except Exception:
         commands.send({"error": traceback.format_exc()})

@@ -27,7 +27,7 @@ class Job:
     source: str  # folder with one sub-folder per split
     split: str
     lmdb: str  # the split's LMDB file, in the group's format
-    scratch: str  # folder for files that a contestant makes of the source, kept for the next run
+    scratch: str  # folder for copies that a contestant makes on first use, kept for the next run
     images: int  # in one epoch
     batch_size: int
     num_workers: int  # processes or threads, whichever the contestant uses
@@ -47,9 +47,11 @@ class Contestant:
     about: str  # one line
     formats: tuple[str, ...] = ("jpeg", "uint8")  # groups it takes part in
     splits: tuple[str, ...] | None = None  # None: all
-    reads_lmdb: bool = True  # else what it reads does not depend on the format
-    needs: str | None = None  # module without which it is skipped
+    by_format: bool = True  # whether what it reads depends on the group's format; else it is the source's bytes
+    needs: tuple[str, ...] = ()  # modules without which it is skipped
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    limit: str | None = None  # the figure of limit.py that its processor time is compared with
+    own_figures: bool = False  # `epoch` returns figures and no batches: a measurement in a contestant's place
 
     def open(self, job: Job) -> contextlib.AbstractContextManager[Epoch]:
         """The context manager that yields `epoch`."""
@@ -58,38 +60,59 @@ class Contestant:
             job, **self.options)
         return opened
 
-    def importable(self) -> bool:
-        """Whether the library that it needs is installed."""
-        try:
-            return self.needs is None or importlib.util.find_spec(self.needs) is not None
-        except ModuleNotFoundError:  # the parent of a dotted name is missing
-            return False
+    def missing(self) -> list[str]:
+        """Those of the modules that it needs which are not installed."""
+        return [module for module in self.needs if not _installed(module)]
 
     def takes_part(self, split: str, format: str) -> bool:
         """Whether it runs in this group."""
         return format in self.formats and (self.splits is None or split in self.splits)
 
 
-BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned")  # the ratios of the table are to these
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent of a dotted name is missing
+        return False
+
+
+BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned", "pool", "memmap")  # the table's ratios are to these
+
+_SOURCE: dict[str, Any] = {"formats": ("jpeg",), "by_format": False}  # one group shows what reads the source's bytes
 
 _ALL = (
     Contestant("folder-pil", "benchmarks.folder:folder_pil", "torch DataLoader over a folder of files, PIL",
-               reads_lmdb=False, needs="PIL"),
+               by_format=False, needs=("PIL",)),
     Contestant("torchvision", "benchmarks.folder:torchvision", "torch DataLoader over ImageFolder, its transforms",
-               formats=("jpeg",), reads_lmdb=False, needs="torchvision"),
+               needs=("torchvision",), **_SOURCE),
     Contestant("tensorpack", "benchmarks.stock:tensorpack", "the chain of tensorpack's documentation, OpenCV"),
     Contestant("tensorpack-tuned", "benchmarks.stock:tensorpack", "stock components in their fastest arrangement",
                options={"tuned": True}),
-    Contestant("webdataset", "benchmarks.rivals:webdataset", "tar shards, DataLoader processes, OpenCV",
-               formats=("jpeg",), reads_lmdb=False, needs="webdataset"),
-    Contestant("spdl", "benchmarks.rivals:spdl", "folder of files, thread pipeline, OpenCV",
-               formats=("jpeg",), reads_lmdb=False, needs="spdl.pipeline"),
-    Contestant("dali", "benchmarks.rivals:dali", "folder of files, DALI on the CPU",
-               formats=("jpeg",), reads_lmdb=False, needs="nvidia.dali"),
-    Contestant("dataset", "benchmarks.ours:dataset", "torch DataLoader over LMDBDataset"),
-    Contestant("loader", "benchmarks.ours:loader", "LMDBLoader"),
+    Contestant("pool", "benchmarks.pool:pool", "bare thread pool over JPEGs in memory, simplejpeg", **_SOURCE),
+    Contestant("memmap", "benchmarks.pool:memmap", "bare thread pool over a file of pixels, INTER_LINEAR",
+               formats=("uint8",)),
+    Contestant("webdataset", "benchmarks.containers:webdataset", "tar shards, DataLoader processes, simplejpeg",
+               needs=("webdataset",), **_SOURCE),
+    Contestant("datasets", "benchmarks.containers:huggingface", "Arrow file, DataLoader processes, simplejpeg",
+               needs=("datasets",), **_SOURCE),
+    Contestant("litdata", "benchmarks.containers:litdata", "litdata's chunks, its loader's processes, simplejpeg",
+               needs=("litdata",), **_SOURCE),
+    Contestant("grain", "benchmarks.containers:grain", "ArrayRecord file, grain's threads, simplejpeg",
+               needs=("grain", "array_record"), **_SOURCE),
+    Contestant("spdl", "benchmarks.rivals:spdl", "folder of files, SPDL's thread pipeline, simplejpeg",
+               needs=("spdl.pipeline",), **_SOURCE),
+    Contestant("dali", "benchmarks.rivals:dali", "folder of files, DALI on the CPU", needs=("nvidia.dali",), **_SOURCE),
+    Contestant("ffcv-jpg", "benchmarks.rivals:ffcv", "FFCV's file of JPEGs in its quality of 90, INTER_AREA",
+               formats=("jpeg",), needs=("ffcv",), options={"mode": "jpg"}),
+    Contestant("ffcv-raw", "benchmarks.rivals:ffcv", "FFCV's file of pixels, INTER_AREA",
+               formats=("uint8",), needs=("ffcv",), options={"mode": "raw"}),
+    Contestant("dataset", "benchmarks.ours:dataset", "torch DataLoader over LMDBDataset", limit="limit_ms"),
+    Contestant("loader", "benchmarks.ours:loader", "LMDBLoader", limit="limit_ms"),
+    Contestant("loader-8-threads", "benchmarks.ours:loader", "LMDBLoader, 8 threads whatever --num-workers says",
+               options={"num_workers": 8}, limit="limit_ms"),
     Contestant("loader-linear", "benchmarks.ours:loader", "LMDBLoader, antialias=False: OpenCV's INTER_LINEAR",
-               splits=("train",), options={"antialias": False}),
-    Contestant("iterloader", "benchmarks.ours:iterloader", "LMDBIterLoader"),
+               splits=("train",), options={"antialias": False}, limit="limit_linear_ms"),
+    Contestant("iterloader", "benchmarks.ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
 )
 CONTESTANTS = {contestant.name: contestant for contestant in _ALL}
+LIMIT = Contestant("limit", "benchmarks.limit:limit", "what the work on an image takes at least", own_figures=True)

@@ -20,20 +20,22 @@ def random_box(height: int, width: int) -> tuple[int, int, int, int]:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def decode(jpeg: bytes) -> np.ndarray:
+def decode(jpeg: bytes | np.ndarray) -> np.ndarray:
     """RGB pixels, uint8 of shape (H, W, 3), not turned by EXIF: as PIL decodes them."""
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
-def random_crop(pixels: np.ndarray) -> np.ndarray:
-    """A random box, resized and mirrored at random: uint8 (224, 224, 3)."""
+def random_crop(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """A random box, resized and mirrored at random: uint8 (224, 224, 3), `out` itself where that is given."""
     top, left, height, width = random_box(*pixels.shape[:2])
-    crop = cv2.resize(pixels[top:top + height, left:left + width], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return cv2.flip(crop, 1) if random.random() < 0.5 else crop
+    box = pixels[top:top + height, left:left + width]
+    if random.random() < 0.5:
+        return cv2.flip(_resize(box), 1, dst=out)
+    return _resize(box, out)
 
 
-def center_crop(pixels: np.ndarray) -> np.ndarray:
-    """The center after the shorter side was resized to 256 pixels: uint8 (224, 224, 3).
+def center_crop(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The center after the shorter side was resized to 256 pixels: uint8 (224, 224, 3), `out` where that is given.
 
     Only the part that is kept is resized, which is faster than resizing all of it.
     """
@@ -41,4 +43,8 @@ def center_crop(pixels: np.ndarray) -> np.ndarray:
     side = min(height, width) * SIZE / RESIZE
     h, w = min(height, round(side)), min(width, round(side))
     top, left = (height - h) // 2, (width - w) // 2
-    return cv2.resize(pixels[top:top + h, left:left + w], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return _resize(pixels[top:top + h, left:left + w], out)
+
+
+def _resize(box: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    return cv2.resize(box, (SIZE, SIZE), dst=out, interpolation=cv2.INTER_LINEAR)

@@ -11,14 +11,14 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 SHUFFLE_BUFFER = 50_000  # records
 
 
-def _transform(job: Job, antialias: bool = True) -> RandomResizedCrop | CenterCrop:
+def transform(job: Job, antialias: bool = True) -> RandomResizedCrop | CenterCrop:
     return RandomResizedCrop(SIZE, antialias=antialias) if job.training else CenterCrop(SIZE, resize=RESIZE)
 
 
 @contextlib.contextmanager
 def dataset(job: Job) -> Iterator[Epoch]:
     """torch's DataLoader over LMDBDataset."""
-    with contextlib.closing(LMDBDataset(job.lmdb, transform=_transform(job))) as samples:
+    with contextlib.closing(LMDBDataset(job.lmdb, transform=transform(job))) as samples:
         yield torch_epochs(samples, job)
 
 
@@ -31,9 +31,10 @@ def _epochs(loader: Any) -> Epoch:
 
 
 @contextlib.contextmanager
-def loader(job: Job, antialias: bool = True) -> Iterator[Epoch]:
-    """LMDBLoader: shuffled keys for train, the file's order otherwise."""
-    with LMDBLoader(job.lmdb, job.batch_size, transform=_transform(job, antialias), num_workers=job.num_workers,
+def loader(job: Job, antialias: bool = True, num_workers: int | None = None) -> Iterator[Epoch]:
+    """LMDBLoader: shuffled keys for train, the file's order otherwise. `num_workers` overrides the job's."""
+    threads = job.num_workers if num_workers is None else num_workers
+    with LMDBLoader(job.lmdb, job.batch_size, transform=transform(job, antialias), num_workers=threads,
                     shuffle=job.training) as batches:
         yield _epochs(batches)
 
@@ -41,6 +42,6 @@ def loader(job: Job, antialias: bool = True) -> Iterator[Epoch]:
 @contextlib.contextmanager
 def iterloader(job: Job) -> Iterator[Epoch]:
     """LMDBIterLoader: sequential, with a local shuffle for train."""
-    with LMDBIterLoader(job.lmdb, job.batch_size, transform=_transform(job), num_workers=job.num_workers,
+    with LMDBIterLoader(job.lmdb, job.batch_size, transform=transform(job), num_workers=job.num_workers,
                         shuffle_buffer=SHUFFLE_BUFFER if job.training else 0) as batches:
         yield _epochs(batches)

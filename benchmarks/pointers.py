@@ -28,7 +28,7 @@ def pointer_costs(batch_size: int, repeats: int, count: int) -> dict[str, list[f
         epoch.number = number
         records = _Records(count)
         costs["loader"].append(_cost(ShuffledKeys(records, epoch), batch_size))  # type: ignore[arg-type]
-        sequential = SequentialKeys(records)  # type: ignore[arg-type]
+        sequential = SequentialKeys(records, epoch)  # type: ignore[arg-type]
         costs["iterloader"].append(_cost(FiniteLocallyShuffleData(sequential, SHUFFLE_BUFFER, epoch), batch_size))
     return costs
 
@@ -37,5 +37,5 @@ def _cost(pointers: DataFlow, batch_size: int) -> float:
     batches = BatchData(pointers, batch_size, remainder=True, use_list=True)
     batches.reset_state()
     started = time.thread_time()
-    count = sum(len(numbers) for [numbers] in batches)
+    count = sum(len(numbers) for numbers, _ in batches)
     return (time.thread_time() - started) / count * 1e6

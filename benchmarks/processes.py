@@ -1,7 +1,8 @@
 """What a tree of processes costs, read from Linux's /proc: processor time, and memory of its own.
 
-Memory means anonymous and shared pages, RssAnon + RssShmem. Pages of mapped files, an LMDB's among them, are page
-cache: they are not the process's own and go away when memory is short. Elsewhere than on Linux the figures are None.
+Memory means anonymous and shared pages, RssAnon + RssShmem; the anonymous ones, which may leak, are also given alone.
+Pages of mapped files, an LMDB's among them, are page cache: they are not the process's own and go away when memory is
+short. Elsewhere than on Linux the figures are None.
 """
 import os
 
@@ -36,6 +37,13 @@ def cpu_seconds(root: int) -> float | None:
         after_name = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         ticks += sum(map(int, after_name[11:15]))  # utime, stime, cutime, cstime
     return ticks / _TICKS
+
+
+def anonymous_bytes(root: int) -> int | None:
+    """Anonymous memory of `root` and its descendants now: RssAnon, where forked processes count a shared page each."""
+    if not available():
+        return None
+    return sum(_kilobytes(f"/proc/{pid}/status", b"RssAnon:") for pid in tree(root)) * 1024
 
 
 class PeakMemory:

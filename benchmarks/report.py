@@ -15,12 +15,23 @@ def ratio(result: dict[str, Any], baseline: dict[str, Any] | None) -> float | No
     return statistics.median(ours["images_per_s"] / theirs["images_per_s"] for ours, theirs in pairs)
 
 
+def limit_ratio(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> float | None:
+    """How many times the limit's processor time an image took: the median over the rounds. None if it has no limit."""
+    figure = CONTESTANTS[result["contestant"]].limit
+    if not figure or not limits or limits[0]["error"] or result["error"]:
+        return None
+    rounds = list(zip(result["epochs"][1:], limits[0]["epochs"][1:]))
+    if any(ours["cpu_ms_per_image"] is None for ours, _ in rounds):
+        return None
+    return statistics.median(ours["cpu_ms_per_image"] / least[figure] for ours, least in rounds)
+
+
 def table(group: dict[str, Any]) -> str:
     """One group's results, as text in columns."""
     results = {result["contestant"]: result for result in group["results"]}
     baselines = [name for name in BASELINES if name in results]
-    rows = [["contestant", "images/s", "min-max", *(f"x {name}" for name in baselines), "CPU ms/image", "peak MB",
-             "first batch s", "cold start s"]]
+    rows = [["contestant", "images/s", "min-max", *(f"x {name}" for name in baselines), "CPU ms/image", "x limit",
+             "peak MB", "growth MB", "first batch s", "cold start s"]]
     for name, result in results.items():
         if result["error"]:
             rows.append([name, "failed: " + result["error"].splitlines()[-1]])
@@ -28,11 +39,21 @@ def table(group: dict[str, Any]) -> str:
         median, rates = result["median"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
         rows.append([name, f"{median['images_per_s']:,.0f}", f"{min(rates):,.0f}-{max(rates):,.0f}",
                      *(_number(ratio(result, results[other]), ".2f") for other in baselines),
-                     _number(median["cpu_ms_per_image"], ".2f"), _number(median["peak_mb"], ",.0f"),
+                     _number(median["cpu_ms_per_image"], ".2f"), _number(limit_ratio(result, group["limit"]), ".2f"),
+                     _number(median["peak_mb"], ",.0f"), _number(result["growth_mb"], "+,.1f"),
                      f"{median['first_batch_s']:.3f}",
                      f"{result['open_s'] + result['epochs'][0]['first_batch_s']:.2f}"])
     title = f"{group['split']}, {group['format']}: {group['images']:,} images, {group['lmdb_bytes'] / 1e6:,.1f} MB LMDB"
-    return "\n".join([title, *_columns(rows)])
+    return "\n".join([title, *_columns(rows), *map(_limit, group["limit"])])
+
+
+def _limit(result: dict[str, Any]) -> str:
+    if result["error"]:
+        return "CPU limit: failed: " + result["error"].splitlines()[-1]
+    terms = result["median"]
+    decoding = f"{terms['decode_ms']:.2f} ms to decode a whole image x {terms['share']:.2f} of it + "
+    return (f"CPU limit: {terms['limit_ms']:.2f} ms/image = {decoding if terms['decode_ms'] else ''}"
+            f"{terms['resize_ms']:.2f} ms to resize the crop; {terms['limit_linear_ms']:.2f} with INTER_LINEAR")
 
 
 def _number(value: float | None, form: str) -> str:
@@ -77,7 +98,7 @@ def plot(groups: Sequence[dict[str, Any]], path: str) -> None:
     axes[0][0].invert_yaxis()
     shown = [kind for kind in _SERIES if any(kind in series for bar in bars.values() for series in bar.values())]
     if shown:
-        labels = {"files": "files of the source", "jpeg": "LMDB, jpeg", "uint8": "LMDB, uint8"}
+        labels = {"files": "the source's files or copies", "jpeg": "JPEG of the dump", "uint8": "uint8 pixels"}
         figure.legend([pyplot.Rectangle((0, 0), 1, 1, color=_SERIES[kind]) for kind in shown],
                       [labels[kind] for kind in shown], loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=150)
@@ -92,7 +113,7 @@ def _bars(groups: Sequence[dict[str, Any]]) -> dict[str, dict[str, tuple[float, 
             if result["error"]:
                 continue
             name, rates = result["contestant"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
-            kind = group["format"] if CONTESTANTS[name].reads_lmdb else "files"
+            kind = group["format"] if CONTESTANTS[name].by_format else "files"
             # Readers of the source run in every group for the ratios; one bar is enough.
             bars.setdefault(name, {}).setdefault(kind, (min(rates), statistics.median(rates), max(rates)))
     return bars

@@ -1,72 +1,20 @@
-"""Contestants from other libraries, measured when installed. Where one leaves decoding open, it is OpenCV's."""
+"""Rivals with pipelines of their own, over files of the source, or over a copy that only their library can read."""
 import contextlib
-import glob
 import math
 import os
 import random
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import default_collate
 
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
-from benchmarks.opencv import center_crop, decode, random_crop
+from benchmarks.copies import copy_of
+from benchmarks.decoder import Decoder, planar
+from dataflows.decode import RecordReader
 from dataflows.imagenet import ImageNetFiles
-
-_SHUFFLE_BUFFER = 2000  # records that webdataset mixes, besides whole shards
-
-
-class _Decoder:
-    """JPEG bytes to a cropped image, uint8 of shape (224, 224, 3). Pickles, for libraries that start processes."""
-
-    def __init__(self, training: bool) -> None:
-        self._crop: Callable[[np.ndarray], np.ndarray] = random_crop if training else center_crop
-
-    def __call__(self, jpeg: bytes) -> np.ndarray:
-        return self._crop(decode(jpeg))
-
-
-def _planar(images: np.ndarray | torch.Tensor, labels: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, H, W, 3) as a (B, 3, H, W) view, which costs nothing."""
-    return torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(labels, dtype=torch.int64)
-
-
-@contextlib.contextmanager
-def webdataset(job: Job) -> Iterator[Epoch]:
-    """Tar shards, made of the source on first use, read by webdataset's loader in processes that batch for themselves.
-
-    Train shuffles whole shards and then samples within a buffer.
-    """
-    import webdataset as wds
-
-    shards = _write_shards(job)
-    dataset = wds.WebDataset(shards, shardshuffle=len(shards) if job.training else False, empty_check=False)
-    if job.training:
-        dataset = dataset.shuffle(_SHUFFLE_BUFFER)
-    dataset = (dataset.to_tuple("jpg", "cls").map_tuple(_Decoder(job.training), int)
-               .batched(job.batch_size, collation_fn=default_collate, partial=True))
-    loader = wds.WebLoader(dataset, batch_size=None, num_workers=job.num_workers,
-                           persistent_workers=job.num_workers > 0)
-    yield lambda number: (_planar(*batch) for batch in loader)
-
-
-def _write_shards(job: Job) -> list[str]:
-    """Paths of tar files with the split's files, in the order in which a dump stores them."""
-    import webdataset as wds
-
-    folder = os.path.join(job.scratch, "webdataset", job.split)
-    if not os.path.isdir(folder):
-        files = ImageNetFiles(job.source, job.split, seed=0 if job.training else None)
-        partial = folder + ".partial"
-        os.makedirs(partial, exist_ok=True)
-        per_shard = min(1000, math.ceil(len(files) / max(8, job.num_workers)))  # enough shards for every worker
-        with wds.ShardWriter(os.path.join(partial, "%06d.tar"), maxcount=per_shard, verbose=0) as sink:
-            for number, (name, label) in enumerate(files):
-                sink.write({"__key__": f"{number:08d}", "jpg": files.read(name), "cls": label})
-        os.rename(partial, folder)
-    return sorted(glob.glob(os.path.join(glob.escape(folder), "*.tar")))
+from dataflows.store import Store
 
 
 @contextlib.contextmanager
@@ -78,14 +26,14 @@ def spdl(job: Job) -> Iterator[Epoch]:
     from spdl.pipeline import PipelineBuilder
 
     cv2.setNumThreads(0)  # parallel already
-    files, decoder, workers = ImageNetFiles(job.source, job.split), _Decoder(job.training), max(1, job.num_workers)
+    files, decoder, workers = ImageNetFiles(job.source, job.split), Decoder(job.training), max(1, job.num_workers)
     task = math.gcd(job.batch_size, 16)  # samples
 
     def load(pointers: list[list[Any]]) -> tuple[np.ndarray, list[int]]:
         return np.stack([decoder(files.read(name)) for name, _ in pointers]), [label for _, label in pointers]
 
     def join(parts: list[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return _planar(np.concatenate([images for images, _ in parts]), [label for _, part in parts for label in part])
+        return planar(np.concatenate([images for images, _ in parts]), [label for _, part in parts for label in part])
 
     def epoch(number: int) -> Iterator[Any]:
         pointers = list(files)
@@ -131,3 +79,48 @@ def dali(job: Job) -> Iterator[Epoch]:
     batches = DALIGenericIterator(pipeline(), ["images", "labels"], reader_name="reader", auto_reset=True,
                                   last_batch_policy=LastBatchPolicy.PARTIAL)
     yield lambda number: ((batch["images"], batch["labels"].reshape(-1).long()) for [batch] in batches)
+
+
+@contextlib.contextmanager
+def ffcv(job: Job, mode: str) -> Iterator[Epoch]:
+    """FFCV's loader over its own file, whose images are of `mode` "raw" or "jpg": what the LMDB's records show.
+
+    jpg encodes them anew, in its default quality of 90, and decodes them whole. FFCV resizes with OpenCV's INTER_AREA,
+    and overwrites a batch while its third successor is in use. Its stages are compiled during the first epoch.
+    """
+    from ffcv.fields import decoders
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+
+    folder = copy_of(job, f"ffcv-{mode}", lambda partial: _write_beton(job, partial, mode))
+    if job.training:
+        images = [decoders.RandomResizedCropRGBImageDecoder((SIZE, SIZE)), RandomHorizontalFlip()]
+    else:
+        images = [decoders.CenterCropRGBImageDecoder((SIZE, SIZE), ratio=SIZE / RESIZE)]
+    loader = Loader(os.path.join(folder, "split.beton"), job.batch_size, num_workers=max(1, job.num_workers),
+                    os_cache=True, order=OrderOption.RANDOM if job.training else OrderOption.SEQUENTIAL,
+                    drop_last=False, pipelines={"image": [*images, ToTensor(), ToTorchImage()],
+                                                "label": [decoders.IntDecoder(), ToTensor(), Squeeze()]})
+    yield lambda number: iter(loader)
+
+
+class _Pixels:
+    """The records of an LMDB as FFCV's writer takes them."""
+
+    def __init__(self, path: str) -> None:
+        self._reader = RecordReader(Store(path))
+
+    def __len__(self) -> int:
+        return len(self._reader.store)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        return self._reader.pixels(number)
+
+
+def _write_beton(job: Job, folder: str, mode: str) -> None:
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.writer import DatasetWriter
+
+    fields = {"image": RGBImageField(write_mode=mode), "label": IntField()}
+    writer = DatasetWriter(os.path.join(folder, "split.beton"), fields, num_workers=max(1, job.num_workers))
+    writer.from_indexed_dataset(_Pixels(job.lmdb))

@@ -13,9 +13,9 @@ import tempfile
 import time
 from typing import Any, Callable, Sequence
 
-from benchmarks.child import serve
+from benchmarks.child import LOG, serve
 from benchmarks.contestants import Contestant, Job
-from benchmarks.processes import PeakMemory, cpu_seconds
+from benchmarks.processes import PeakMemory, anonymous_bytes, cpu_seconds
 
 _SAMPLE_S = 0.05  # between looks at the child's memory
 _CLOSING_S = 10.0  # for a contestant to close by itself, before it is killed
@@ -38,11 +38,12 @@ class Child:
         self.open_s: float | None = None
         self.epochs: list[dict[str, Any]] = []
         self._timeout_s = timeout_s
-        self._log = tempfile.NamedTemporaryFile(prefix=f"benchmark-{contestant.name}-", suffix=".log")
+        # For what it leaves behind when it is killed, its log among it.
+        self._folder = tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True)
         context = multiprocessing.get_context("spawn")
         self._commands, commands = context.Pipe()
         lifeline, self._lifeline = context.Pipe(duplex=False)
-        self._process = context.Process(target=serve, args=(contestant, job, commands, lifeline, self._log.name))
+        self._process = context.Process(target=serve, args=(contestant, job, commands, lifeline, self._folder.name))
         self._closed = False
         atexit.register(self.kill)  # before multiprocessing's own, which would wait for the child
         self._process.start()
@@ -72,9 +73,10 @@ class Child:
         figures = self._receive(memory.sample)
         self._signal(signal.SIGSTOP)
         memory.sample()
-        after = cpu_seconds(pid)
+        after, anonymous = cpu_seconds(pid), anonymous_bytes(pid)
         figures["cpu_ms_per_image"] = None if after is None else (after - before) / figures["images"] * 1e3
         figures["peak_mb"] = None if memory.bytes is None else memory.bytes / 1e6
+        figures["anonymous_mb"] = None if anonymous is None else anonymous / 1e6
         return figures
 
     def _guarded(self, step: Callable[[], Any]) -> None:
@@ -115,7 +117,7 @@ class Child:
         return f"its process ended with exit code {self._process.exitcode}{self._output()}"
 
     def _output(self) -> str:
-        with open(self._log.name, errors="replace") as log:
+        with open(os.path.join(self._folder.name, LOG), errors="replace") as log:
             lines = log.read().strip().splitlines()[-_ERROR_LINES:]
         return "\n".join([". The end of its output:", *lines]) if lines else ""
 
@@ -153,15 +155,17 @@ class Child:
         self._process.close()
         self._commands.close()
         self._lifeline.close()
-        self._log.close()
+        self._folder.cleanup()
 
 
 def run_group(contestants: Sequence[Contestant], job: Job, epochs: int, timeout_s: float,
               report: Callable[[str], None]) -> list[dict[str, Any]]:
     """One result per contestant: figures of a warm-up epoch and `epochs` counted ones, or the error that ended it.
 
-    A result is {"contestant", "error", "open_s", "epochs", "median"}. The first of "epochs" is the warm-up; "median"
-    has the medians of the others, and is None after an error. `report` gets a line of progress.
+    A result is {"contestant", "error", "open_s", "epochs", "median", "growth_mb"}. The first of "epochs" is the
+    warm-up; "median" has the medians of the others, and "growth_mb" is by how much anonymous memory at the end of the
+    last one exceeds that at the end of the first of them (None for a single one). Both are None after an error.
+    `report` gets a line of progress.
     """
     with contextlib.ExitStack() as stack:
         children: list[Child] = []
@@ -179,7 +183,13 @@ def run_group(contestants: Sequence[Contestant], job: Job, epochs: int, timeout_
 
 def _result(child: Child) -> dict[str, Any]:
     return {"contestant": child.contestant.name, "error": child.error, "open_s": child.open_s,
-            "epochs": child.epochs, "median": None if child.error else _medians(child.epochs[1:])}
+            "epochs": child.epochs, "median": None if child.error else _medians(child.epochs[1:]),
+            "growth_mb": None if child.error else _growth([epoch["anonymous_mb"] for epoch in child.epochs[1:]])}
+
+
+def _growth(sizes: list[float | None]) -> float | None:
+    first, last = sizes[0], sizes[-1]
+    return None if len(sizes) < 2 or first is None or last is None else last - first
 
 
 def _medians(epochs: list[dict[str, Any]]) -> dict[str, Any]:

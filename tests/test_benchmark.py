@@ -6,23 +6,26 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 
 import benchmark
-from benchmarks.contestants import CONTESTANTS, Contestant, Job
-from benchmarks.processes import PeakMemory, available, cpu_seconds, tree
-from benchmarks.report import plot, ratio, table
+from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
+from benchmarks.copies import copy_of
+from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
+from benchmarks.report import limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
 
 IMAGES = 10
 TIMEOUT_S = 8.0  # a slow machine needs some of it to start an interpreter
 FIGURES = {"seconds", "images", "images_per_s", "first_batch_s", "main_thread_us_per_image", "cpu_ms_per_image",
-           "peak_mb"}
+           "peak_mb", "anonymous_mb"}
 LINUX = pytest.mark.skipif(not available(), reason="figures of processes come from Linux's /proc")
 
 
@@ -72,6 +75,20 @@ def too_few(job):
 def too_small(job):
     _leave_pid(job)
     yield lambda number: batches(IMAGES, side=223)
+
+
+@contextlib.contextmanager
+def grows(job):
+    """By 20 MB an epoch, and leaves something in its folder for temporary files."""
+    kept = []
+    tempfile.mkstemp()
+    _leave_pid(job)
+
+    def epoch(number):
+        kept.append(b"x" * 20_000_000)
+        return batches(IMAGES)
+
+    yield epoch
 
 
 @contextlib.contextmanager
@@ -173,6 +190,23 @@ def test_a_contestant_that_does_not_close_is_ended(tmp_path, monkeypatch):
     wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
 
 
+@LINUX
+def test_memory_that_grows_from_epoch_to_epoch_is_shown(tmp_path):
+    results = run_group([fake(good), fake(grows)], fake_job(tmp_path), 3, TIMEOUT_S, lambda line: None)
+    flat, growing = (result["growth_mb"] for result in results)
+    assert abs(flat) < 5 and 38 < growing < 50  # between the ends of the first and of the third counted epoch
+    [once] = run_group([fake(grows)], fake_job(tmp_path), 1, TIMEOUT_S, lambda line: None)
+    assert once["growth_mb"] is None and once["median"]["anonymous_mb"] > 40
+
+
+def test_temporary_files_of_contestants_go_with_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "pids").mkdir()
+    run_group([fake(grows), fake(exits)], fake_job(tmp_path / "pids"), 1, TIMEOUT_S, lambda line: None)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_its_parent(tmp_path, number):
     """While one contestant hangs in its epoch and the other one is stopped, each with a worker."""
@@ -217,6 +251,7 @@ def test_costs_of_a_tree_of_processes_are_counted():
             memory = PeakMemory(root.pid)
             memory.sample()
             assert 64 < memory.bytes / 2**20 < 110  # once, though two processes have it
+            assert anonymous_bytes(root.pid) / 2**20 > 128  # once for each
         finally:
             for pid in tree(root.pid)[::-1]:
                 os.kill(pid, signal.SIGKILL)
@@ -241,8 +276,10 @@ def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
     [group] = run["groups"]
     assert (group["split"], group["format"], group["images"]) == ("train", "jpeg", 23)
     measured = {result["contestant"] for result in group["results"]}
-    assert measured >= {"folder-pil", "tensorpack", "dataset", "loader", "loader-linear", "iterloader"}
-    assert measured | set(run["skipped"]) == set(CONTESTANTS)
+    assert measured >= {"folder-pil", "tensorpack", "pool", "dataset", "loader", "loader-8-threads", "loader-linear",
+                        "iterloader"}
+    assert measured == {name for name, contestant in CONTESTANTS.items()
+                        if contestant.takes_part("train", "jpeg")} - set(run["skipped"])
     for result in group["results"]:
         assert [epoch["images"] for epoch in result["epochs"]] == [23, 23]
         assert set(result["median"]) == FIGURES and result["open_s"] > 0
@@ -250,14 +287,17 @@ def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
     assert set(run["pointers_us_per_image"]) == {"loader", "iterloader"}
     assert image.read_bytes().startswith(b"\x89PNG")
 
+    [limit] = group["limit"]
+    assert limit["error"] is None and limit["median"]["images"] == 23
+    assert "CPU limit: " in printed and "ms to decode a whole image" in printed and "x limit" in printed
     assert "x folder-pil" in printed and "x tensorpack" in printed and "µs per image" in printed
     assert "tensorflow" not in printed.lower() and "prctl" not in printed
     for name in run["skipped"]:
-        assert printed.count(f"{name} is skipped") == 1
+        assert printed.count(f"{name} is skipped: not installed: ") == 1
 
 
 def test_uint8_validation_of_a_subset(photos, tmp_path):
-    what = ("tensorpack", "loader", "iterloader")
+    what = ("tensorpack", "memmap", "loader", "iterloader")
     code, run, _ = run_main(photos, tmp_path, "--splits", "val", "--formats", "uint8", "--epochs", "1", "--images", "7",
                             "--what", *what)
     [group] = run["groups"]
@@ -265,6 +305,15 @@ def test_uint8_validation_of_a_subset(photos, tmp_path):
     assert [result["contestant"] for result in group["results"]] == list(what)
     assert {path.name for path in (tmp_path / "lmdb" / "images-7" / "uint8").iterdir()} == {
         "val.lmdb", "val.lmdb.index.npz"}
+    assert group["limit"][0]["median"]["decode_ms"] == 0
+
+
+def test_what_misses_several_modules_names_them(monkeypatch):
+    rival = Contestant("rival", "no_such:rival", "for a test", needs=("no_such", "json", "no_such.child"))
+    monkeypatch.setitem(benchmark.CONTESTANTS, "rival", rival)
+    chosen, skipped = benchmark.choose(["loader", "rival", benchmark.POINTERS])
+    assert [contestant.name for contestant in chosen] == ["loader"]
+    assert skipped == {"rival": "not installed: no_such, no_such.child"}
 
 
 def test_subset_is_spread_over_the_classes(photos, tmp_path):
@@ -280,6 +329,81 @@ def test_lmdb_of_other_files_is_refused(photos, jpeg_lmdb, tmp_path, capsys):
     code = benchmark.main(["--source", str(tmp_path / "fewer"), "--lmdb", str(tmp_path), "--what", "loader",
                            "--formats", "jpeg", "--splits", "train", "--out", str(tmp_path / "out")])
     assert code == 2 and "23 images" in capsys.readouterr().err
+
+
+def test_a_copy_is_made_once_and_only_whole(tmp_path):
+    job, calls = fake_job(tmp_path), []
+
+    def write(folder, fail=False):
+        calls.append(os.listdir(folder))
+        (pathlib.Path(folder) / "part").touch()
+        if fail:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        copy_of(job, "rival", lambda folder: write(folder, fail=True))
+    assert not (tmp_path / "rival" / "train").exists()
+    folder = copy_of(job, "rival", write)
+    assert folder == copy_of(job, "rival", write) and os.listdir(folder) == ["part"]
+    assert os.listdir(tmp_path / "rival") == ["train"]
+    assert calls == [[], []]  # what the first attempt left was removed
+
+
+def epochs_of(contestant, job, numbers):
+    """The batches of each of these epochs, in this process."""
+    threads = cv2.getNumThreads()
+    with contestant.open(job) as epoch:
+        found = [list(epoch(number)) for number in numbers]
+    cv2.setNumThreads(threads)
+    return found
+
+
+@pytest.mark.parametrize("name", ["pool", "memmap"])
+def test_thread_pool_yields_every_sample_of_an_epoch_once(name, photos, uint8_lmdb, tmp_path):
+    from benchmarks.decoder import decode_fast
+    from benchmarks.opencv import center_crop, decode
+    from dataflows.imagenet import ImageNetFiles
+
+    for split, count in (("train", 23), ("val", 10)):
+        job = Job(str(photos), split, str(uint8_lmdb / f"{split}.lmdb"), str(tmp_path), count, 4, 2)
+        first, second = epochs_of(CONTESTANTS[name], job, (0, 1))
+        files = ImageNetFiles(photos, split)
+        for found in (first, second):
+            assert [len(labels) for _, labels in found] == [4] * (count // 4) + [count % 4]
+            assert sorted(int(label) for _, labels in found for label in labels) == sorted(label for _, label in files)
+        if split == "val":
+            whole = {"pool": decode_fast, "memmap": decode}[name]  # the dump decodes exactly
+            expected = [center_crop(whole(files.read(file))) for file, _ in files]
+            shown = [image.permute(1, 2, 0).numpy() for images, _ in first for image in images]
+            assert np.array_equal(shown, expected)
+        else:
+            assert any(not np.array_equal(a[1], b[1]) for a, b in zip(first, second))
+
+
+def test_rivals_decode_every_image_within_a_few_levels(photos):
+    from benchmarks.decoder import decode_fast
+    from benchmarks.opencv import decode
+    from dataflows.imagenet import ImageNetFiles
+
+    files = ImageNetFiles(photos, "val")
+    for name, _ in files:
+        fast, exact = decode_fast(files.read(name)), decode(files.read(name))
+        assert fast.shape == exact.shape and np.abs(fast.astype(int) - exact).mean() < 4
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    png = cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
+    assert np.array_equal(decode_fast(png), pixels)
+
+
+@pytest.mark.parametrize("split, least, most", [("train", 0.25, 0.65), ("val", 0.45, 0.75)])
+def test_limit_is_what_its_formula_says(split, least, most, photos, tiled_lmdb):
+    job = Job(str(photos), split, str(tiled_lmdb / f"{split}.lmdb"), "", 0, 4, 2)
+    [result] = run_group([LIMIT], job, 1, 60, lambda line: None)
+    found, again = result["epochs"]
+    assert least < found["share"] < most
+    assert (found["share"] == again["share"]) == (split == "val")  # a train epoch has crops of its own
+    assert found["decode_ms"] > 0 and found["resize_ms"] > 0
+    assert found["limit_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_ms"])
+    assert found["limit_linear_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_linear_ms"])
 
 
 def test_baseline_crops_as_the_loaders_do(photos, jpeg_lmdb):
@@ -311,7 +435,7 @@ def test_random_boxes_lie_within_the_image():
 
 def result(name, rates, error=None):
     epochs = [{"images_per_s": rate, "cpu_ms_per_image": None, "peak_mb": None, "first_batch_s": 0.5} for rate in rates]
-    return {"contestant": name, "error": error, "open_s": 1.0, "epochs": epochs,
+    return {"contestant": name, "error": error, "open_s": 1.0, "epochs": epochs, "growth_mb": None,
             "median": None if error else epochs[1]}
 
 
@@ -319,7 +443,7 @@ def result(name, rates, error=None):
 def group():
     results = [result("folder-pil", [1, 100, 200, 400]), result("loader", [1, 200, 600, 800]),
                result("dataset", [1], error="Traceback\nOSError: gone")]
-    return {"split": "train", "format": "jpeg", "images": 10, "lmdb_bytes": 1e6, "results": results}
+    return {"split": "train", "format": "jpeg", "images": 10, "lmdb_bytes": 1e6, "results": results, "limit": []}
 
 
 def test_ratios_are_medians_within_rounds(group):
@@ -331,7 +455,23 @@ def test_ratios_are_medians_within_rounds(group):
 def test_table_and_plot_show_what_failed_and_what_is_unknown(group, tmp_path):
     lines = table(group).splitlines()
     assert lines[0].startswith("train, jpeg: 10 images")
-    assert lines[2].split() == ["folder-pil", "100", "100-400", "1.00", "n/a", "n/a", "0.500", "1.50"]
+    assert lines[2].split() == ["folder-pil", "100", "100-400", "1.00", "n/a", "n/a", "n/a", "n/a", "0.500", "1.50"]
     assert lines[4].split(maxsplit=1) == ["dataset", "failed: OSError: gone"]
     plot([group], str(tmp_path / "plot.png"))
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_processor_time_is_compared_with_the_limit_of_the_same_round(group):
+    baseline, ours, failed = group["results"]
+    for epoch, cpu in zip(ours["epochs"], (9, 6, 3, 8)):
+        epoch["cpu_ms_per_image"] = cpu
+    terms = {"decode_ms": 1.0, "share": 0.5, "resize_ms": 0.5, "limit_linear_ms": 0.75}
+    limit = {"error": None, "epochs": [{"limit_ms": ms} for ms in (1, 1, 2, 2)], "median": terms | {"limit_ms": 1.0}}
+    assert limit_ratio(ours, [limit]) == 4.0  # of 6, 1.5 and 4; the warm-up does not count
+    assert limit_ratio(ours, []) is limit_ratio(baseline, [limit]) is limit_ratio(failed, [limit]) is None
+    assert limit_ratio(ours, [limit | {"error": "gone"}]) is None
+    lines = table(group | {"limit": [limit]}).splitlines()
+    assert lines[3].split()[4:6] == ["6.00", "4.00"]
+    assert lines[-1] == ("CPU limit: 1.00 ms/image = 1.00 ms to decode a whole image x 0.50 of it + 0.50 ms to resize "
+                         "the crop; 0.75 with INTER_LINEAR")
+    assert table(group | {"limit": [{"error": "Traceback\nOSError: gone"}]}).endswith("failed: OSError: gone")

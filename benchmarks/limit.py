@@ -1,0 +1,71 @@
+"""What the work on an image takes at least, on one core of this machine: a limit to compare loaders with.
+
+    limit = decode a whole image x the share of its area that the crop depends on + resize that share
+
+in ms of processor time per image, each a mean over a sample of the job's records; pixels need no decoding. Nothing of
+pointers, batches, threads and Python between samples is in it. A loader that decodes whole images cannot reach it; one
+that decodes little more than the crop comes near.
+"""
+import contextlib
+import time
+from typing import Any, Callable, Iterator
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.contestants import SIZE, Job
+from benchmarks.opencv import decode
+from benchmarks.ours import transform
+from dataflows.crop import regions
+from dataflows.decode import RecordReader, crop
+from dataflows.store import Store
+
+SAMPLE = 300  # records
+
+
+@contextlib.contextmanager
+def limit(job: Job) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """Yields `epoch(number)`, which measures the sample with that epoch's crops and returns its means.
+
+    images          how many
+    decode_ms       a whole image by cv2.imdecode; 0 for pixels
+    share           the part of the image's area that the crop depends on
+    resize_ms       that part to the size of the crop, antialiased, into the planes of a batch
+    resize_linear_ms   the same with INTER_LINEAR
+    limit_ms, limit_linear_ms   the formula above, with either
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with contextlib.closing(Store(job.lmdb)) as store:
+        reader, count = RecordReader(store), min(SAMPLE, len(store))
+        numbers = [i * len(store) // count for i in range(count)]  # spread evenly
+        yield lambda epoch: _means([_costs(reader, number, job, epoch) for number in numbers])
+
+
+def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[float, float, float, float]:
+    """(decode, share, resize, resize with INTER_LINEAR) of one record; all but the share in seconds of this thread."""
+    image, decode_s = reader.view(number)[0].copy(), 0.0  # read from the file before the clock starts
+    if image.ndim == 1:
+        decode_s, image = _timed(lambda: decode(image))
+    crops, (height, width) = transform(job), image.shape[:2]
+    plan = crops.plan(np.array([height]), np.array([width]), np.array([number]), 0, epoch)
+    [region] = regions(plan, (SIZE, SIZE)).tolist()
+    row = [*region, SIZE, SIZE, 0, 0, plan[0, 8]]
+    out = np.empty((3, SIZE, SIZE), np.uint8)
+    resize_s, _ = _timed(lambda: crop(image, row, True, out))
+    linear_s, _ = _timed(lambda: crop(image, row, False, out))
+    return decode_s, region[2] * region[3] / (height * width), resize_s, linear_s
+
+
+def _timed(step: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.thread_time()
+    result = step()
+    return time.thread_time() - started, result
+
+
+def _means(costs: list[tuple[float, float, float, float]]) -> dict[str, Any]:
+    decode_ms, share, resize_ms, linear_ms = (np.mean(costs, axis=0) * (1e3, 1, 1e3, 1e3)).tolist()
+    return {"images": len(costs), "decode_ms": decode_ms, "share": share, "resize_ms": resize_ms,
+            "resize_linear_ms": linear_ms, "limit_ms": decode_ms * share + resize_ms,
+            "limit_linear_ms": decode_ms * share + linear_ms}
