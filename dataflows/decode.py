@@ -12,7 +12,7 @@ used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by
 import functools
 import logging
 import math
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -163,6 +163,7 @@ class _Source(NamedTuple):
     width: int
     image: np.ndarray  # as record.view gives it, or decoded
     tiles: TileMap | None  # of a tiled JPEG
+    label: int
 
 
 class RecordReader:
@@ -199,39 +200,55 @@ class RecordReader:
     def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
               out: np.ndarray) -> list[int]:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms, and returns labels."""
-        views = [self.view(number) for number in numbers]
-        sources = [self._located(_source, number, image) for number, (image, _) in zip(numbers, views)]
-        heights, widths = np.array([source[:2] for source in sources]).T
+        index = self.store.index
+        sources: Iterable[_Source] = map(self._source, numbers)
+        if index is None or transform.scaled_decode:
+            sources = list(sources)
+            heights, widths = np.array([source[:2] for source in sources]).T
+        else:  # sizes are known before reading, so each record is read, cut, decoded and forgotten in its turn
+            heights, widths = index.height[numbers].astype(np.int64), index.width[numbers].astype(np.int64)
         plan = transform.plan(heights, widths, positions, seed, epoch)
         factors = np.ones(len(plan), np.int64)
         if transform.scaled_decode:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
             plan = reduced(plan, factors)
-        needed, memory = unreduced(regions(plan, transform.size), factors, heights, widths), Memory()
-        for number, source, row, region, factor, slot in zip(numbers, sources, plan.tolist(), needed.tolist(),
-                                                             factors.tolist(), out):
+        needed = unreduced(regions(plan, transform.size), factors, heights, widths)
+        labels, memory = [], Memory()
+        for number, source, height, width, row, region, factor, slot in zip(
+                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
+                out):
+            if source.height != height or source.width != width:
+                raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
+                                  f"{source.height} x {source.width}. Dump it again")
             pixels, origin = self._located(_part, number, source, region, factor, memory)
             crop(pixels, row, transform.antialias, slot, origin=origin)
-        return [label for _, label in views]
+            labels.append(source.label)
+        return labels
+
+    def _source(self, number: int) -> _Source:
+        image, label = self.view(number)
+        return self._located(_source, number, image, label)
 
     def _located(self, fn: Callable[..., T], number: int, *args: Any) -> T:
         """fn(*args), whose ValueErrors become RecordErrors that name file and key."""
         try:
             return fn(*args)
         except ValueError as error:
-            key = self.store.key(number).decode(errors="replace")
-            raise RecordError(f"{self.store.path}, key {key}: {error}") from error
+            raise RecordError(f"{self._place(number)}: {error}") from error
+
+    def _place(self, number: int) -> str:
+        return f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}"
 
 
-def _source(image: np.ndarray) -> _Source:
+def _source(image: np.ndarray, label: int) -> _Source:
     if image.ndim == 3:
-        return _Source(*image.shape[:2], image, None)
+        return _Source(*image.shape[:2], image, None, label)
     tiles = read_tiles(image)
     size = jpeg_size(image) if tiles is None else tiles[:2]
     if size is None:  # not a JPEG: only its decoder knows its size
         image = decode(image)
         size = image.shape[:2]
-    return _Source(*size, image, tiles)
+    return _Source(*size, image, tiles, label)
 
 
 def _part(source: _Source, region: list[int], factor: int, memory: Memory) -> tuple[np.ndarray, tuple[int, int]]:
