@@ -2,6 +2,7 @@
 import contextlib
 import copy
 import functools
+import math
 import warnings
 import weakref
 from typing import Any, Callable, Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from dataflows.batch import DecodeBatches, EveryNthBatch
+from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.options import check_state, integer
@@ -110,7 +112,9 @@ class TorchBatches:
             return decoded(self._batches, self._num_workers, self._prefetch, 1)
         workers = self._num_workers
         parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers) for i in range(workers)]
-        return RoundRobinProcesses(self._batches, parts, self._prefetch)
+        fused = isinstance(self._transform, (RandomResizedCrop, CenterCrop))
+        batch_bytes = self.batch_size * 3 * math.prod(self._transform.size) if fused else 0
+        return RoundRobinProcesses(self._batches, parts, self._prefetch, batch_bytes)
 
     def pointers(self, epoch: int) -> DataFlow:
         """The batches of epoch number `epoch` as `[numbers, positions]`: lists of record numbers in the order of the

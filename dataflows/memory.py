@@ -1,0 +1,63 @@
+"""Memory that is used again when nobody references it any more."""
+import math
+import mmap
+import multiprocessing.reduction
+import os
+import weakref
+from typing import Any, Callable
+
+import numpy as np
+
+
+class _Owner:
+    """The one object that every view of some memory keeps alive, so that its end tells when all are gone."""
+
+    __slots__ = ("__array_interface__", "__weakref__", "memory")
+
+    def __init__(self, memory: np.ndarray) -> None:
+        self.__array_interface__ = memory.__array_interface__
+        self.memory = memory
+
+
+def lent(memory: np.ndarray, take_back: Callable[..., object], *args: Any) -> np.ndarray:
+    """A view of `memory`; calls take_back(*args) when it and all views of it are gone, but not at exit."""
+    owner = _Owner(memory)
+    weakref.finalize(owner, take_back, *args).atexit = False
+    return np.asarray(owner)
+
+
+class SharedMemory:
+    """`slots` pieces of `nbytes` bytes that a process shares with a child it starts, whatever the start method.
+
+    Has no name: nothing is left of it when the last process that has it is gone, however it went. Linux only.
+    """
+
+    def __init__(self, slots: int, nbytes: int) -> None:
+        descriptor = os.memfd_create("dataflows")
+        os.ftruncate(descriptor, slots * nbytes)
+        self._attach(descriptor, slots, nbytes)
+
+    def _attach(self, descriptor: int, slots: int, nbytes: int) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        self._bytes = np.frombuffer(mmap.mmap(descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Of each slot."""
+        return self._bytes.shape[1]
+
+    def slot(self, number: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """The first bytes of a slot as an array."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        return self._bytes[number, :nbytes].view(dtype).reshape(shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        descriptor = multiprocessing.reduction.DupFd(self._descriptor)
+        return _attached, (descriptor, *self._bytes.shape)
+
+
+def _attached(descriptor: Any, slots: int, nbytes: int) -> SharedMemory:
+    shared = SharedMemory.__new__(SharedMemory)
+    shared._attach(descriptor.detach(), slots, nbytes)
+    return shared
