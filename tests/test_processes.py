@@ -79,9 +79,18 @@ def batches_of(loader):
     return [frozen(batch) for batch in loader]
 
 
+_others = set()  # children of earlier tests' making: the servers of multiprocessing live as long as the interpreter
+
+
+@pytest.fixture(autouse=True)
+def _know_the_others():
+    _others.clear()
+    _others.update(psutil.Process().children())
+
+
 def workers():
     """The worker processes of this process, also those that have ended and were not waited for."""
-    return psutil.Process().children()
+    return [child for child in psutil.Process().children() if child not in _others]
 
 
 def eventually(condition, seconds=DEATH_SECONDS):
