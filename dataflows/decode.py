@@ -1,13 +1,12 @@
-"""From a record to pixels: the only file that knows OpenCV's codecs and torch's resize.
+"""From a record to pixels: the only file that knows the image codecs and torch's resize.
 
 Pixels are uint8 RGB of shape (H, W, 3), as PIL would give them: no EXIF rotation, grayscale spread to three channels.
 simplejpeg, OpenCV and Pillow all decode JPEGs with libjpeg-turbo and give identical pixels. simplejpeg takes memory of
 ours, which has no page faults left and needs no GIL in between: 0.85 ms for a crop's JPEG where OpenCV takes 0.95. It
 takes perfect JPEGs only; of all others, and other formats, OpenCV is the judge.
 
-Where the antialiased resize of torch is
-used, it differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at most on photos
-(by two in one value of some thousand images of white noise).
+The antialiased resize of torch differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at
+most on photos (by two in one value of some thousand images of white noise).
 """
 import functools
 import logging
@@ -257,12 +256,11 @@ def _part(source: _Source, region: list[int], factor: int, memory: Memory) -> tu
     image, tiles = source.image, source.tiles
     if image.ndim == 3:
         return image, (0, 0)
+    encoded, (y, x), most_pixels = image, (0, 0), source.height * source.width
     if tiles is not None:
         encoded, (y, x) = cut(image, tiles, *region)
         most_pixels = tiles.rows * tiles.mcu_height * tiles.columns * tiles.mcu_width
-        pixels = decode(encoded, memory, most_pixels) if factor == 1 else decode_reduced(encoded, factor)
-        return pixels, (y // factor, x // factor)
-    pixels = decode(image, memory, source.height * source.width) if factor == 1 else decode_reduced(image, factor)
-    if pixels.shape[:2] != (-(-source.height // factor), -(-source.width // factor)):
+    pixels = decode(encoded, memory, most_pixels) if factor == 1 else decode_reduced(encoded, factor)
+    if tiles is None and pixels.shape[:2] != (-(-source.height // factor), -(-source.width // factor)):
         raise RecordError(f"its header states {source[:2]} pixels, and it has {pixels.shape[:2]}")
-    return pixels, (0, 0)
+    return pixels, (y // factor, x // factor)

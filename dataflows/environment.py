@@ -8,6 +8,7 @@ LMDB also forbids to use an environment after a fork, because its reader table a
 opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
 valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
 """
+import functools
 import os
 import threading
 import time
@@ -37,8 +38,7 @@ def _open_readonly(path: str, readahead: bool) -> lmdb.Environment:
 class Environment:
     """One memory-mapped LMDB file, and this thread's read transaction on it.
 
-    entries: in it, the list of keys included. size: of its used part, in bytes. base: the address of its first byte,
-    so that a value's address less this is its offset in the file; None where the system does not tell.
+    entries: in it, the list of keys included. size: of its used part, in bytes.
     """
 
     def __init__(self, path: str, readahead: bool) -> None:
@@ -51,7 +51,7 @@ class Environment:
         self._threads = threading.local()
         self.size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # of what is used, in bytes
         self._refuse_if_truncated(path)
-        self.base = _map_address(data_file(path))
+        self._stat = os.stat(data_file(path))
 
     def _refuse_if_truncated(self, path: str) -> None:
         # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
@@ -60,6 +60,13 @@ class Environment:
             self._env.close()
             raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
                              f"Copy it again, or dump it again")
+
+    @functools.cached_property
+    def base(self) -> int | None:
+        """The address of the file's first byte, so that a value's address less this is its offset in the file; None
+        where the system does not tell. Not looked for until it is needed, which it is not with an index.
+        """
+        return _map_address(self._stat)
 
     @property
     def transaction(self) -> lmdb.Transaction:
@@ -78,9 +85,8 @@ class Environment:
         return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
 
 
-def _map_address(path: str) -> int | None:
+def _map_address(stat: os.stat_result) -> int | None:
     """Where this process maps a file from its start."""
-    stat = os.stat(path)
     device = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}"
     try:
         with open("/proc/self/maps") as file:

@@ -25,6 +25,21 @@ settings.register_profile("tests", deadline=None, derandomize=True, database=Non
 settings.load_profile("tests")
 
 
+class Records:
+    """All that keys ask of a Store of so many records."""
+
+    path = "train.lmdb"
+
+    def __init__(self, size):
+        self._size = size
+
+    def __len__(self):
+        return self._size
+
+    def fingerprint(self):
+        return self._size
+
+
 def make_photo(height: int, width: int, seed: int) -> np.ndarray:
     """RGB pixels (height, width, 3) that compress like a photograph: smooth, with some noise."""
     generator = np.random.default_rng(seed)

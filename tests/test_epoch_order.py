@@ -1,6 +1,7 @@
 """The order of an epoch: each record once, as a function of (seed, epoch) and of nothing else."""
 import numpy as np
 import pytest
+from conftest import Records
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorpack.dataflow import DataFromList
@@ -14,18 +15,6 @@ sizes = st.integers(1, 300)
 buffers = st.integers(1, 400)
 seeds = st.integers(0, 2**64)
 epochs = st.integers(0, 10_000)
-
-
-class Records:
-    """All that keys ask of a Store."""
-
-    path = "train.lmdb"
-
-    def __init__(self, size):
-        self._size = size
-
-    def __len__(self):
-        return self._size
 
 
 def epoch_of(seed, number):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import Records
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
@@ -20,21 +21,6 @@ unevens = st.sampled_from(UNEVEN)
 epochs = st.integers(0, 20)
 some = settings(max_examples=50)  # of chains, which cost more than positions
 orders = st.sampled_from(["shuffled", "local", "block", "sequential"])
-
-
-class Records:
-    """All that keys ask of a Store."""
-
-    path = "train.lmdb"
-
-    def __init__(self, size):
-        self._size = size
-
-    def __len__(self):
-        return self._size
-
-    def fingerprint(self):
-        return self._size
 
 
 @st.composite
