@@ -5,6 +5,7 @@ import json
 import pickle
 
 import pytest
+from test_state import frozen, samples
 from torch.utils.data import DataLoader, DistributedSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -31,15 +32,6 @@ def iterable(path, order, **options):
 def stateful(dataset, num_workers=0, **options):
     return StatefulDataLoader(dataset, batch_size=2, num_workers=num_workers,
                               timeout=TIMEOUT_SECONDS if num_workers else 0, **options)
-
-
-def frozen(batches):
-    return [(images.numpy().tobytes(), tuple(labels.tolist())) for images, labels in batches]
-
-
-def samples(batches):
-    return [(image.numpy().tobytes(), label) for images, labels in batches
-            for image, label in zip(images, labels.tolist())]
 
 
 def interrupted(loader, batches):
