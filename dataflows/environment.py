@@ -8,7 +8,6 @@ LMDB also forbids to use an environment after a fork, because its reader table a
 opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
 valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
 """
-import functools
 import os
 import threading
 import time
@@ -61,12 +60,15 @@ class Environment:
             raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
                              f"Copy it again, or dump it again")
 
-    @functools.cached_property
+    @property
     def base(self) -> int | None:
         """The address of the file's first byte, so that a value's address less this is its offset in the file; None
         where the system does not tell. Not looked for until it is needed, which it is not with an index.
         """
-        return _map_address(self._stat)
+        # Not a cached_property: before Python 3.12 it holds a lock, which a fork meanwhile leaves locked in the child.
+        if not hasattr(self, "_base"):
+            self._base = _map_address(self._stat)
+        return self._base
 
     @property
     def transaction(self) -> lmdb.Transaction:
