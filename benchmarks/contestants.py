@@ -111,7 +111,11 @@ _ALL = (
     Contestant("loader-8-threads", "benchmarks.ours:loader", "LMDBLoader, 8 threads whatever --num-workers says",
                options={"num_workers": 8}, limit="limit_ms"),
     Contestant("loader-linear", "benchmarks.ours:loader", "LMDBLoader, antialias=False: OpenCV's INTER_LINEAR",
-               splits=("train",), options={"antialias": False}, limit="limit_linear_ms"),
+               options={"antialias": False}, limit="limit_linear_ms"),
+    Contestant("loader-fast", "benchmarks.ours:loader", "LMDBLoader, fast_decode=True: simplejpeg's fast options",
+               formats=("jpeg",), options={"fast_decode": True}, limit="limit_fast_ms"),
+    Contestant("loader-linear-fast", "benchmarks.ours:loader", "LMDBLoader with both: the work that rivals do",
+               formats=("jpeg",), options={"antialias": False, "fast_decode": True}, limit="limit_linear_fast_ms"),
     Contestant("iterloader", "benchmarks.ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
 )
 CONTESTANTS = {contestant.name: contestant for contestant in _ALL}

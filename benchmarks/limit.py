@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.contestants import SIZE, Job
+from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
 from benchmarks.ours import transform
 from dataflows.crop import regions
@@ -30,10 +31,11 @@ def limit(job: Job) -> Iterator[Callable[[int], dict[str, Any]]]:
 
     images          how many
     decode_ms       a whole image by cv2.imdecode; 0 for pixels
+    decode_fast_ms  the same by simplejpeg with its fast options, which give other pixels
     share           the part of the image's area that the crop depends on
     resize_ms       that part to the size of the crop, antialiased, into the planes of a batch
     resize_linear_ms   the same with INTER_LINEAR
-    limit_ms, limit_linear_ms   the formula above, with either
+    limit_ms, limit_linear_ms, limit_fast_ms, limit_linear_fast_ms   the formula above, with either of each
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -43,10 +45,12 @@ def limit(job: Job) -> Iterator[Callable[[int], dict[str, Any]]]:
         yield lambda epoch: _means([_costs(reader, number, job, epoch) for number in numbers])
 
 
-def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[float, float, float, float]:
-    """(decode, share, resize, resize with INTER_LINEAR) of one record; all but the share in seconds of this thread."""
-    image, decode_s = reader.view(number)[0].copy(), 0.0  # read from the file before the clock starts
+def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[float, ...]:
+    """Of one record: decode, decode fast, resize, resize with INTER_LINEAR, in seconds of this thread; and the share.
+    """
+    image, decode_s, fast_s = reader.view(number)[0].copy(), 0.0, 0.0  # read from the file before the clock starts
     if image.ndim == 1:
+        fast_s, _ = _timed(lambda: decode_fast(image))
         decode_s, image = _timed(lambda: decode(image))
     crops, (height, width) = transform(job), image.shape[:2]
     plan = crops.plan(np.array([height]), np.array([width]), np.array([number]), 0, epoch)
@@ -55,7 +59,7 @@ def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[flo
     out = np.empty((3, SIZE, SIZE), np.uint8)
     resize_s, _ = _timed(lambda: crop(image, row, True, out))
     linear_s, _ = _timed(lambda: crop(image, row, False, out))
-    return decode_s, region[2] * region[3] / (height * width), resize_s, linear_s
+    return decode_s, fast_s, resize_s, linear_s, region[2] * region[3] / (height * width)
 
 
 def _timed(step: Callable[[], Any]) -> tuple[float, Any]:
@@ -64,8 +68,10 @@ def _timed(step: Callable[[], Any]) -> tuple[float, Any]:
     return time.thread_time() - started, result
 
 
-def _means(costs: list[tuple[float, float, float, float]]) -> dict[str, Any]:
-    decode_ms, share, resize_ms, linear_ms = (np.mean(costs, axis=0) * (1e3, 1, 1e3, 1e3)).tolist()
-    return {"images": len(costs), "decode_ms": decode_ms, "share": share, "resize_ms": resize_ms,
-            "resize_linear_ms": linear_ms, "limit_ms": decode_ms * share + resize_ms,
-            "limit_linear_ms": decode_ms * share + linear_ms}
+def _means(costs: list[tuple[float, ...]]) -> dict[str, Any]:
+    *seconds, share = np.mean(costs, axis=0).tolist()
+    decode_ms, fast_ms, resize_ms, linear_ms = (1e3 * value for value in seconds)
+    return {"images": len(costs), "decode_ms": decode_ms, "decode_fast_ms": fast_ms, "share": share,
+            "resize_ms": resize_ms, "resize_linear_ms": linear_ms, "limit_ms": decode_ms * share + resize_ms,
+            "limit_linear_ms": decode_ms * share + linear_ms, "limit_fast_ms": fast_ms * share + resize_ms,
+            "limit_linear_fast_ms": fast_ms * share + linear_ms}

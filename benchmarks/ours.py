@@ -11,8 +11,8 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 SHUFFLE_BUFFER = 50_000  # records
 
 
-def transform(job: Job, antialias: bool = True) -> RandomResizedCrop | CenterCrop:
-    return RandomResizedCrop(SIZE, antialias=antialias) if job.training else CenterCrop(SIZE, resize=RESIZE)
+def transform(job: Job, **options: bool) -> RandomResizedCrop | CenterCrop:
+    return RandomResizedCrop(SIZE, **options) if job.training else CenterCrop(SIZE, resize=RESIZE, **options)
 
 
 @contextlib.contextmanager
@@ -31,10 +31,12 @@ def _epochs(loader: Any) -> Epoch:
 
 
 @contextlib.contextmanager
-def loader(job: Job, antialias: bool = True, num_workers: int | None = None) -> Iterator[Epoch]:
-    """LMDBLoader: shuffled keys for train, the file's order otherwise. `num_workers` overrides the job's."""
+def loader(job: Job, num_workers: int | None = None, **options: bool) -> Iterator[Epoch]:
+    """LMDBLoader: shuffled keys for train, the file's order otherwise. `num_workers` overrides the job's; the options
+    are the transform's.
+    """
     threads = job.num_workers if num_workers is None else num_workers
-    with LMDBLoader(job.lmdb, job.batch_size, transform=transform(job, antialias), num_workers=threads,
+    with LMDBLoader(job.lmdb, job.batch_size, transform=transform(job, **options), num_workers=threads,
                     shuffle=job.training) as batches:
         yield _epochs(batches)
 

@@ -53,7 +53,9 @@ def _limit(result: dict[str, Any]) -> str:
     terms = result["median"]
     decoding = f"{terms['decode_ms']:.2f} ms to decode a whole image x {terms['share']:.2f} of it + "
     return (f"CPU limit: {terms['limit_ms']:.2f} ms/image = {decoding if terms['decode_ms'] else ''}"
-            f"{terms['resize_ms']:.2f} ms to resize the crop; {terms['limit_linear_ms']:.2f} with INTER_LINEAR")
+            f"{terms['resize_ms']:.2f} ms to resize the crop; {terms['limit_linear_ms']:.2f} with INTER_LINEAR"
+            + (f"; {terms['limit_fast_ms']:.2f} and {terms['limit_linear_fast_ms']:.2f} with fast decoding"
+               if terms["decode_ms"] else ""))
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,15 +1,20 @@
 """Cut a box out of the bytes of a tiled JPEG: the small JPEG shows the same pixels, and nothing was decoded.
 
 A tiled JPEG (`dataflows.tiling` makes them) is an ordinary JPEG with restart markers and a list of where they are. What
-lies between two markers, an interval, can be decoded by itself. The list is in APP9 segments in front of the tables,
-each starting with the 12 bytes b"RSTINDEX v1\\0". What follows these is joined over the segments, little-endian:
+lies between two markers, an interval, can be decoded by itself. Its segments stand in this order: APP0, if there was
+one in front; the list; APPn and COM, but for APP14; and then, in one stretch, all that decoding needs: DRI, the others
+as they were, SOS. The list is in APP9 segments that each start with the 12 bytes b"RSTINDEX v2\0". What follows these
+is joined over the segments, little-endian:
 
     offset      bytes     content
-    0           1         bytes per length: 1, 2 or 4
-    1           1         padding bits (0 .. 7) in the last byte of the last interval
-    2           2         n, the number of bits of a blank MCU (below); 0 if the interval divides the row of MCUs
-    4           (n+7)//8  a blank MCU, left-aligned: for every block a DC difference of 0 and the end of the block
-    4+(n+7)//8  ...       0, then the length in bytes of every interval with the marker (RST or EOI) that ends it
+    0           4         where in the file DRI starts
+    4           4         where in the file the frame (SOF0 or SOF1) has the height
+    8           4         where in the file the first interval starts
+    12          1         bytes per length: 1, 2 or 4
+    13          1         padding bits (0 .. 7) in the last byte of the last interval
+    14          2         n, the number of bits of a blank MCU (below); 0 if the interval divides the row of MCUs
+    16          (n+7)//8  a blank MCU, left-aligned: for every block a DC difference of 0 and the end of the block
+    16+(n+7)//8 ...       0, then the length in bytes of every interval with the marker (RST or EOI) that ends it
 
 An interval that divides the row of MCUs makes a grid, and a cut takes whole columns of it. Otherwise (rows of 47 MCUs
 exist) intervals wrap around from one row to the next, out of step. Still, leaving out the same number of intervals
@@ -17,16 +22,18 @@ between each row of the box and the next keeps the box's columns in line: the cu
 other columns of the image beside the box, and blank MCUs after its last interval complete its last row.
 """
 
+import functools
 import math
 import struct
 from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.jpeg import APP0, APP9, APP14, COM, DRI, EOI, FRAMES, Untileable, mcu_geometry, parse_frame, segments
+from dataflows.jpeg import EOI, Untileable, mcu_geometry, parse_frame
 
-MAGIC = b"RSTINDEX v1\0"
-LIST_HEAD = struct.Struct("<BBH")
+MAGIC = b"RSTINDEX v2\0"
+LIST_HEAD = struct.Struct("<IIIBBH")
+LIST_PLACES = struct.Struct("<III")  # the three that LIST_HEAD starts with
 MAX_BLANK_BITS = 320  # 10 blocks, each two codes of 16 bits
 _LENGTHS = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _U16 = struct.Struct(">H").unpack_from
@@ -39,7 +46,7 @@ class TileMap(NamedTuple):
 
     height, width: of the image. mcu_height, mcu_width: of an MCU. All in pixels.
     interval, columns, rows: MCUs per interval, MCUs per row, rows of MCUs.
-    lengths: of every interval in bytes, after a 0. offsets: their running sum (int64), counted from scan_at.
+    lengths: of every interval in bytes, after a 0. offsets: their running sum, counted from scan_at. Both int64.
     header: of a cut; size_at: where in it the size goes. scan_at: where in the data the first interval starts.
     margin_y, margin_x: 1 where chroma is subsampled: its interpolation looks one pixel further; else 0.
     blank, blank_bits, pad_bits: as in the list.
@@ -74,53 +81,68 @@ def read_tiles(data) -> TileMap | None:
 
     Raises ValueError if there is a list that does not fit the file: changed by another tool, damaged, or hostile.
     """
-    view = memoryview(data).cast("B")
-    listing, kept, kept_at, dropped, interval, frame, size_at = [], [], 0, 0, 0, None, 0
+    view = memoryview(data)
+    if view.format != "B" or view.ndim != 1:
+        view = view.cast("B")
+    start = bytes(view[:24])
+    list_at = 4 + int.from_bytes(start[4:6], "big") if start[2:4] == b"\xff\xe0" else 2  # APP0 may precede the list
+    if list_at != 2:
+        start = bytes(view[list_at - 2:list_at + 22])
+    if start[2:4] != b"\xff\xe9" or start[6:18] != MAGIC:
+        return None
     try:
-        for marker, start, end in segments(view):
-            if marker < APP0:
-                if not listing:
-                    return None
-                if marker in FRAMES:
-                    frame, size_at = parse_frame(view, start, end), start + 5 - dropped
-                elif marker == DRI and end - start == 6:
-                    interval, = _U16(view, start + 4)
-            elif marker != APP0 and marker != APP14 and (marker < 0xF0 or marker == COM):  # these change no pixel
-                if marker == APP9 and view[start + 4:start + 16] == MAGIC:
-                    listing.append(view[start + 16:end])
-                kept.append(view[kept_at:start])
-                kept_at = end
-                dropped += end - start
-        kept.append(view[kept_at:end])
-        if frame is None or not frame.height or not frame.width or not interval:
-            raise Untileable("no size or no restart interval")
-        return _read_list(view[end:], b"".join(listing), frame, interval, b"".join(kept), size_at, end)
-    except Untileable as error:
-        if not listing:
-            return None
-        raise ValueError(f"damaged tiled JPEG: {error.reason}") from error
+        return _read_list(view, list_at, _list_parts(view, list_at))
+    except (Untileable, struct.error) as error:
+        raise ValueError(f"damaged tiled JPEG: {error}") from error
 
 
-def _read_list(scan, listing: bytes, frame, interval: int, header: bytes, size_at: int, scan_at: int) -> TileMap:
+def _list_parts(view: memoryview, at: int) -> memoryview | bytes:
+    """What the list's segments hold: a long list has several, one after the other."""
+    parts = []
+    while view[at:at + 2] == b"\xff\xe9" and view[at + 4:at + 16] == MAGIC:
+        end = at + 2 + _U16(view, at + 2)[0]
+        parts.append(view[at + 16:end])
+        at = end
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _read_list(view: memoryview, list_at: int, listing: memoryview | bytes) -> TileMap:
     """Check the list against the header and the data of the scan, to the last byte."""
-    geometry = mcu_geometry(frame.factors)
-    rows, columns = -(-frame.height // geometry[0]), -(-frame.width // geometry[1])
-    count = -(-columns * rows // interval) + 1
-    size, pad_bits, blank_bits = LIST_HEAD.unpack_from(listing) if len(listing) >= 4 else (0, 0, 0)
-    at = 4 + (blank_bits + 7 >> 3)
-    if size not in (1, 2, 4) or len(listing) != at + count * size:
-        raise ValueError(f"damaged tiled JPEG: the list has {len(listing)} bytes, "
-                         f"not one length for {count - 1} intervals")
-    if (pad_bits > 7 or interval > columns or blank_bits > MAX_BLANK_BITS
+    core_at, size_at, scan_at, size, pad_bits, blank_bits = LIST_HEAD.unpack_from(listing)
+    if not (list_at < core_at <= size_at - 11 < scan_at - 25 and scan_at < len(view)
+            and view[core_at:core_at + 4] == b"\xff\xdd\0\4"):
+        raise ValueError("damaged tiled JPEG: its segments are not where the list says")
+    height, width, mcu_height, mcu_width, margin_y, margin_x = _frame(bytes(view[size_at - 5:size_at + 14]))
+    interval, = _U16(view, core_at + 4)
+    rows, columns = -(-height // mcu_height), -(-width // mcu_width)
+    at = LIST_HEAD.size + (blank_bits + 7 >> 3)
+    if (pad_bits > 7 or not 0 < interval <= columns or blank_bits > MAX_BLANK_BITS
             or (columns % interval > 0) != (blank_bits > 0)):
         raise ValueError("damaged tiled JPEG: the blank MCU does not suit the interval")
-    lengths = np.frombuffer(listing, _LENGTHS[size], count, at)
-    offsets = np.add.accumulate(lengths, dtype=np.int64)
-    total = int(offsets[-1])
-    if total > len(scan) or lengths[0] or scan[total - 2:total] != b"\xff\xd9":
+    count = -(-columns * rows // interval) + 1
+    if size not in _LENGTHS or len(listing) != at + count * size:
+        raise ValueError(f"damaged tiled JPEG: the list has {len(listing)} bytes, "
+                         f"not one length for {count - 1} intervals")
+    lengths = np.frombuffer(listing, _LENGTHS[size], count, at).astype(np.int64)
+    offsets = np.add.accumulate(lengths)
+    total = offsets.item(-1)
+    if scan_at + total > len(view) or lengths.item(0) or view[scan_at + total - 2:scan_at + total] != b"\xff\xd9":
         raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, which is not where they end")
-    return TileMap(frame.height, frame.width, *geometry, interval, columns, rows, lengths, offsets, header, size_at,
-                   scan_at, listing[4:at], blank_bits, pad_bits)
+    header = bytes(view[:list_at]) + bytes(view[core_at:scan_at])
+    return TileMap(height, width, mcu_height, mcu_width, margin_y, margin_x, interval, columns, rows, lengths, offsets,
+                   header, size_at - core_at + list_at, scan_at, bytes(listing[LIST_HEAD.size:at]), blank_bits,
+                   pad_bits)
+
+
+@functools.lru_cache(maxsize=1024)  # photos of one size share it
+def _frame(segment: bytes) -> tuple[int, int, int, int, int, int]:
+    """(height, width, *mcu_geometry) of the SOF0 or SOF1 segment at the start of these bytes."""
+    if segment[:2] not in (b"\xff\xc0", b"\xff\xc1") or segment[9] not in (1, 3):
+        raise Untileable("corrupt header")
+    frame = parse_frame(segment, 0, 10 + 3 * segment[9])
+    if not frame.height or not frame.width:
+        raise Untileable("corrupt header")
+    return frame.height, frame.width, *mcu_geometry(frame.factors)
 
 
 def cut(data, tiles: TileMap, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -207,7 +229,7 @@ def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: 
     height = min(row_end * tiles.mcu_height, tiles.height) - row * tiles.mcu_height
     _SIZE.pack_into(jpeg, tiles.size_at, height, width)
     out = np.frombuffer(jpeg, np.uint8)
-    stops = np.add.accumulate(lengths, dtype=np.int64)
+    stops = np.add.accumulate(lengths)
     stops += len(tiles.header) - 2
     if stops[-1] + 2 != len(out) or out[stops].tobytes().strip(b"\xff"):
         raise ValueError("damaged tiled JPEG: an interval does not end with a marker")
@@ -234,7 +256,7 @@ def _append_blanks(tiles: TileMap, pieces: list, lengths: np.ndarray, blanks: in
         pieces.append(_blank_bytes(tiles, "", min(blanks, tiles.interval)))
         lengths.append(len(pieces[-1]))
         blanks -= tiles.interval
-    return np.array(lengths)
+    return np.array(lengths, np.int64)
 
 
 def _blank_bytes(tiles: TileMap, bits: str, count: int) -> bytes:

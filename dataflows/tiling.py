@@ -1,23 +1,37 @@
 """JPEG -> tiled JPEG: the same image, losslessly, from which `cut` can take a box without decoding the rest.
 
-The file stays an ordinary JPEG: SOI and APP0; APP9 segments of ours (`dataflows.cutting` has their format); all other
-segments as they were, but for Huffman tables that lack a code (`huffman.widen`); DRI; SOS; the same codes in restart
+The file stays an ordinary JPEG: a list of ours in APP9 segments; all other segments as they were, but for Huffman
+tables that lack a code (`huffman.widen`), in the order that `dataflows.cutting` states; the same codes in restart
 intervals; EOI.
 """
 
+import itertools
 import struct
 
 import numpy as np
 
-from dataflows.cutting import LIST_HEAD, MAGIC, TileMap, cut, read_tiles
-from dataflows.jpeg import APP0, APP9, DHT, DRI, Header, Table, Untileable, jpeg_size, mcu_geometry, parse_header
+from dataflows.cutting import LIST_HEAD, LIST_PLACES, MAGIC, TileMap, cut, read_tiles
+from dataflows.jpeg import (
+    APP0,
+    APP9,
+    APP14,
+    COM,
+    DHT,
+    DRI,
+    FRAMES,
+    Header,
+    Table,
+    Untileable,
+    jpeg_size,
+    mcu_geometry,
+    parse_header,
+)
 
 __all__ = ["TileMap", "Untileable", "cut", "jpeg_size", "read_tiles", "tile"]
 
-# Random resized crops decode in 0.50 of the whole image's time at 16 or 32 px, 0.52 at 48 and 64, 0.57 at 96, 0.69 with
-# whole rows; center crops in 0.63, 0.64, 0.66, 0.65, 0.73, 0.80. Bytes: +6.3, +3.8, +2.2, +1.9, +1.2, +0.2 %. (240
-# photos of 104 KB.)
-INTERVAL_PX = 48
+# Random resized crops decode in 0.48 of the whole image's time at 16 px, 0.47 at 32, 0.50 at 48 and 64, 0.55 at 96, 0.71
+# with whole rows. Bytes: +6.8, +4.2, +2.5, +2.1, +1.4, +0.2 %. (120 photos of 104 KB, least of nine runs.)
+INTERVAL_PX = 32
 _SEGMENT_BYTES = 65533 - len(MAGIC)
 
 
@@ -72,20 +86,28 @@ def choose_interval(columns: int, wanted: float) -> int:
 
 
 def _new_header(jpeg: bytes, header: Header, tables: dict[int, Table], interval: int, listing: bytes) -> list[bytes]:
-    """The segments of the tiled file, up to and with SOS."""
-    leading, others = [b"\xff\xd8"], []
+    """The segments of the tiled file, up to and with SOS, in the order that `dataflows.cutting` states."""
+    first, notes, core = b"\xff\xd8", [], [struct.pack(">BBHH", 0xFF, DRI, 4, interval)]
+    size_at = 0
     for marker, start, end in header.segments:
         segment = jpeg[start:end]
         if marker == DHT:
             segment = _with_tables(segment, start, tables)
-        if marker == APP0 and not others:
-            leading.append(segment)
-        elif marker != DRI and not (marker == APP9 and segment[4:].startswith(MAGIC)):
-            others.append(segment)
-    for i in range(0, len(listing), _SEGMENT_BYTES):
-        part = MAGIC + listing[i:i + _SEGMENT_BYTES]
-        leading.append(struct.pack(">BBH", 0xFF, APP9, 2 + len(part)) + part)
-    return leading + others[:-1] + [struct.pack(">BBHH", 0xFF, DRI, 4, interval)] + others[-1:]
+        if marker == APP0 and (start, end) == header.segments[0][1:]:
+            first += segment
+        elif marker == COM or APP0 <= marker < 0xF0 and marker != APP14:
+            if not (marker == APP9 and segment[4:].startswith(MAGIC[:10])):  # an older list of ours
+                notes.append(segment)
+        elif marker != DRI:
+            if marker in FRAMES:
+                size_at = sum(map(len, core)) + 5
+            core.append(segment)
+    parts = [listing[i:i + _SEGMENT_BYTES] for i in range(0, len(listing), _SEGMENT_BYTES)]
+    heads = [struct.pack(">BBH", 0xFF, APP9, 2 + len(MAGIC) + len(part)) + MAGIC for part in parts]
+    core_at = len(first) + sum(map(len, heads + parts + notes))
+    places = LIST_PLACES.pack(core_at, core_at + size_at, core_at + sum(map(len, core)))
+    parts[0] = places + parts[0][len(places):]
+    return [first, *itertools.chain.from_iterable(zip(heads, parts)), *notes, *core]
 
 
 def _with_tables(segment: bytes, start: int, tables: dict[int, Table]) -> bytes:
@@ -100,6 +122,8 @@ def _with_tables(segment: bytes, start: int, tables: dict[int, Table]) -> bytes:
 
 
 def _list(lengths: np.ndarray, pad_bits: int, blank: str) -> bytes:
+    """The list, with zeros for its three places in the file, which depend on its length."""
     size = next(n for n in (1, 2, 4) if lengths.max() < 1 << 8 * n)
     bits = int(blank.ljust(-(-len(blank) // 8) * 8, "0") or "0", 2).to_bytes(-(-len(blank) // 8), "big")
-    return LIST_HEAD.pack(size, pad_bits, len(blank)) + bits + bytes(size) + lengths.astype(f"<u{size}").tobytes()
+    head = LIST_HEAD.pack(0, 0, 0, size, pad_bits, len(blank))
+    return head + bits + bytes(size) + lengths.astype(f"<u{size}").tobytes()

@@ -404,6 +404,9 @@ def test_limit_is_what_its_formula_says(split, least, most, photos, tiled_lmdb):
     assert found["decode_ms"] > 0 and found["resize_ms"] > 0
     assert found["limit_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_ms"])
     assert found["limit_linear_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_linear_ms"])
+    fast_ms = found["decode_fast_ms"] * found["share"]
+    assert found["limit_fast_ms"] == pytest.approx(fast_ms + found["resize_ms"])
+    assert found["limit_linear_fast_ms"] == pytest.approx(fast_ms + found["resize_linear_ms"])
 
 
 def test_baseline_crops_as_the_loaders_do(photos, jpeg_lmdb):
@@ -465,7 +468,8 @@ def test_processor_time_is_compared_with_the_limit_of_the_same_round(group):
     baseline, ours, failed = group["results"]
     for epoch, cpu in zip(ours["epochs"], (9, 6, 3, 8)):
         epoch["cpu_ms_per_image"] = cpu
-    terms = {"decode_ms": 1.0, "share": 0.5, "resize_ms": 0.5, "limit_linear_ms": 0.75}
+    terms = {"decode_ms": 1.0, "share": 0.5, "resize_ms": 0.5, "limit_linear_ms": 0.75,
+             "limit_fast_ms": 0.9, "limit_linear_fast_ms": 0.65}
     limit = {"error": None, "epochs": [{"limit_ms": ms} for ms in (1, 1, 2, 2)], "median": terms | {"limit_ms": 1.0}}
     assert limit_ratio(ours, [limit]) == 4.0  # of 6, 1.5 and 4; the warm-up does not count
     assert limit_ratio(ours, []) is limit_ratio(baseline, [limit]) is limit_ratio(failed, [limit]) is None
@@ -473,5 +477,5 @@ def test_processor_time_is_compared_with_the_limit_of_the_same_round(group):
     lines = table(group | {"limit": [limit]}).splitlines()
     assert lines[3].split()[4:6] == ["6.00", "4.00"]
     assert lines[-1] == ("CPU limit: 1.00 ms/image = 1.00 ms to decode a whole image x 0.50 of it + 0.50 ms to resize "
-                         "the crop; 0.75 with INTER_LINEAR")
+                         "the crop; 0.75 with INTER_LINEAR; 0.90 and 0.65 with fast decoding")
     assert table(group | {"limit": [{"error": "Traceback\nOSError: gone"}]}).endswith("failed: OSError: gone")

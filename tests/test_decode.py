@@ -190,13 +190,17 @@ def test_how_an_array_lies_in_memory_makes_no_difference(layout, antialias, flip
     assert (image == noise(70, 90)).all()
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("window", [None, (60, 70, 8, 9), (60, 70, 0, 0), (60, 70, 0, 9)])
 @pytest.mark.parametrize("flip", [0, 1])
 @pytest.mark.parametrize("size", [(33, 44), (1, 1), (1, 9), (9, 1), (40, 60)])
-def test_channels_last_memory_gets_the_same_pixels(size, flip):
+def test_channels_last_memory_gets_the_same_pixels(size, flip, window, antialias):
     image = noise(70, 90)
-    last = np.empty((*size, 3), np.uint8)
-    crop(image, [5, 6, 40, 60, *size, 0, 0, flip], True, last.transpose(2, 0, 1))
-    assert (last == cropped(image, (5, 6, 40, 60), size, flip=flip)).all()
+    row = [5, 6, 40, 60, *(window or (*size, 0, 0)), flip]
+    planes, last = np.empty((3, *size), np.uint8), np.empty((*size, 3), np.uint8)
+    crop(image, row, antialias, planes)
+    crop(image, row, antialias, last.transpose(2, 0, 1))
+    assert (last.transpose(2, 0, 1) == planes).all()
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (9, 1), (20, 30)])

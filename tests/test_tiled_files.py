@@ -19,7 +19,8 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 TRANSFORMS = [RandomResizedCrop(64), RandomResizedCrop(64, antialias=False), RandomResizedCrop(32, scale=(0.01, 0.05)),
               RandomResizedCrop((40, 90), scale=(1, 1)), CenterCrop(64, resize=72), CenterCrop(48, resize=200),
-              CenterCrop((20, 50), resize=64)]
+              CenterCrop((20, 50), resize=64), RandomResizedCrop(64, fast_decode=True),
+              CenterCrop(64, resize=72, antialias=False, fast_decode=True)]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
@@ -36,6 +37,17 @@ def test_whole_images_are_those_of_the_untiled_file(jpeg_lmdb, tiled_lmdb):
     plain, tiled = (LMDBDataset(folder / "train.lmdb") for folder in (jpeg_lmdb, tiled_lmdb))
     for i in range(len(plain)):
         assert torch.equal(plain[i][0], tiled[i][0]) and plain[i][1] == tiled[i][1]
+
+
+@pytest.mark.parametrize("cls", [RandomResizedCrop, CenterCrop])
+def test_fast_decoding_differs_a_little(tiled_lmdb, cls):
+    """By the inverse DCT and by the interpolation of color, so in most pixels of photos and by few levels."""
+    images = {}
+    for fast in (False, True):
+        with LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=cls(64, fast_decode=fast), shuffle=False) as loader:
+            images[fast] = torch.cat([batch for batch, _ in loader]).float()
+    difference = images[True] - images[False]
+    assert difference.abs().max() > 1 and difference.square().mean() < 6.5  # 40 dB
 
 
 def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
@@ -68,7 +80,8 @@ def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
 
 def test_a_small_crop_decodes_few_pixels(tiled_lmdb, monkeypatch):
     decode, decoded = dataflows.decode.decode, []
-    monkeypatch.setattr(dataflows.decode, "decode", lambda *args: decoded.append(decode(*args)) or decoded[-1])
+    monkeypatch.setattr(dataflows.decode, "decode",
+                        lambda *args, **options: decoded.append(decode(*args, **options)) or decoded[-1])
     list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32, scale=(0.02, 0.05)), num_workers=0))
     index = Store(tiled_lmdb / "train.lmdb").index
     assert sum(pixels.shape[0] * pixels.shape[1] for pixels in decoded) < 0.6 * np.dot(index.height, index.width)
@@ -94,7 +107,7 @@ def test_a_damaged_list_of_tiles_is_named_by_file_and_key(tiled_lmdb, tmp_path, 
     with lmdb.open(path, subdir=False, lock=False, map_size=2**30) as env, env.begin(write=True) as txn:
         for i in range(len(CLASSES), 10):
             value = bytearray(txn.get(b"%08d" % i))
-            value[value.index(b"RSTINDEX") + 12] = 7  # bytes per length: 1, 2 or 4
+            value[value.index(b"RSTINDEX") + 24] = 7  # bytes per length: 1, 2 or 4
             txn.put(b"%08d" % i, bytes(value))
     with pytest.raises(RecordError, match=f"{os.path.basename(path)}, key 0000000[3-9]: damaged tiled JPEG"):
         list(LMDBLoader(path, 2, transform=transform))

@@ -403,7 +403,7 @@ def test_hostile_lists(interval_px):
     for _ in range(3000):
         hostile = data.copy()
         for _ in range(rng.integers(1, 4)):
-            at = int(rng.integers(start + 12, start + 20)) if rng.random() < 0.5 else int(rng.integers(start - 4, stop))
+            at = int(rng.integers(start + 12, start + 30)) if rng.random() < 0.5 else int(rng.integers(start - 4, stop))
             hostile[at] = rng.choice([0, 1, 255, rng.integers(256)])
         try:
             tiles = read_tiles(hostile)
@@ -433,7 +433,7 @@ def test_data_of_another_file(interval_px):
 
 def test_lengths_that_only_sum_up():
     data = bytearray(tile(encode(64, 128)))
-    at = data.index(b"RSTINDEX") + 12
+    at = data.index(b"RSTINDEX") + 24
     size = data[at]
     data[at + 4 + size] += 1
     data[at + 4 + 2 * size] -= 1
