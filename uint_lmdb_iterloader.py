@@ -36,6 +36,8 @@ class LMDBIterLoader(TorchBatches):
     uneven: as of LMDBLoader; by default "keep" for the sequential order, else "pad".
     io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems; "auto" chooses.
     cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
+    verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
+        about 0.5 ms of processor time per MB.
 
     >>> loader = LMDBIterLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
 
@@ -45,9 +47,9 @@ class LMDBIterLoader(TorchBatches):
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, order: str = "local",
                  shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
                  world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
-                 io: str = "auto", cache: str = "keep", array_layout: str = "HWC", array_channels: str = "RGB",
-                 **options: Any) -> None:
-        store, epoch = Store(path, io=io, cache=cache), Epoch(seed)
+                 io: str = "auto", cache: str = "keep", verify: bool = False, array_layout: str = "HWC",
+                 array_channels: str = "RGB", **options: Any) -> None:
+        store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
         ranks = Ranks.of(rank, world_size, uneven or ("keep" if order == "sequential" else "pad"))
         pointers, description = sequential_pointers(store, epoch, order, shuffle_buffer, block_size, ranks=ranks,
                                                     indices=indices, repeats=repeats)

@@ -31,7 +31,7 @@ class _Samples:
         a resumed StatefulDataLoader repeats the samples, but not the crops.
     target_transform: a callable on the class number, an int.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
-    io: "mmap", "pread" or "auto", as of LMDBLoader.
+    io, verify: as of LMDBLoader.
 
     Pickles and forks: each process opens the file for itself. Raises FileNotFoundError or ValueError for a wrong file,
     and RecordError, with file and key, for a wrong record.
@@ -40,13 +40,14 @@ class _Samples:
     def __init__(self, path: str | os.PathLike[str], *, image_type: str = "tensor",
                  transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
                  target_transform: Callable[[int], Any] | None = None,
-                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto") -> None:
+                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
+                 verify: bool = False) -> None:
         if image_type not in _TYPES:
             raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
         self.image_type = image_type
         self.transform = transform
         self.target_transform = target_transform
-        self._store = Store(path, io=io)
+        self._store = Store(path, io=io, verify=verify)
         self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels)
 
     def __len__(self) -> int:

@@ -29,25 +29,29 @@ class Store:
         own map.
     cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
         nothing else; "keep" leaves them to be read again.
+    verify: compare each record with its checksum in the index whenever it is read, and raise RecordError if it differs.
 
     Raises FileNotFoundError or ValueError when the file is missing, truncated, not an LMDB, or holds no records, and
     for options that need an index where there is none.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep") -> None:
+    def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep",
+                 verify: bool = False) -> None:
         for name, value, known in (("io", io, ("auto", "mmap", "pread")), ("cache", cache, ("keep", "drop"))):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, not {value!r}")
         self.path = os.fspath(path)
-        self._io, self._cache = io, cache
+        self._io, self._cache, self._verify = io, cache, False
         self._environment: Environment | None = None
         self._content: Content | None = None
         self._keys: list[bytes] | None = None
         self.index = load_index(self.path, data_file(self.path))
-        if self.index is None and (io == "pread" or cache == "drop"):
-            raise ValueError(f"io='pread' and cache='drop' need to know where records are, and {self.path} has no "
-                             f"index. dump_imagenet.py writes one; or leave these options out")
-        self._size = self._check()
+        if self.index is None and (io == "pread" or cache == "drop" or verify):
+            raise ValueError(f"io='pread', cache='drop' and verify=True need to know where records are and what their "
+                             f"checksums are, and {self.path} has no index. dump_imagenet.py writes one; or leave "
+                             f"these options out")
+        self._size = self._check()  # has its own word on what differs
+        self._verify = verify
 
     def _check(self) -> int:
         """Compares the index with the file, or finds the keys; the number of records."""
@@ -110,7 +114,7 @@ class Store:
             content = self._content
             if content is None:
                 content = self._open_content()
-            return content.read(index.offset.item(number), index.nbytes.item(number))
+            return self._verified(number, content.read(index.offset.item(number), index.nbytes.item(number)))
         if self._environment is None:
             self._environment = open_environment(self.path)
         value = self._environment.get(self.key(number))
@@ -127,7 +131,15 @@ class Store:
             yield from map(self.value, numbers)
             return
         content = self._content or self._open_content()
-        yield from map(content.read, self.index.offset[numbers].tolist(), self.index.nbytes[numbers].tolist())
+        values = map(content.read, self.index.offset[numbers].tolist(), self.index.nbytes[numbers].tolist())
+        yield from map(self._verified, numbers, values) if self._verify else values
+
+    def _verified(self, number: int, value: np.ndarray) -> np.ndarray:
+        if self._verify and self.index is not None and crc32(value) != self.index.crc32[number]:
+            raise record.RecordError(f"{self.path}, key {self.key(number).decode()}: the record is not what was "
+                                     f"written, by its checksum. Copy the file again, or dump it again; `python -m "
+                                     f"dataflows verify` finds all such records")
+        return value
 
     def _open_content(self) -> Content:
         path = data_file(self.path)
