@@ -1,6 +1,7 @@
 # make demo    synthetic photos -> LMDB files -> one epoch of every loader; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite
+# make fuzz    the readers on many more hostile files than the test suite has time for
 # make lint    ruff
 # make clean   removes .venv, caches and demo/
 # Needs Python >= 3.10 with venv; everything else is installed into .venv, at the versions in constraints.txt.
@@ -12,7 +13,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo train test lint clean
+.PHONY: demo train test fuzz lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -32,6 +33,9 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: .venv/installed
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz $(PYTEST_ARGS)
 
 lint: .venv/lint-installed
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ from typing import Any
 import lmdb
 import numpy as np
 
+from dataflows.pages import read_header
+
 _OPEN_ATTEMPTS = 500  # at 1 ms each
 
 
@@ -41,24 +43,16 @@ class Environment:
     """
 
     def __init__(self, path: str, readahead: bool) -> None:
+        tree = read_header(data_file(path))  # liblmdb would trust what it says
+        self.size = tree.nbytes
+        self.entries = tree.entries
         try:
             self._env = _open_readonly(path, readahead)
         except lmdb.Error as error:
             raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, check "
                              f"the path, or close other readers of it in this process, such as tensorpack's") from error
-        self.entries = self._env.stat()["entries"]
         self._threads = threading.local()
-        self.size = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]  # of what is used, in bytes
-        self._refuse_if_truncated(path)
         self._stat = os.stat(data_file(path))
-
-    def _refuse_if_truncated(self, path: str) -> None:
-        # Reading a mapped page beyond the end of the file is a SIGBUS, which no handler can turn into an error.
-        actual = os.path.getsize(data_file(path))
-        if actual < self.size:
-            self._env.close()
-            raise ValueError(f"{path} is truncated: it has {actual:,} bytes and LMDB's header states {self.size:,}. "
-                             f"Copy it again, or dump it again")
 
     @property
     def base(self) -> int | None:

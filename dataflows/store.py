@@ -10,6 +10,7 @@ from dataflows import record
 from dataflows.content import Content, extents, on_network
 from dataflows.environment import Environment, data_file, open_environment
 from dataflows.index import Index, index_path, load_index
+from dataflows.pages import check_tree
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Store:
         # Readahead would bring in records that nobody asked for, where only LMDB's own pages are looked at.
         environment = open_environment(self.path, readahead=self.index is None)
         if self.index is None:
+            check_tree(data_file(self.path))
             self._environment = environment
             self._keys = self._find_keys(environment)
             size = len(self._keys)
@@ -78,8 +80,9 @@ class Store:
                              f"differ. Remove it to read the LMDB without an index, or dump again")
 
     def _contains(self, index: Index, environment: Environment) -> bool:
-        """Whether every record that the index names is within the file."""
-        return bool((index.offset >= 0).all() and (index.nbytes > 0).all()
+        """Whether every record that the index names is within the file, and has a size."""
+        return bool((index.height > 0).all() and (index.width > 0).all()
+                    and (index.offset >= 0).all() and (index.nbytes > 0).all()
                     and (index.offset <= environment.size - index.nbytes).all())
 
     def _find_keys(self, environment: Environment) -> list[bytes]:

@@ -22,6 +22,8 @@ CLASSES = ("n01440764", "n01443537", "n01484850")
 SIZES = ((60, 90), (120, 80), (97, 131), (200, 150), (75, 75), (64, 199), (151, 100), (88, 61))  # (height, width)
 
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.register_profile("fuzz", parent=settings.get_profile("tests"), derandomize=False, max_examples=2000,
+                          print_blob=True)
 settings.load_profile("tests")
 
 
@@ -125,12 +127,14 @@ def terminal(request):
 @pytest.fixture(autouse=True)
 def _ends_in_time(terminal):
     """Fails a test that takes too long; when it hangs where no signal reaches it, shows where and ends the run."""
+    seconds = TIMEOUT_SECONDS * settings.default.max_examples // 100  # `make fuzz` asks for more than the usual 100
+
     def expired(*_):
-        pytest.fail(f"the test took more than {TIMEOUT_SECONDS} s")
+        pytest.fail(f"the test took more than {seconds} s")
 
     previous = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(TIMEOUT_SECONDS)
-    faulthandler.dump_traceback_later(TIMEOUT_SECONDS + 10, exit=True, file=terminal)
+    signal.alarm(seconds)
+    faulthandler.dump_traceback_later(seconds + 10, exit=True, file=terminal)
     yield
     faulthandler.cancel_dump_traceback_later()
     signal.alarm(0)
