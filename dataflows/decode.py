@@ -53,6 +53,21 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
 
     `most_pixels` is how many it may have, from who knows that; by default its header is asked.
     """
+    pixels = decode_perfect(encoded, memory, most_pixels)
+    if pixels is not None:
+        return pixels
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
+    except cv2.error as error:
+        raise RecordError(f"OpenCV cannot decode the image: {error.err or error}") from error
+    if pixels is None:
+        raise RecordError("the image is damaged, or of a format that OpenCV does not decode")
+    return pixels
+
+
+def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None,
+                   most_pixels: int | None = None) -> np.ndarray | None:
+    """What `decode` gives for a JPEG of one or three colors without any flaw; None for all else."""
     if most_pixels is None:
         most_pixels = math.prod(jpeg_size(encoded) or (0,))
     if 0 < most_pixels <= _MAX_PIXELS:
@@ -61,13 +76,7 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
             return simplejpeg.decode_jpeg(encoded, "RGB", buffer=into)
         except ValueError:  # it warns of something, or is of four colors
             pass
-    try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
-    except cv2.error as error:
-        raise RecordError(f"OpenCV cannot decode the image: {error.err or error}") from error
-    if pixels is None:
-        raise RecordError("the image is damaged, or of a format that OpenCV does not decode")
-    return pixels
+    return None
 
 
 def decode_reduced(encoded: np.ndarray | bytes, factor: int) -> np.ndarray:

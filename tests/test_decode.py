@@ -315,3 +315,15 @@ def test_decoding_leaves_thread_counts_alone(jpeg_lmdb):
     for _ in LMDBLoader(jpeg_lmdb / "val.lmdb", 4, transform=RandomResizedCrop(20), num_workers=2):
         pass
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP"])
+def test_records_that_are_no_jpegs_are_cropped_like_their_pixels(cls, image_format, tmp_path):
+    pixels = make_photo(90, 120, seed=8)
+    encoded = write_lmdb(tmp_path / "encoded.lmdb", [[pil_encode(pixels, image_format), 3]])
+    decoded = write_lmdb(tmp_path / "decoded.lmdb", [[pixels, 3]])
+    for transform in (RandomResizedCrop(32), RandomResizedCrop(16, scaled_decode=True), CenterCrop(32, resize=40)):
+        (images, labels), = cls(encoded, 1, transform=transform)
+        (expected, _), = cls(decoded, 1, transform=transform)
+        assert torch.equal(images, expected) and labels.tolist() == [3]
