@@ -131,5 +131,6 @@ class Preparation:
 
 def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
     if max(pixels.shape) > _JPEG_SIDE:
-        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; --max-side shrinks them")
+        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; --max-side shrinks "
+                          f"them")
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

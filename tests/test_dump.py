@@ -257,7 +257,8 @@ def test_a_file_that_vanishes_is_a_bad_image(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize("options, words", [
     (dict(format="png"), "format must be"), (dict(max_side=0), "max_side"), (dict(shorter_side=-5), "shorter_side"),
     (dict(quality=0), "quality"), (dict(quality=101), "quality"), (dict(on_error="ignore"), "on_error"),
-    (dict(num_workers=0), "num_workers"), (dict(max_pixels=0), "max_pixels"), (dict(seed=-1, shuffle=True), "non-negative"),
+    (dict(num_workers=0), "num_workers"), (dict(max_pixels=0), "max_pixels"),
+    (dict(seed=-1, shuffle=True), "non-negative"),
     (dict(split="test"), "there is no folder"),
 ])
 def test_wrong_arguments(photos, tmp_path, options, words):
@@ -394,7 +395,8 @@ def test_help(capsys):
     text = capsys.readouterr().out
     assert info.value.code == 0
     for flag in ("--source", "--target", "--split", "--format", "--max-side", "--shorter-side", "--quality",
-                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite", "--no-progress"):
+                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite",
+                 "--no-progress"):
         assert flag in text
 
 
