@@ -60,7 +60,7 @@ def class_counts(split: str, classes: Sequence[str], counts: Sequence[int]) -> l
         return []
     total, least, most = _IMAGENET[split]
     wanted = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    texts = [f"{name}: {count:,} images, and classes of ImageNet's {split} have {wanted}"
+    texts = [f"{count:,} of class {name}, of which ImageNet's {split} has {wanted}"
              for name, count in zip(classes, counts) if not least <= count <= most]
     if sum(counts) != total:
         texts.insert(0, f"{sum(counts):,} images, and ImageNet's {split} has {total:,}")
