@@ -25,7 +25,7 @@ class _Samples:
 
     path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
     image_type: what an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
-        shape (H, W, 3), "pil" for a PIL image, which needs Pillow. RGB in each case.
+        shape (H, W, 3), "pil" for a PIL image. RGB in each case.
     transform: a callable on such an image; or RandomResizedCrop or CenterCrop, which are fused into decoding, give
         images of their size, and draw from torch's generator, which DataLoader seeds anew in each worker and epoch; so
         a resumed StatefulDataLoader repeats the samples, but not the crops.
@@ -191,7 +191,7 @@ class _SampleIterator:
 
 
 def _pil_image(pixels: np.ndarray) -> Any:
-    from PIL import Image  # optional: only image_type="pil" needs it
+    from PIL import Image  # only image_type="pil" needs it
 
     return Image.fromarray(pixels)
 

@@ -71,7 +71,7 @@ class Preparation:
         examined = examine(content, name)
         self._refuse(examined)
         lossy = bool({*LOSSY} & {*examined.findings})
-        foreign = lossy or examined.kind != "JPEG" or not examined.height  # nothing that loaders would decode alike
+        foreign = lossy or examined.kind != "JPEG" or not examined.height  # loaders would not decode it alike
         pixels, decisions = self._pixels(content, examined, foreign)
         findings = examined.findings + (("converted to RGB",) if lossy else ()) + decisions
         size = self.stored_size(*pixels.shape[:2])
@@ -80,19 +80,25 @@ class Preparation:
             pixels = resize(pixels, *size)
         if self.format == "uint8":
             return Prepared(pixels, *size, None, findings)
-        if resized or foreign:
-            content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
         if foreign:
             findings += ("encoded as JPEG",)
+        if not (resized or foreign):
+            return Prepared(*self._tiled(content, size, pixels), findings)
+        content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
+        return Prepared(*self._tiled(content, size), findings)
+
+    def _tiled(self, jpeg: bytes, size: tuple[int, int], pixels: np.ndarray | None = None
+               ) -> tuple[bytes, int, int, str | None]:
+        """A JPEG with tiles, its size, and None; or as it is, with why. `pixels` are its own, if they are known."""
         if not self.tiles:
-            return Prepared(content, *size, None, findings)
+            return jpeg, *size, None
         try:
-            tiled = tile(content)
+            tiled = tile(jpeg)
         except Untileable as error:
-            return Prepared(content, *size, error.reason, findings)
-        if not self.trust and not np.array_equal(decode(tiled), decode(content) if resized or foreign else pixels):
-            return Prepared(content, *size, "its tiled form has other pixels", findings)
-        return Prepared(tiled, *size, None, findings)
+            return jpeg, *size, error.reason
+        if not self.trust and not np.array_equal(decode(tiled), decode(jpeg) if pixels is None else pixels):
+            return jpeg, *size, "its tiled form has other pixels"
+        return tiled, *size, None
 
     def _refuse(self, examined: Examined) -> None:
         """Raises RecordError for a file that has no pixels to store, too many of them, or none without a loss."""

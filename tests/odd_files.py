@@ -136,6 +136,8 @@ BAD = {
     "bomb.png": (png_header(60_000, 60_000), "60,000 x 60,000 pixels, and max_pixels is 178,956,970: .*--max-pixels"),
     "bomb.jpg": (jpeg_with_size(JPEG, 65_000, 65_000), "65,000 x 65,000 pixels, and max_pixels is 178,956,970"),
     "hidden bomb.jpg": (jpeg_with_size(PLAIN["header.jpg"][0], 65_000, 65_000), "65,000 x 65,000 pixels"),
+    "no height.jpg": (jpeg_with_size(JPEG, 0, 52), "damaged"),
+    "no width.jpg": (jpeg_with_size(JPEG, 36, 0), "damaged"),
     "12 bits.jpg": (with_precision(JPEG, 12), f"{DEEPER}: |damaged"),
     "deep gray.png": (cv2.imencode(".png", DEEP[:, :, 0])[1].tobytes(), f"{DEEPER}: |no faithful RGB form"),
     "deep gray.tif": (cv2.imencode(".tif", DEEP[:, :, 0])[1].tobytes(), f"{DEEPER}: |no faithful RGB form"),
