@@ -108,8 +108,8 @@ class Preparation:
         self._refuse_size(examined.height, examined.width)
         lossy = [finding for finding in examined.findings if finding in LOSSY]
         if lossy and not self.fix:
-            raise RecordError(f"{', '.join(lossy)}: 8-bit RGB does not hold all of it. --on-error fix stores what "
-                              f'PIL\'s convert("RGB") makes of it, where that is faithful')
+            raise RecordError(f"{', '.join(lossy)}: not 8-bit RGB. --on-error fix stores PIL's "
+                              f'convert("RGB") of it, where that is faithful')
 
     def _refuse_size(self, height: int, width: int) -> None:
         if height * width > self.max_pixels:
