@@ -20,10 +20,11 @@ it has no pixels to trust. All others are worth knowing, and change nothing.
 """
 import hashlib
 import os
+import struct
 from typing import Any, NamedTuple
 
 from dataflows import pillow
-from dataflows.jpeg import APP1, APP14, FRAMES, Untileable, exif_orientation, image_end, parse_frame, segments
+from dataflows.jpeg import APP1, APP14, FRAMES, Untileable, image_end, parse_frame, segments
 
 LOSSY = ("CMYK", "YCCK", "alpha", "more than 8 bits per channel", "unusual colours")
 UNREADABLE = {"empty": "the file is empty",
@@ -80,7 +81,7 @@ def _examine_jpeg(content: bytes) -> tuple[int, int, list[str]]:
             elif marker == APP14 and content[start + 4:start + 9] == b"Adobe" and end - start >= 16:
                 transform = content[start + 15]
             elif marker == APP1 and orientation == 1 and content[start + 4:start + 10] == b"Exif\0\0":
-                orientation = exif_orientation(content[start + 10:end])
+                orientation = _orientation(content[start + 10:end])
     except Untileable as error:
         if error.reason == "truncated":
             return height, width, ["truncated"]
@@ -106,7 +107,7 @@ def _examine_other(content: bytes, kind: str) -> tuple[int, int, list[str]]:
 
 def _pillow_findings(image: Any, content: bytes, kind: str) -> dict[str, bool]:
     exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
-    orientation = image.tag_v2.get(274, 1) if kind == "TIFF" else exif_orientation(exif)
+    orientation = image.tag_v2.get(274, 1) if kind == "TIFF" else _orientation(exif)
     image_at = {"PNG": _png_end, "WebP": _webp_end}.get(kind, len)(content)
     usual = image.mode.startswith(("1", "L", "P", "RGB", "CMYK", "I", "F")) and image.mode != "LAB"
     return {"grayscale": image.mode.startswith(("1", "L", "I", "F")) and image.mode != "LAB",
@@ -126,6 +127,20 @@ def _most_bits(image: Any, content: bytes, kind: str) -> int:
     if kind == "PPM" and image.tile and isinstance(image.tile[0][3], tuple):
         return int(image.tile[0][3][1]).bit_length()  # the greatest value that occurs
     return 8
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation, 1 to 8, that EXIF data, from its TIFF header on, states; 1 if it states none."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return 1
+    at, = struct.unpack_from(f"{order}I", exif, 4)
+    count, = struct.unpack_from(f"{order}H", exif, at) if at + 2 <= len(exif) else (0,)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
+        if tag == 0x0112:
+            return value if kind == 3 and 1 <= value <= 8 else 1
+    return 1
 
 
 def _png_end(content: bytes) -> int:

@@ -153,20 +153,6 @@ def image_end(data: bytes, scan_at: int) -> int | None:
     return None
 
 
-def exif_orientation(exif: bytes) -> int:
-    """The orientation, 1 to 8, that EXIF data states from its TIFF header on; 1 if it states none."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None or len(exif) < 8:
-        return 1
-    at, = struct.unpack_from(f"{order}I", exif, 4)
-    count, = struct.unpack_from(f"{order}H", exif, at) if at + 2 <= len(exif) else (0,)
-    for entry in range(at + 2, min(at + 2 + 12 * count, len(exif) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
-        if tag == 0x0112:
-            return value if kind == 3 and 1 <= value <= 8 else 1
-    return 1
-
-
 def parse_header(data: bytes) -> Header:
     """Parse what stands in front of the scan. Raises Untileable for every JPEG that tiling does not cover."""
     found, tables, frame, interval = [], {}, None, 0
