@@ -21,12 +21,13 @@ from typing import Any, Iterator, Sequence
 import numpy as np
 import tqdm
 
-from dataflows import record
+from dataflows import record, report
+from dataflows.audit import digest
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, write_index
 from dataflows.options import integer
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
-from dataflows.prepare import Preparation
+from dataflows.prepare import MAX_PIXELS, Preparation
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError
 from dataflows.write import Packed, PackedLMDBSerializer, read_back
@@ -56,6 +57,9 @@ class Summary:
     seconds: float
     skipped: list[dict[str, str]]  # "name" and "reason" of each file that was left out
     untiled: dict[str, int]  # how many JPEGs were stored without tiles, by reason
+    findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/design.md)
+    examples: dict[str, list[str]]  # some names of each
+    class_counts: list[str]  # how they differ from ImageNet's
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
@@ -68,6 +72,7 @@ class Summary:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
             lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
+        lines += report.lines(self.findings, self.examples, self.class_counts, self.index_path)
         return "\n".join(lines)
 
 
@@ -82,6 +87,8 @@ class _Prepared:
     width: int
     source_bytes: int
     untiled: str | None
+    findings: tuple[str, ...]
+    digest: bytes  # of the source file's content
 
 
 class _Preparer:
@@ -95,16 +102,16 @@ class _Preparer:
         name, label = pointer
         try:
             content = self._files.read(name)
-            prepared = self._preparation(content)
+            prepared = self._preparation(content, name)
         except (OSError, RecordError) as error:
             path = os.path.join(self._files.root, name)
-            if self._on_error == "raise":
+            if self._on_error != "skip":
                 raise ValueError(f"{path}: {error}. Repair or remove the file, or leave such files out with "
                                  f"--on-error skip") from error
             self.skipped.append({"name": name, "reason": str(error)})
             return None
         return _Prepared(Packed(record.pack([prepared.image, label])), name, label, prepared.height, prepared.width,
-                         len(content), prepared.untiled)
+                         len(content), prepared.untiled, prepared.findings, digest(content))
 
 
 class _Recorded(ProxyDataFlow):
@@ -115,6 +122,7 @@ class _Recorded(ProxyDataFlow):
         self.rows: list[tuple[int, int, int, int, bytes]] = []
         self.source_bytes = 0
         self.untiled: Counter[str] = Counter()
+        self.findings = report.Findings()
         self._bar = bar
 
     def __iter__(self) -> Iterator[Packed]:
@@ -125,6 +133,7 @@ class _Recorded(ProxyDataFlow):
             self.source_bytes += image.source_bytes
             if image.untiled is not None:
                 self.untiled[image.untiled] += 1
+            self.findings.add(image.findings, image.digest)
             written += len(image.packed.value)
             yield image.packed
             self._bar.update()
@@ -134,7 +143,8 @@ class _Recorded(ProxyDataFlow):
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
-               on_error: str = "raise", overwrite: bool = False, progress: bool = True) -> Summary:
+               on_error: str = "raise", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
+               progress: bool = True) -> Summary:
     """Writes source/split/CLASS/* into target/split.lmdb and its index, and returns a Summary.
 
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
@@ -147,8 +157,10 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
         default for every split but val and test, which keep the order of torchvision's ImageFolder.
     num_workers: threads that read and prepare, by default one per processor. Records do not depend on it.
-    on_error: "raise" stops at the first file that cannot be read or decoded; "skip" leaves such files out, and lists
-        them in the index and in the summary.
+    on_error: "raise" stops at the first file that cannot be read or decoded, or is not 8-bit RGB or gray; "skip" leaves
+        such files out, and lists them in the index and in the summary; "fix" stores PIL's RGB pixels of what is CMYK,
+        YCCK, transparent or deeper than 8 bits, and stops at all else.
+    max_pixels: an image whose header states more is an error, before anything of it is decoded.
     overwrite: replace existing files of that name; without it they are an error.
     progress: show a progress bar on stderr.
 
@@ -161,11 +173,11 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     shuffle = split not in ("val", "test") if shuffle is None else shuffle
     started = time.perf_counter()
     with _refusing():
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        if on_error not in ("raise", "skip", "fix"):
+            raise ValueError(f"on_error must be 'raise', 'skip' or 'fix', not {on_error!r}")
         if split in ("", ".", "..") or os.path.basename(split) != split:
             raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
-        preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust)
+        preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error == "fix", max_pixels)
         num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
@@ -189,13 +201,14 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         labels, heights, widths, checksums, names = zip(*recorded.rows)
         with _bar(len(labels), f"reading {split} back", progress) as bar:
             nbytes, offsets = read_back(partial, list(checksums), bar.update)
+        found = recorded.findings.report(labels, files.classes, split)
         stored_bytes = os.path.getsize(partial)
         meta = {"format": format, "split": split, "classes": files.classes, "file_size": stored_bytes,
                 "seed": seed if shuffle else None, "skipped": sorted(preparer.skipped, key=lambda entry: entry["name"]),
                 "layout": "folder of class folders",
                 "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
                             "tiles": tiles and format == "jpeg"},
-                "untiled": dict(recorded.untiled),
+                "untiled": dict(recorded.untiled), **found._asdict(),
                 "tools": {name: version(name) for name in ("lmdb", "msgpack", "numpy", "tensorpack")}}
         index = Index(*(np.array(column) for column in (labels, heights, widths, nbytes, offsets, checksums, names)),
                       meta=meta)
@@ -205,7 +218,9 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             os.unlink(partial)
     return Summary(path, index_path(path), format, len(labels), len(files.classes), recorded.source_bytes, stored_bytes,
                    3 * int(np.dot(index.height.astype(np.int64), index.width)), time.perf_counter() - started,
-                   meta["skipped"], meta["untiled"])
+                   meta["skipped"], meta["untiled"],
+                   {finding: len(numbers) for finding, numbers in found.findings.items()},
+                   report.examples(found.findings, names), found.class_counts)
 
 
 @contextlib.contextmanager
@@ -281,7 +296,10 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the order of the folders; val and test always do")
     add("--seed", type=int, default=0, help="of the order in which other splits are written (default 0)")
     add("--num-workers", type=int, metavar="N", help="threads that read and prepare (default: one per processor)")
-    add("--on-error", choices=("raise", "skip"), default="raise", help="what to do with a file that cannot be decoded")
+    add("--on-error", choices=("raise", "skip", "fix"), default="raise",
+        help="stop at a file that cannot be stored faithfully, leave it out, or convert what has an RGB form")
+    add("--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
+        help=f"refuse images whose header states more (default {MAX_PIXELS})")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     return parser

@@ -30,6 +30,7 @@ setup(
         "simplejpeg>=1.8",         # NumPy 2; JPEG decoding into memory of ours
         "numpy>=1.23.5",           # what opencv-python 4.11 asks for
         "torch>=2.3",              # uint8 antialiased resize (2.1), NumPy 2 (2.3)
+        "Pillow>=9.4",             # older ones are not tested
         "msgpack>=1.0.3",          # first for Python 3.10
         "msgpack-numpy>=0.4.8",    # of 2022; older ones are not tested
         "numba>=0.57",             # for Python 3.11; older ones are not tested
@@ -37,11 +38,10 @@ setup(
     ],
     extras_require={
         "plot": ["matplotlib>=3.6"],
-        "pil": ["Pillow>=9.4"],
         # What benchmark.py compares with, as it was run; each is left out where it is missing.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
-                      "matplotlib>=3.6", "Pillow>=9.4"],
-        "test": ["pytest>=7.4", "hypothesis>=6.80", "Pillow>=9.4", "matplotlib>=3.6", "psutil>=5", "torchdata>=0.11"],
+                      "matplotlib>=3.6"],
+        "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.6", "psutil>=5", "torchdata>=0.11"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBIterDataset
-from dataflows.decode import RecordReader
+from dataflows.decode import MAX_PIXELS, RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import sequential_pointers
 from dataflows.ranks import Ranks
@@ -38,6 +38,7 @@ class LMDBIterLoader(TorchBatches):
     cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
     verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
         about 0.5 ms of processor time per MB.
+    max_pixels: how many an image may have by its header; more are an error, which bounds memory for hostile files.
 
     >>> loader = LMDBIterLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
 
@@ -47,11 +48,12 @@ class LMDBIterLoader(TorchBatches):
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, order: str = "local",
                  shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
                  world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
-                 io: str = "auto", cache: str = "keep", verify: bool = False, array_layout: str = "HWC",
-                 array_channels: str = "RGB", **options: Any) -> None:
+                 io: str = "auto", cache: str = "keep", verify: bool = False, max_pixels: int = MAX_PIXELS,
+                 array_layout: str = "HWC", array_channels: str = "RGB", **options: Any) -> None:
         store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
         ranks = Ranks.of(rank, world_size, uneven or ("keep" if order == "sequential" else "pad"))
         pointers, description = sequential_pointers(store, epoch, order, shuffle_buffer, block_size, ranks=ranks,
                                                     indices=indices, repeats=repeats)
-        reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels)
+        reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels,
+                              max_pixels=max_pixels)
         super().__init__(pointers, reader, epoch, description, ranks, batch_size, **options)

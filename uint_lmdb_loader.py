@@ -8,7 +8,7 @@ from typing import Any
 
 from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBDataset
-from dataflows.decode import RecordReader
+from dataflows.decode import MAX_PIXELS, RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys, ShuffledKeys
 from dataflows.ranks import Ranks
@@ -38,6 +38,7 @@ class LMDBLoader(TorchBatches):
     cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
     verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
         about 0.5 ms of processor time per MB.
+    max_pixels: how many an image may have by its header; more are an error, which bounds memory for hostile files.
 
     >>> loader = LMDBLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
     >>> for images, labels in loader:                                                             # doctest: +SKIP
@@ -49,10 +50,12 @@ class LMDBLoader(TorchBatches):
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle: bool = True, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
                  indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
-                 verify: bool = False, array_layout: str = "HWC", array_channels: str = "RGB", **options: Any) -> None:
+                 verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
+                 array_channels: str = "RGB", **options: Any) -> None:
         store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
         ranks = Ranks.of(rank, world_size, uneven or ("pad" if shuffle else "keep"))
         keys = (ShuffledKeys if shuffle else SequentialKeys)(store, epoch, ranks=ranks, indices=indices,
                                                              repeats=repeats)
-        reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels)
+        reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels,
+                              max_pixels=max_pixels)
         super().__init__(keys, reader, epoch, {"shuffle": shuffle} | keys.description(), ranks, batch_size, **options)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from dataflows.batch import planar
 from dataflows.crop import CenterCrop, RandomResizedCrop
-from dataflows.decode import RecordReader
+from dataflows.decode import MAX_PIXELS, RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import sequential_pointers
 from dataflows.options import check_state, integer
@@ -25,13 +25,13 @@ class _Samples:
 
     path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
     image_type: what an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
-        shape (H, W, 3), "pil" for a PIL image, which needs Pillow. RGB in each case.
+        shape (H, W, 3), "pil" for a PIL image. RGB in each case.
     transform: a callable on such an image; or RandomResizedCrop or CenterCrop, which are fused into decoding, give
         images of their size, and draw from torch's generator, which DataLoader seeds anew in each worker and epoch; so
         a resumed StatefulDataLoader repeats the samples, but not the crops.
     target_transform: a callable on the class number, an int.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
-    io, verify: as of LMDBLoader.
+    io, verify, max_pixels: as of LMDBLoader.
 
     Pickles and forks: each process opens the file for itself. Raises FileNotFoundError or ValueError for a wrong file,
     and RecordError, with file and key, for a wrong record.
@@ -41,14 +41,15 @@ class _Samples:
                  transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
                  target_transform: Callable[[int], Any] | None = None,
                  array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
-                 verify: bool = False) -> None:
+                 verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         if image_type not in _TYPES:
             raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
         self.image_type = image_type
         self.transform = transform
         self.target_transform = target_transform
         self._store = Store(path, io=io, verify=verify)
-        self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels)
+        self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels,
+                                    max_pixels=max_pixels)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -192,7 +193,7 @@ class _SampleIterator:
 
 
 def _pil_image(pixels: np.ndarray) -> Any:
-    from PIL import Image  # optional: only image_type="pil" needs it
+    from PIL import Image  # only image_type="pil" needs it
 
     return Image.fromarray(pixels)
 

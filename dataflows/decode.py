@@ -22,6 +22,7 @@ from dataflows import record
 from dataflows.crop import reduced, reductions, regions, unreduced
 from dataflows.cutting import TileMap, cut, read_tiles
 from dataflows.jpeg import jpeg_size
+from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.store import Store
 
@@ -29,7 +30,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_MAX_PIXELS = 2**30  # OpenCV's own limit, which is checked before memory is taken
+MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 # The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of ours,
 # and computes no more of the output than is asked for. It frees the GIL.
 _resize_antialiased = torch.ops.aten._upsample_bilinear2d_aa.out
@@ -55,14 +56,9 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
     `most_pixels` is how many it may have, from who knows that; by default its header is asked. `fast` is the
     transforms' fast_decode.
     """
-    if most_pixels is None:
-        most_pixels = math.prod(jpeg_size(encoded) or (0,))
-    if 0 < most_pixels <= _MAX_PIXELS:
-        try:
-            into = None if memory is None else memory.take(3 * most_pixels)
-            return simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
-        except ValueError:  # it warns of something, or is of four colors
-            pass
+    pixels = decode_perfect(encoded, memory, most_pixels, fast=fast)
+    if pixels is not None:
+        return pixels
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
     except cv2.error as error:
@@ -70,6 +66,27 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
     if pixels is None:
         raise RecordError("the image is damaged, or of a format that OpenCV does not decode")
     return pixels
+
+
+def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixels: int | None = None, *,
+                   fast: bool = False) -> np.ndarray | None:
+    """What `decode` gives for a JPEG of one or three colors without any flaw; None for all else."""
+    if most_pixels is None:
+        most_pixels = math.prod(jpeg_size(encoded) or (0,))
+    if most_pixels:
+        try:
+            into = None if memory is None else memory.take(3 * most_pixels)
+            return simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
+        except ValueError:  # it warns of something, or is of four colors
+            pass
+    return None
+
+
+def refuse_bomb(height: int, width: int, max_pixels: int) -> None:
+    """Raises RecordError for an image of more pixels than that, before memory is taken for them."""
+    if height * width > max_pixels:
+        raise RecordError(f"it states {height:,} x {width:,} pixels, and max_pixels is {max_pixels:,}: give more, a dump "
+                          f"by --max-pixels, if the image is not a bomb")
 
 
 def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = False) -> np.ndarray:
@@ -180,15 +197,18 @@ class _Source(NamedTuple):
 class RecordReader:
     """Reads and decodes the records of a Store, and adds file and key to what goes wrong. Threads may share it.
 
-    `array_layout` and `array_channels` are those of record.view.
+    `array_layout` and `array_channels` are those of record.view. `max_pixels` is how many pixels an image may have by
+    its header, or after the resize that a center crop is cut from.
     """
 
-    def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB") -> None:
+    def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB",
+                 max_pixels: int = MAX_PIXELS) -> None:
         for name, value, known in (("array_layout", array_layout, ("HWC", "CHW")),
                                    ("array_channels", array_channels, ("RGB", "BGR"))):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, not {value!r}")
         self.store = store
+        self._max_pixels = integer("max_pixels", max_pixels, 1)
         self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels)
 
     def view(self, number: int) -> tuple[np.ndarray, int]:
@@ -198,7 +218,7 @@ class RecordReader:
     def pixels(self, number: int) -> tuple[np.ndarray, int]:
         """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int."""
         image, label = self.view(number)
-        return (image.copy() if image.ndim == 3 else self._located(decode, number, image)), label
+        return (image.copy() if image.ndim == 3 else self._located(_decode, number, image, self._max_pixels)), label
 
     def labels(self) -> np.ndarray:
         """The label of each record: int64. Without an index, reading them reads the whole file once, with a warning."""
@@ -231,13 +251,14 @@ class RecordReader:
             if source.height != height or source.width != width:
                 raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
+            self._located(refuse_bomb, number, row[4], row[5], self._max_pixels)
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
             crop(pixels, row, transform.antialias, slot, origin=origin)
             labels.append(source.label)
         return labels
 
     def _source(self, number: int, value: np.ndarray) -> _Source:
-        return self._located(_source, number, self._view, value)
+        return self._located(_source, number, self._view, value, self._max_pixels)
 
     def _located(self, fn: Callable[..., T], number: int, *args: Any) -> T:
         """fn(*args), whose ValueErrors become RecordErrors that name file and key."""
@@ -250,15 +271,28 @@ class RecordReader:
         return f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}"
 
 
-def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray) -> _Source:
+def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
+    """`decode`, after a look at the header."""
+    size = jpeg_size(encoded)
+    if size is None:
+        from dataflows.audit import examine  # Pillow, which readers of JPEGs need not import
+
+        size = examine(encoded.tobytes())[1:3]
+    refuse_bomb(*size, max_pixels)
+    return decode(encoded)
+
+
+def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray, max_pixels: int) -> _Source:
     image, label = view(value)
     if image.ndim == 3:
         return _Source(*image.shape[:2], image, None, label)
     tiles = read_tiles(image)
     size = jpeg_size(image) if tiles is None else tiles[:2]
     if size is None:  # not a JPEG: only its decoder knows its size
-        image = decode(image)
+        image = _decode(image, max_pixels)
         size = image.shape[:2]
+    else:
+        refuse_bomb(*size, max_pixels)
     return _Source(*size, image, tiles, label)
 
 

@@ -12,7 +12,8 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
 
 and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
 file_size (of the LMDB, in bytes), split, classes (folder names by class number), seed (null when not shuffled),
-skipped (source files left out, with reasons), options and tools (versions).
+skipped (source files left out, with reasons), findings (record numbers by finding), duplicates (record numbers of equal
+source files, in groups), class_counts (texts), options and tools (versions).
 
 It is written last: its presence means that the dump is complete.
 """

@@ -5,10 +5,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataflows.decode import decode, resize
+from dataflows import pillow
+from dataflows.audit import LOSSY, UNREADABLE, Examined, examine
+from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb, resize
 from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.tiling import Untileable, tile
+
+_JPEG_SIDE = 65_500  # libjpeg's limit
+_FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 class Prepared(NamedTuple):
@@ -18,18 +23,22 @@ class Prepared(NamedTuple):
     height: int  # as stored, in pixels
     width: int
     untiled: str | None  # why a JPEG is stored without tiles; None when it has them, or none were asked for
+    findings: tuple[str, ...] = ()  # audit.examine's, and "converted to RGB", "flawed data", "encoded as JPEG"
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """How images are stored: `format`, and the sizes that limit them; a callable on a file's content.
+    """How images are stored: `format`, and the sizes that limit them; a callable on a file's content and name.
 
-    format: "jpeg" keeps the file's coefficients, and encodes anew only what is resized; "uint8" stores pixels.
+    format: "jpeg" keeps a JPEG's coefficients, and encodes anew only what is resized, at `quality`, and what is no
+        JPEG, at quality 100 in 4:4:4; "uint8" stores pixels.
     max_side: greatest length of the longer side in pixels, or None.
     shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
     quality: of JPEGs encoded anew, 1 to 100.
     tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
     trust: leave out the decoding of each tiled JPEG that compares its pixels with the original's.
+    fix: convert what is not 8-bit RGB or gray (audit.LOSSY) as PIL's convert("RGB") does; False refuses it.
+    max_pixels: how many an image may have: its header is asked before memory is taken for them.
 
     Raises ValueError for values out of range.
     """
@@ -40,6 +49,8 @@ class Preparation:
     quality: int = 90
     tiles: bool = True
     trust: bool = False
+    fix: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.format not in ("jpeg", "uint8"):
@@ -47,34 +58,66 @@ class Preparation:
         for name in ("max_side", "shorter_side"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 1)
+        integer("max_pixels", self.max_pixels, 1)
         if integer("quality", self.quality, 1) > 100:
             raise ValueError(f"quality is a JPEG quality from 1 to 100, not {self.quality}")
 
-    def __call__(self, content: bytes) -> Prepared:
-        """What is stored of a file with this content.
+    def __call__(self, content: bytes, name: str = "") -> Prepared:
+        """What is stored of a file with this content; `name` tells whether its extension is right, unless it is empty.
 
         Decodes every image, so that a damaged one is found now and not in training. Raises RecordError.
         """
-        if not content:
-            raise RecordError("the file is empty")
-        pixels = decode(content)
+        examined = examine(content, name)
+        self._refuse(examined)
+        lossy = bool({*LOSSY} & {*examined.findings})
+        foreign = lossy or examined.kind != "JPEG" or not examined.height  # loaders would not decode it alike
+        pixels, decisions = self._pixels(content, examined, foreign)
+        findings = examined.findings + (("converted to RGB",) if lossy else ()) + decisions
         size = self.stored_size(*pixels.shape[:2])
         resized = size != pixels.shape[:2]
         if resized:
             pixels = resize(pixels, *size)
         if self.format == "uint8":
-            return Prepared(pixels, *size, None)
-        if resized:
-            content = _encode(pixels, self.quality)
+            return Prepared(pixels, *size, None, findings)
+        if foreign:
+            findings += ("encoded as JPEG",)
+        if not (resized or foreign):
+            return Prepared(*self._tiled(content, size, pixels), findings)
+        content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
+        return Prepared(*self._tiled(content, size), findings)
+
+    def _tiled(self, jpeg: bytes, size: tuple[int, int], pixels: np.ndarray | None = None
+               ) -> tuple[bytes, int, int, str | None]:
+        """A JPEG with tiles, its size, and None; or as it is, with why. `pixels` are its own, if they are known."""
         if not self.tiles:
-            return Prepared(content, *size, None)
+            return jpeg, *size, None
         try:
-            tiled = tile(content)
+            tiled = tile(jpeg)
         except Untileable as error:
-            return Prepared(content, *size, error.reason)
-        if not self.trust and not np.array_equal(decode(tiled), decode(content) if resized else pixels):
-            return Prepared(content, *size, "its tiled form has other pixels")
-        return Prepared(tiled, *size, None)
+            return jpeg, *size, error.reason
+        if not self.trust and not np.array_equal(decode(tiled), decode(jpeg) if pixels is None else pixels):
+            return jpeg, *size, "its tiled form has other pixels"
+        return tiled, *size, None
+
+    def _refuse(self, examined: Examined) -> None:
+        """Raises RecordError for a file that has no pixels to store, too many of them, or none without a loss."""
+        for finding in examined.findings:
+            if finding in UNREADABLE:
+                raise RecordError(UNREADABLE[finding])
+        refuse_bomb(examined.height, examined.width, self.max_pixels)
+        lossy = [finding for finding in examined.findings if finding in LOSSY]
+        if lossy and not self.fix:
+            raise RecordError(f"{', '.join(lossy)}: not 8-bit RGB. --on-error fix stores PIL's "
+                              f'convert("RGB") of it, where that is faithful')
+
+    def _pixels(self, content: bytes, examined: Examined, foreign: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The pixels of a file, as PIL's convert("RGB") gives them, and what more there is to say of them."""
+        if foreign:
+            image = pillow.open_image(content, str(examined.kind))
+            refuse_bomb(image.height, image.width, self.max_pixels)  # again: the size of a damaged header was not known
+            return pillow.to_rgb(image), ()
+        pixels = decode_perfect(content)
+        return (decode(content), ("flawed data",)) if pixels is None else (pixels, ())
 
     def stored_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the limits; the longer side is truncated, as torchvision's Resize does it."""
@@ -86,7 +129,8 @@ class Preparation:
         return (longer, shorter) if height >= width else (shorter, longer)
 
 
-def _encode(pixels: np.ndarray, quality: int) -> bytes:
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return bytes(encoded)
+def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
+    if max(pixels.shape) > _JPEG_SIDE:
+        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; --max-side shrinks "
+                          f"them")
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

@@ -1,11 +1,12 @@
 """Pixels: those of PIL, hence of torchvision, exactly where they are decoded and to within a level where resized."""
 import io
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, encode_jpeg, make_photo
+from conftest import SIZES, encode_jpeg, limited_memory, make_photo
 from PIL import Image
 from tensorpack.dataflow import DataFromList
 
@@ -319,3 +320,48 @@ def test_decoding_leaves_thread_counts_alone(jpeg_lmdb):
     for _ in LMDBLoader(jpeg_lmdb / "val.lmdb", 4, transform=RandomResizedCrop(20), num_workers=2):
         pass
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP"])
+def test_records_that_are_no_jpegs_are_cropped_like_their_pixels(cls, image_format, tmp_path):
+    pixels = make_photo(90, 120, seed=8)
+    encoded = write_lmdb(tmp_path / "encoded.lmdb", [[pil_encode(pixels, image_format), 3]])
+    decoded = write_lmdb(tmp_path / "decoded.lmdb", [[pixels, 3]])
+    for transform in (RandomResizedCrop(32), RandomResizedCrop(16, scaled_decode=True), CenterCrop(32, resize=40)):
+        (images, labels), = cls(encoded, 1, transform=transform)
+        (expected, _), = cls(decoded, 1, transform=transform)
+        assert torch.equal(images, expected) and labels.tolist() == [3]
+
+
+# --- images that would take all memory
+
+
+@pytest.mark.parametrize("image", [pil_encode(noise(30, 40)), cv2.imencode(".png", noise(30, 40))[1].tobytes()],
+                         ids=["jpeg", "png"])
+@pytest.mark.parametrize("transform", [None, RandomResizedCrop(8), CenterCrop(8, resize=8)], ids=str)
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, image, transform):
+    path = write_lmdb(tmp_path / "bomb.lmdb", [[image, 0]])
+    list(LMDBLoader(path, 1, transform=transform, max_pixels=1200))
+    with pytest.raises(RecordError, match=r"bomb.lmdb, key 00000000: .*30 x 40 pixels, and max_pixels is 1,199"):
+        list(LMDBLoader(path, 1, transform=transform, max_pixels=1199))
+
+
+def test_headers_are_asked_before_memory_is_taken(tmp_path):
+    jpeg = bytearray(pil_encode(noise(30, 40)))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at:at + 4] = b"\xff\xff\xff\xff"
+    png = bytearray(cv2.imencode(".png", noise(30, 40))[1].tobytes())
+    png[16:24] = (30_000).to_bytes(4, "big") * 2
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    for image in (bytes(jpeg), bytes(png)):
+        path = write_lmdb(tmp_path / f"{len(image)}.lmdb", [[image, 0]])
+        with limited_memory(), pytest.raises(RecordError, match="max_pixels is 178,956,970"):
+            list(LMDBLoader(path, 1, num_workers=0))
+
+
+def test_a_center_crop_of_a_long_image_is_refused_before_it_is_resized(tmp_path):
+    path = write_lmdb(tmp_path / "long.lmdb", [[np.zeros((1, 60_000, 3), np.uint8), 0]])
+    for antialias in (True, False):
+        with limited_memory(), pytest.raises(RecordError, match="256 x 15,360,000 pixels, and max_pixels"):
+            list(LMDBLoader(path, 1, transform=CenterCrop(224, antialias=antialias), num_workers=0))

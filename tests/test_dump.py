@@ -257,7 +257,8 @@ def test_a_file_that_vanishes_is_a_bad_image(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize("options, words", [
     (dict(format="png"), "format must be"), (dict(max_side=0), "max_side"), (dict(shorter_side=-5), "shorter_side"),
     (dict(quality=0), "quality"), (dict(quality=101), "quality"), (dict(on_error="ignore"), "on_error"),
-    (dict(num_workers=0), "num_workers"), (dict(seed=-1, shuffle=True), "non-negative"),
+    (dict(num_workers=0), "num_workers"), (dict(max_pixels=0), "max_pixels"),
+    (dict(seed=-1, shuffle=True), "non-negative"),
     (dict(split="test"), "there is no folder"),
 ])
 def test_wrong_arguments(photos, tmp_path, options, words):
@@ -394,7 +395,8 @@ def test_help(capsys):
     text = capsys.readouterr().out
     assert info.value.code == 0
     for flag in ("--source", "--target", "--split", "--format", "--max-side", "--shorter-side", "--quality",
-                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--overwrite", "--no-progress"):
+                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite",
+                 "--no-progress"):
         assert flag in text
 
 
@@ -412,14 +414,16 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
                     tiles=True, trust=False,
-                    shuffle=None, seed=0, num_workers=None, on_error="raise", overwrite=False, progress=True)
+                    shuffle=None, seed=0, num_workers=None, on_error="raise", max_pixels=178_956_970, overwrite=False,
+                    progress=True)
     assert main("--source s --target t --split x".split()) == 0
     assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 "
                 "--no-tiles --trust --no-shuffle "
-                "--seed 2 --num-workers 1 --on-error skip --overwrite --no-progress".split()) == 0
+                "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --no-progress".split()) == 0
     assert calls == [defaults, defaults | dict(format="uint8", max_side=5, shorter_side=4, quality=3, tiles=False,
                                                trust=True, shuffle=False, seed=2,
-                                               num_workers=1, on_error="skip", overwrite=True, progress=False)]
+                                               num_workers=1, on_error="skip", max_pixels=9, overwrite=True,
+                                               progress=False)]
 
 
 def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
@@ -434,8 +438,9 @@ def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
 def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lmdb, tmp_path):
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
-    line, = done.stdout.splitlines()
+    line, found, gray = done.stdout.splitlines()
     assert line.startswith(f"{tmp_path / 'val.lmdb'}: 10 images")
+    assert found.startswith("found, ") and gray == f"  1 grayscale: {CLASSES[0]}/{CLASSES[0]}_1.JPEG"
     assert values(tmp_path / "val.lmdb") == values(tiled_lmdb / "val.lmdb")
     assert set(state(tmp_path)) == FILES["val"]
 

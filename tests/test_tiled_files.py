@@ -57,13 +57,12 @@ def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
                                                    (902, 600, 0x121111), (300, 2000, 0x411111), (120, 90, 0x221111)]):
         options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
         (folder / f"{i}.jpg").write_bytes(cv2.imencode(".jpg", make_photo(height, width, i), options)[1].tobytes())
-    (folder / "6.png").write_bytes(cv2.imencode(".png", make_photo(300, 400, 6))[1].tobytes())
     batches = {}
     for name, scaled, tiles in (("exact", False, True), ("tiled", True, True), ("whole", True, False)):
         path = dump_split(tmp_path / "source", tmp_path / name, "val", tiles=tiles, progress=False).path
         for transform in (RandomResizedCrop((40, 50), scaled_decode=scaled), CenterCrop(48, 60, scaled_decode=scaled),
                           RandomResizedCrop(30, antialias=False, scaled_decode=scaled)):
-            with LMDBLoader(path, 7, transform=transform, shuffle=False, num_workers=0) as loader:
+            with LMDBLoader(path, 6, transform=transform, shuffle=False, num_workers=0) as loader:
                 for epoch in range(6):
                     batches.setdefault((name, type(transform), transform.antialias, epoch), next(iter(loader))[0])
     differ = 0
@@ -74,7 +73,6 @@ def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
             if case[1]:  # without antialiasing, not shrinking by so much is what makes the difference
                 assert (exact.float() - images.float()).square().mean() < 60  # 30 dB
             differ += not torch.equal(exact, images)
-            assert torch.equal(exact[6], images[6])  # the PNG
     assert differ
 
 
@@ -93,8 +91,8 @@ def test_the_summary_counts_what_has_no_tiles(tmp_path):
     for i, (extension, options) in enumerate([(".jpg", []), (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]), (".png", [])]):
         (folder / f"{i}{extension}").write_bytes(cv2.imencode(extension, make_photo(90, 120, i), options)[1].tobytes())
     summary = dump_split(tmp_path / "source", tmp_path, "val", progress=False)
-    assert summary.untiled == {"progressive": 1, "not a JPEG": 1}
-    assert "2 stored without tiles, to be decoded whole: 1 not a JPEG, 1 progressive" in str(summary)
+    assert summary.untiled == {"progressive": 1}
+    assert "1 stored without tiles, to be decoded whole: 1 progressive" in str(summary)
     assert Store(summary.path).index.meta["untiled"] == summary.untiled
     [(images, _)] = LMDBLoader(summary.path, 3, transform=CenterCrop(32, resize=64), shuffle=False)
     assert images.shape == (3, 3, 32, 32)

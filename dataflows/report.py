@@ -1,0 +1,83 @@
+"""What a dump says of its source besides the records: findings, duplicates, class counts; for index and summary."""
+import os
+import re
+from itertools import chain
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+DUPLICATE, ACROSS = "same content as another file", "same content as a file of another class"
+_WNID = re.compile(r"n\d{8}")
+# ILSVRC2012: images, and the least and the most of one class.
+_IMAGENET = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}
+_NAMED = 3  # examples of a finding in the summary
+
+
+class Report(NamedTuple):
+    """What was found in the files that were stored. JSON holds all of it."""
+
+    findings: dict[str, list[int]]  # record numbers by finding, ascending
+    duplicates: list[list[int]]  # record numbers of equal contents
+    class_counts: list[str]  # how they differ from ImageNet's
+
+
+class Findings:
+    """Collects what is found of each record, in the order of the records."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, list[int]] = {}
+        self._digests = bytearray()
+
+    def add(self, findings: Sequence[str], digest: bytes) -> None:
+        """Of the next record: its findings, and audit.digest of its source file."""
+        number = len(self._digests) // 16
+        self._digests += digest
+        for finding in findings:
+            self._records.setdefault(finding, []).append(number)
+
+    def report(self, labels: Sequence[int], classes: Sequence[str], split: str) -> Report:
+        """All that was found, given the label of every record."""
+        groups = duplicates(self._digests)
+        across = [group for group in groups if len({labels[number] for number in group}) > 1]
+        found = self._records | {DUPLICATE: sorted(chain(*groups)), ACROSS: sorted(chain(*across))}
+        counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes)).tolist()
+        return Report({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups,
+                      class_counts(split, classes, counts))
+
+
+def duplicates(digests: bytes | bytearray) -> list[list[int]]:
+    """The numbers of those digests, of 16 bytes each, that occur more than once, in groups of equal ones."""
+    words = np.frombuffer(bytes(digests), "<u8").reshape(-1, 2)
+    order = np.lexsort(words.T)  # stable: equal ones stay in the order of their numbers
+    same = np.concatenate(([False], (words[order[1:]] == words[order[:-1]]).all(axis=1), [False]))
+    starts, ends = np.flatnonzero(~same[:-1] & same[1:]), np.flatnonzero(same[:-1] & ~same[1:])
+    return sorted(order[start:end + 1].tolist() for start, end in zip(starts, ends))
+
+
+def class_counts(split: str, classes: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """How `counts`, of images by class, differ from ImageNet's, if these are 1,000 wnids in a split of its."""
+    if split not in _IMAGENET or len(classes) != 1000 or not all(map(_WNID.fullmatch, classes)):
+        return []
+    total, least, most = _IMAGENET[split]
+    wanted = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    texts = [f"{count:,} of class {name}, of which ImageNet's {split} has {wanted}"
+             for name, count in zip(classes, counts) if not least <= count <= most]
+    if sum(counts) != total:
+        texts.insert(0, f"{sum(counts):,} images, and ImageNet's {split} has {total:,}")
+    return texts
+
+
+def examples(findings: dict[str, list[int]], names: Sequence[bytes]) -> dict[str, list[str]]:
+    """The first few file names of each finding, given that of every record."""
+    return {finding: [os.fsdecode(names[number]) for number in numbers[:_NAMED]]
+            for finding, numbers in findings.items()}
+
+
+def lines(counts: dict[str, int], named: dict[str, list[str]], remarks: Sequence[str], index_path: str) -> list[str]:
+    """The summary's lines: how many files each finding has, with some names, and the first remarks on classes."""
+    told = [f"found, with the numbers of the records in {index_path}:"] if counts else []
+    told += [f"  {count:,} {finding}: {', '.join(named[finding])}{', ...' if count > len(named[finding]) else ''}"
+             for finding, count in counts.items()]
+    told += remarks[:10]
+    return told + ([f"and {len(remarks) - 10:,} other classes"] if len(remarks) > 10 else [])
+

@@ -1,0 +1,238 @@
+"""What is found in a file's header, and what the dump then stores of it: the pixels of PIL, or a clear error."""
+import io
+import re
+import struct
+
+import numpy as np
+import pytest
+from conftest import encode_jpeg, limited_memory, make_photo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_files import BAD, IMAGE, JPEG, LOSSY, PHOTO, PLAIN, PNG, saved, segment, turned, with_segment
+from PIL import Image
+
+from dataflows.audit import LOSSY as LOSSY_FINDINGS
+from dataflows.audit import digest, examine
+from dataflows.decode import decode
+from dataflows.jpeg import image_end
+from dataflows.prepare import Preparation
+from dataflows.record import RecordError
+
+DECIDED = ("converted to RGB", "flawed data", "encoded as JPEG")
+FORMATS = pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
+FIX = pytest.mark.parametrize("fix", [False, True], ids=["raise", "fix"])
+
+
+def pil_pixels(content):
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        image.info.pop("transparency", None)  # for which convert would warn
+        return np.array(image.convert("RGB"))
+
+
+def stored_pixels(prepared):
+    return prepared.image if isinstance(prepared.image, np.ndarray) else decode(prepared.image)
+
+
+def difference(a, b):
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(int) - b).max())
+
+
+# What is found.
+
+@pytest.mark.parametrize("name", [*PLAIN, *LOSSY])
+def test_what_is_found_in_a_header(name):
+    content, findings = (PLAIN | LOSSY)[name]
+    examined = examine(content, f"class/{name}")
+    assert examined.findings == tuple(finding for finding in findings if finding not in DECIDED)
+    assert set(LOSSY_FINDINGS) & set(findings) if name in LOSSY else not set(LOSSY_FINDINGS) & set(findings)
+    with Image.open(io.BytesIO(content)) as image:  # which tells a turned TIFF's size before or after, by its version
+        assert (examined.width, examined.height) == ((0, 0) if name == "header.jpg" else image.size)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_each_orientation_but_the_first_is_found(kind, orientation):
+    found = examine(saved(IMAGE, kind, exif=turned(orientation))).findings
+    assert found == (("EXIF orientation",) if orientation > 1 else ())
+
+
+def exif(entries, order="<", at=8, count=None):
+    """EXIF data of one directory: (tag, type, count, value) of each entry."""
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    rows = b"".join(struct.pack(f"{order}HHIHxx", *entry) for entry in entries)
+    return (b"Exif\0\0" + magic + struct.pack(f"{order}IH", at, len(entries) if count is None else count) + rows)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("other", [0, 3])
+def test_the_orientation_may_be_anywhere_in_the_directory(order, other):
+    data = exif([(0x0110, 2, 4, 1)] * other + [(0x0112, 3, 1, 6)], order)
+    assert examine(with_segment(JPEG, 0xE1, data)).findings == ("EXIF orientation",)
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"Exif\0\0", b"Exif\0\0II", b"Exif\0\0II*\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"http://ns.adobe.com/xap/1.0/\0",
+    exif([(0x0112, 3, 1, 0)]), exif([(0x0112, 3, 1, 9)]), exif([(0x0112, 2, 1, 6)]), exif([], count=65535),
+    exif([(1, 1, 1, 1)] * 5000, count=65535), exif([(0x0112, 3, 1, 6)], at=9), exif([(0x0112, 3, 1, 6)])[:-1]])
+def test_exif_data_that_states_no_orientation(data):
+    assert examine(with_segment(JPEG, 0xE1, data)).findings == ()
+
+
+@pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xE2, 0xE9, 0xEE, 0xFE])
+@pytest.mark.parametrize("payload", [b"", b"Adobe", b"Exif\0\0", b"RSTINDEX v1\0", b"\xff\xd9" * 99, bytes(65533)],
+                         ids=["empty", "Adobe", "Exif", "tiles", "ends", "full"])
+def test_segments_that_mean_nothing_change_nothing(marker, payload):
+    examined = examine(with_segment(JPEG, marker, payload))
+    assert examined.findings == () and (examined.height, examined.width) == (36, 52)
+
+
+@pytest.mark.parametrize("length", [0, 1, 65535])
+def test_a_segment_of_a_wrong_length(length):
+    content = JPEG[:2] + b"\xff\xe1" + struct.pack(">H", length) + JPEG[2:]
+    assert examine(content).findings == (("truncated",) if length == 65535 else ("unusual header",))
+
+
+@given(st.integers(0, 40), st.integers(1, 60), st.sampled_from([{}, {"progressive": True}, {"quality": 100}]))
+@settings(max_examples=40)
+def test_a_jpeg_ends_where_its_encoder_ended_it(trailing, side, options):
+    content = saved(Image.fromarray(make_photo(side, 61 - side, side)), "JPEG", **options)
+    scan_at = content.index(b"\xff\xda")
+    assert image_end(content, scan_at + 2 + int.from_bytes(content[scan_at + 2:scan_at + 4], "big")) == len(content)
+    found = examine(content + b"\xff\xd9" * trailing).findings
+    assert found == (("trailing bytes",) if trailing else ())
+
+
+def test_what_looks_like_the_end_within_a_segment_between_two_scans_is_not_the_end():
+    content = PLAIN["progressive.jpg"][0]
+    at = content.index(b"\xff\xc4", content.index(b"\xff\xda"))
+    content = content[:at] + segment(0xFE, b"\xff\xd9" * 3) + content[at:]
+    assert examine(content).findings == () and examine(content + b"more").findings == ("trailing bytes",)
+    assert examine(content[:-2]).findings == ("truncated",)
+
+
+def test_equal_contents_alone_share_a_digest():
+    assert digest(JPEG) == digest(bytes(bytearray(JPEG))) and len(digest(b"")) == 16
+    assert len({digest(JPEG[:i]) for i in range(len(JPEG))}) == len(JPEG)
+
+
+# What is stored.
+
+@FIX
+@FORMATS
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_rgb_holds_is_stored_in_every_mode(name, image_format, fix):
+    content, findings = PLAIN[name]
+    prepared = Preparation(image_format, fix=fix)(content, name)
+    kept = examine(content).kind == "JPEG" and name != "header.jpg"
+    assert prepared.findings == findings + (("encoded as JPEG",) if image_format == "jpeg" and not kept else ())
+    pixels = stored_pixels(prepared)
+    assert (prepared.height, prepared.width) == pixels.shape[:2]
+    assert difference(pixels, pil_pixels(content)) <= (0 if kept or image_format == "uint8" else 4)
+
+
+@FORMATS
+@pytest.mark.parametrize("name", LOSSY)
+def test_what_rgb_does_not_hold_is_an_error_or_fixed(name, image_format):
+    content, findings = LOSSY[name]
+    lossy = ", ".join(finding for finding in findings if finding in LOSSY_FINDINGS)
+    with pytest.raises(RecordError, match=f"^{lossy}: .*--on-error fix"):
+        Preparation(image_format)(content, name)
+    prepared = Preparation(image_format, fix=True)(content, name)
+    assert prepared.findings == (*findings, "converted to RGB", *(["encoded as JPEG"] * (image_format == "jpeg")))
+    assert difference(stored_pixels(prepared), pil_pixels(content)) <= (4 if image_format == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSY if name not in ("ycck.jpg", "palette alpha.png",
+                                                                          "gray alpha.png")])
+def test_what_is_fixed_looks_like_the_photo(name):
+    """Not only like what Pillow makes of it: inks that are read the wrong way round would show a negative."""
+    assert np.abs(Preparation("uint8", fix=True)(LOSSY[name][0]).image.astype(int) - PHOTO).mean() < 5
+
+
+@FORMATS
+def test_fixed_images_are_shrunk_at_the_quality_asked_for(image_format):
+    prepared = Preparation(image_format, max_side=26, quality=80, fix=True)(LOSSY["alpha.png"][0])
+    assert (prepared.height, prepared.width) == (18, 26) == stored_pixels(prepared).shape[:2]
+
+
+@FIX
+@FORMATS
+@pytest.mark.parametrize("name", BAD)
+def test_what_has_no_pixels_to_trust_is_an_error_in_every_mode(name, image_format, fix):
+    content, words = BAD[name]
+    with limited_memory(), pytest.raises(RecordError, match=words):
+        Preparation(image_format, fix=fix)(content, name)
+
+
+@FORMATS
+@pytest.mark.parametrize("name", ["photo.JPEG", "progressive.jpg", "gray.jpg", "photo.png", "photo.bmp", "photo.ppm",
+                                  "photo.TIFF", "photo.webp"])
+def test_a_file_that_is_cut_off_anywhere_is_an_error(name, image_format):
+    content, _ = PLAIN[name]
+    prepare = Preparation(image_format, tiles=False, fix=True)
+    for size in {*range(0, len(content), 1 + len(content) // 100), *range(len(content) - 40, len(content))}:
+        with pytest.raises(RecordError):
+            prepare(content[:size], name)
+
+
+@pytest.mark.parametrize("content", [JPEG, PNG, PLAIN["header.jpg"][0], PLAIN["photo.tif"][0]],
+                         ids=["JPEG", "PNG", "header", "TIFF"])
+def test_max_pixels(content):
+    assert Preparation(max_pixels=36 * 52)(content).height == 36
+    with pytest.raises(RecordError, match="36 x 52 pixels, and max_pixels is 1,871: "):
+        Preparation(max_pixels=36 * 52 - 1)(content)
+    for value in (0, -1, 1.5, None):
+        with pytest.raises(ValueError, match="max_pixels must be"):
+            Preparation(max_pixels=value)
+
+
+# Hostile files.
+
+contents = st.sampled_from([content for content, _ in (PLAIN | LOSSY).values()])
+changes = st.lists(st.tuples(st.integers(0, 700), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4)
+
+
+def changed(content, changes):
+    content = bytearray(content)
+    for at, new in changes:
+        content[at:at + len(new)] = new
+    return bytes(content)
+
+
+@given(contents, changes, st.integers(0, 3000))
+@settings(max_examples=500)
+def test_examining_a_changed_file_never_fails(content, changes, cut):
+    for damaged in (changed(content, changes), changed(content, changes)[:cut]):
+        kind, height, width, findings = examine(damaged, "a.jpg")
+        assert height >= 0 and width >= 0 and len(set(findings)) == len(findings)
+
+
+@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe1", JPEG[:600], b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM",
+                        b"RIFF\xff\xff\0\0WEBPVP8 ", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"P6 "]),
+       st.binary(max_size=500))
+@settings(max_examples=500)
+def test_examining_any_bytes_never_fails(magic, data):
+    examine(magic + data, "name")
+
+
+@FORMATS
+@given(content=contents, changes=changes)
+@settings(max_examples=250)
+def test_a_changed_file_is_stored_as_it_will_be_decoded_or_refused(image_format, content, changes):
+    try:
+        prepared = Preparation(image_format, fix=True, max_pixels=10**6, trust=True)(changed(content, changes))
+    except RecordError as error:
+        assert re.search("[a-z]", str(error))
+    else:
+        assert stored_pixels(prepared).shape == (prepared.height, prepared.width, 3)
+
+
+def test_a_jpeg_of_a_million_markers():
+    content = JPEG[:-2] + segment(0xFE, b"")[:2] * 10**6 + JPEG[-2:]
+    assert isinstance(examine(content).findings, tuple)
+
+
+def test_a_large_photo_costs_no_findings():
+    assert examine(encode_jpeg(make_photo(700, 900, 1), quality=95)).findings == ()
