@@ -165,7 +165,8 @@ def _devkit_file(path: str, name: str) -> bytes:
                 if os.path.basename(member.name) == name and (file := archive.extractfile(member)):
                     return file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}). {remedy}, downloaded again") from error
+        said = " ".join(str(error).split())  # one line, of tarfile's several
+        raise ValueError(f"{path} is damaged ({said}). {remedy}, downloaded again") from error
     raise ValueError(f"{path} lacks {name}. {remedy}")
 
 
