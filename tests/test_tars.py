@@ -1,4 +1,5 @@
 """Images read inside tars: where they are, in which order, and what a tar must not be."""
+import gc
 import io
 import os
 import pickle
@@ -96,6 +97,14 @@ def test_only_headers_are_read_to_list_it(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pread", counting)
     TarImages(path)
     assert read[0] < 50_000 < os.path.getsize(path) / 70
+
+
+def test_listing_keeps_no_header(tmp_path):
+    path = stored(tmp_path / "val.tar", tar_of({f"{i}.jpg": b"" for i in range(20)}))
+    with open(path, "rb") as file:
+        kept = [sum(type(thing) is tarfile.TarInfo for thing in gc.get_objects())
+                for _ in members(file.fileno(), 0, os.path.getsize(path), path)]
+    assert len(kept) == 20 and max(kept) <= kept[0] + 2  # others may be left of earlier tests
 
 
 def test_threads_and_copies_read_it_at_once(tmp_path):
