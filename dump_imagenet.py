@@ -2,9 +2,9 @@
 
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
-reads IMAGENET/train/CLASS/*.JPEG and writes DIR/train.lmdb and DIR/train.lmdb.index.npz. Exit code 0: the files are
-complete and verified; 1: the dump failed or was interrupted, and left nothing under the final names; 2: the arguments
-were refused before anything was written.
+reads the train split of IMAGENET, in any form it comes in (dataflows/layouts.py), and writes DIR/train.lmdb and
+DIR/train.lmdb.index.npz. Exit code 0: the files are complete and verified; 1: the dump failed or was interrupted, and
+left nothing under the final names; 2: the arguments were refused before anything was written.
 """
 import argparse
 import contextlib
@@ -60,12 +60,13 @@ class Summary:
     findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/design.md)
     examples: dict[str, list[str]]  # some names of each
     class_counts: list[str]  # how they differ from ImageNet's
+    layout: str  # what was found in the source
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
                  f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} "
-                 f"images/s; every record read back"]
+                 f"images/s; every record read back. Source: {self.layout}"]
         if self.untiled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
             lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")
@@ -145,8 +146,9 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
                on_error: str = "raise", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
                progress: bool = True) -> Summary:
-    """Writes source/split/CLASS/* into target/split.lmdb and its index, and returns a Summary.
+    """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
+    source: what ImageNetFiles reads: a folder with the split in one form, or the split's own folder or tar.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
         larger, no decoding when training.
     max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at
@@ -162,7 +164,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         YCCK, transparent or deeper than 8 bits, and stops at all else.
     max_pixels: an image whose header states more is an error, before anything of it is decoded.
     overwrite: replace existing files of that name; without it they are an error.
-    progress: show a progress bar on stderr.
+    progress: show what was found in the source, and a progress bar, on stderr.
 
     The LMDB is written under a temporary name, read back record by record, and renamed; the index comes last, so its
     presence means that the dump is complete. An error or Ctrl-C leaves the target as it was. Raises Refused (a
@@ -181,6 +183,8 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
+        if progress:
+            tqdm.tqdm.write(f"reading {files.layout}", file=sys.stderr)
         _refuse_existing(path, overwrite)
         record_bytes = _estimate_record_bytes(files, preparation, num_workers)
         os.makedirs(target, exist_ok=True)
@@ -205,7 +209,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         stored_bytes = os.path.getsize(partial)
         meta = {"format": format, "split": split, "classes": files.classes, "file_size": stored_bytes,
                 "seed": seed if shuffle else None, "skipped": sorted(preparer.skipped, key=lambda entry: entry["name"]),
-                "layout": "folder of class folders",
+                "layout": files.layout, "class_names": files.class_names,
                 "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
                             "tiles": tiles and format == "jpeg"},
                 "untiled": dict(recorded.untiled), **found._asdict(),
@@ -220,7 +224,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                    3 * int(np.dot(index.height.astype(np.int64), index.width)), time.perf_counter() - started,
                    meta["skipped"], meta["untiled"],
                    {finding: len(numbers) for finding, numbers in found.findings.items()},
-                   report.examples(found.findings, names), found.class_counts)
+                   report.examples(found.findings, names), found.class_counts, files.layout)
 
 
 @contextlib.contextmanager
@@ -283,9 +287,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dump-imagenet", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--source", required=True, help="folder with one sub-folder per split, which has one per class")
+    add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
+        "Kaggle's), or of class folders per split; or the one tar or folder to read")
     add("--target", required=True, help="folder to write SPLIT.lmdb and its index into")
-    add("--split", required=True, help="train, val, or any other sub-folder of the source")
+    add("--split", required=True, help="train, val, or any other split of the source")
     add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store JPEGs, or decoded pixels")
     add("--max-side", type=int, metavar="N", help="shrink images whose longer side exceeds N pixels")
     add("--shorter-side", type=int, metavar="N", help="shrink images whose shorter side exceeds N pixels")

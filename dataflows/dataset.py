@@ -87,6 +87,11 @@ class _Samples:
         return [str(number) for number in range(max(self.targets) + 1)]
 
     @property
+    def class_names(self) -> list[str]:
+        """What classes are called ("tench, Tinca tinca"), by class number; `classes` where the index does not say."""
+        return self.classes if self._store.index is None else self._store.index.class_names
+
+    @property
     def class_to_idx(self) -> dict[str, int]:
         """Class number by class folder name."""
         return {name: number for number, name in enumerate(self.classes)}

@@ -85,8 +85,8 @@ def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, mo
 def refuse_bomb(height: int, width: int, max_pixels: int) -> None:
     """Raises RecordError for an image of more pixels than that, before memory is taken for them."""
     if height * width > max_pixels:
-        raise RecordError(f"it states {height:,} x {width:,} pixels, and max_pixels is {max_pixels:,}: give more, a dump "
-                          f"by --max-pixels, if the image is not a bomb")
+        raise RecordError(f"it states {height:,} x {width:,} pixels, and max_pixels is {max_pixels:,}: if it is not a "
+                          f"bomb, give more, a dump by --max-pixels")
 
 
 def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = False) -> np.ndarray:

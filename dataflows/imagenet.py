@@ -1,38 +1,50 @@
-"""Where images come from: a folder per class, as torchvision's ImageFolder reads it.
-
-    source/train/n01440764/n01440764_18.JPEG
-    source/train/n01443537/...
-    source/val/n01440764/...
-
-Classes are the split's sub-folders in sorted order, numbered from 0; files are taken in sorted order, sub-folders of a
-class included, if their extension is one of torchvision's.
-"""
+"""Where images come from: one split of ImageNet in any of its forms (`layouts.py`), or of any folder of classes."""
 import os
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
+from dataflows import metadata
+from dataflows.folders import EXTENSIONS, FolderImages
+from dataflows.layouts import Layout, find_layout
 from dataflows.quiet import DataFlow
+from dataflows.tars import TarImages
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+__all__ = ["EXTENSIONS", "ImageNetFiles"]
 
 
 class ImageNetFiles(DataFlow):
-    """The image files of one split: pointers to them, and the way to read one.
+    """The images of one split: pointers to them, and the way to read one.
 
-    Yields `[name, label]`: name is the file's path relative to the split's folder, label its class number. The order
-    is that of torchvision's ImageFolder, or a permutation of it that is a function of `seed` alone when `seed` is not
-    None. `len` is exact. Raises FileNotFoundError when the split's folder is missing, holds no class folders, or when
-    a class folder holds no image.
+    Yields `[name, label]`: name is the file's path below `root`, the split's folder or tar; label its class number.
+    The order is that of torchvision's ImageFolder, whatever the layout, or a permutation of it that is a function of
+    `seed` alone when `seed` is not None. `len` is exact.
+
+    pointers: all of them, as a sequence.
+    classes: wnids, or names of class folders, by class number: sorted.
+    class_names: what they are called, by class number; the same as classes where no file beside the images says it.
+    layout: one line that says what was found, with paths relative to the source.
+
+    Pickles; `read` may be called from any thread. Raises FileNotFoundError when the split, or the ground truth that
+    it needs, is missing, or a class has no image; ValueError when the source holds the split in several forms, or a
+    file of it is damaged or does not fit the others.
     """
 
     def __init__(self, source: str | os.PathLike[str], split: str, *, seed: int | None = None) -> None:
-        self.root = os.path.join(os.fspath(source), split)
-        self.classes = _find_classes(self.root)
-        pointers = [[name, label] for label, folder in enumerate(self.classes)
-                    for name in _find_images(self.root, folder)]
-        order = range(len(pointers)) if seed is None else np.random.default_rng(seed).permutation(len(pointers))
-        self.pointers = [pointers[i] for i in order]
+        source = os.fspath(source)
+        found = find_layout(source, split)
+        near = metadata.folders_near(found.path)
+        self._images = (TarImages(found.path) if found.kind == "tar" else
+                        FolderImages(found.path, flat=found.kind == "flat images"))
+        self.classes, labels, truths = _classify(self._images, near)
+        called, names_file = metadata.class_names(near)
+        self.class_names = [called.get(name, name) for name in self.classes]
+        self.root = self._images.root
+        self.layout = _describe(found, self._images, source, truths, called, names_file)
+        order = np.argsort(labels, kind="stable")
+        if seed is not None:
+            order = order[np.random.default_rng(seed).permutation(len(order))]
+        self.pointers = _Pointers(self._images.names, labels, order)
 
     def __len__(self) -> int:
         return len(self.pointers)
@@ -42,25 +54,49 @@ class ImageNetFiles(DataFlow):
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises OSError when it cannot be read."""
-        with open(os.path.join(self.root, name), "rb") as file:
-            return file.read()
+        return self._images.read(name)
 
 
-def _find_classes(root: str) -> list[str]:
-    rule = "A split is a folder with one sub-folder per class: SOURCE/SPLIT/CLASS/image.JPEG"
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f"there is no folder {root}. {rule}; check --source and --split")
-    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    if not classes:
-        raise FileNotFoundError(f"{root} holds no class folders. {rule}; sort its images into such folders first")
-    return classes
+class _Pointers(Sequence[list[Any]]):
+    """`[name, label]` lists, made when they are asked for: a list of 1.28 million takes 200 MB."""
+
+    def __init__(self, names: np.ndarray, labels: np.ndarray, order: np.ndarray) -> None:
+        self._names, self._labels, self._order = names, labels, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        place = self._order[number]
+        return [os.fsdecode(self._names[place]), int(self._labels[place])]
 
 
-def _find_images(root: str, folder: str) -> list[str]:
-    found = [os.path.relpath(os.path.join(where, file), root)
-             for where, _, files in sorted(os.walk(os.path.join(root, folder), followlinks=True))
-             for file in sorted(files) if file.lower().endswith(EXTENSIONS)]
-    if not found:
-        raise FileNotFoundError(f"class folder {os.path.join(root, folder)} holds no image: every class needs at least "
-                                f"one file ending in {', '.join(EXTENSIONS)}. Remove the folder or fill it")
-    return found
+def _classify(images: FolderImages | TarImages, near: list[str]) -> tuple[list[str], np.ndarray, list[str]]:
+    """Class names, the class number of each image, and the files that say so where folders do not."""
+    if images.folders:
+        counts = list(images.folders.values())
+        return list(images.folders), np.repeat(np.arange(len(counts), dtype=np.int32), counts), []
+    try:
+        wnids, truths = metadata.labels_of([os.fsdecode(name) for name in images.names], near)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{images.root} holds no class folders, and {error}. Put one there, or sort its images "
+                                f"into such folders first") from error
+    except ValueError as error:
+        raise ValueError(f"{images.root}: {error}") from error
+    classes, labels = np.unique(wnids, return_inverse=True)
+    return classes.tolist(), labels.astype(np.int32), truths
+
+
+def _describe(found: Layout, images: FolderImages | TarImages, source: str, truths: list[str],
+              called: dict[str, str], names_file: str | None) -> str:
+    # Relative, so that the index, which keeps it, tells nothing of the machine.
+    start = source if os.path.isdir(source) else os.path.dirname(os.path.abspath(source))
+    relative = [os.path.relpath(path, start) for path in (found.path, *truths)]
+    kind = ("tars of classes" if images.folders else "flat images") if found.kind == "tar" else found.kind
+    labelled = f", labels of {' and '.join(relative[1:])}" if truths else ""
+    if names_file is None:
+        return f"{kind} in {relative[0]}{labelled}"
+    missing = "" if called else " need scipy: pip install 'imagenet-lmdb[devkit]'"
+    return f"{kind} in {relative[0]}{labelled}, class names of {os.path.relpath(names_file, start)}{missing}"

@@ -13,7 +13,8 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
 and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
 file_size (of the LMDB, in bytes), split, classes (folder names by class number), seed (null when not shuffled),
 skipped (source files left out, with reasons), findings (record numbers by finding), duplicates (record numbers of equal
-source files, in groups), class_counts (texts), options and tools (versions).
+source files, in groups), class_counts (texts), layout (what was found in the source), options and tools (versions);
+class_names (what the classes are called, by class number) is missing in the oldest files.
 
 It is written last: its presence means that the dump is complete.
 """
@@ -50,6 +51,11 @@ class Index:
     def classes(self) -> list[str]:
         """Class folder names (wnids, for ImageNet), by class number."""
         return list(self.meta["classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """What classes are called, by class number; `classes` where the source does not say."""
+        return list(self.meta.get("class_names", self.classes))
 
 
 def index_path(lmdb_path: str) -> str:

@@ -6,6 +6,7 @@ import pkgutil
 
 import dataflow_contract
 import pytest
+from imagenet_forms import TRAIN, class_tars, write
 
 import dataflows
 from dataflows.batch import DecodeBatches, EveryNthBatch
@@ -48,6 +49,10 @@ def decode_batches(path, transform, num_threads):
                          transform, epoch, batch_size=4, num_threads=num_threads, prefetch=1)
 
 
+def tar_of_classes(photos):
+    return write(photos.parent / "contract", {"ILSVRC2012_img_train.tar": class_tars(TRAIN)})
+
+
 CASES = {
     "SequentialKeys": (SequentialKeys, lambda path, photos: keys(path)),
     "SequentialKeys of a part": (SequentialKeys, lambda path, photos: keys(path, part=(1, 3))),
@@ -74,6 +79,8 @@ CASES = {
     "DecodeBatches of whole images": (DecodeBatches, lambda path, photos: decode_batches(path, None, 2)),
     "ImageNetFiles": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train")),
     "ImageNetFiles in a permutation": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train", seed=0)),
+    "ImageNetFiles of a tar": (ImageNetFiles, lambda path, photos: ImageNetFiles(tar_of_classes(photos), "train",
+                                                                                          seed=0)),
 }
 
 

@@ -172,7 +172,7 @@ def test_a_missing_file_is_refused(cls, tmp_path):
 
 def test_classes_and_targets_come_from_the_index(cls, path, caplog):
     dataset = cls(path)
-    assert dataset.classes == CLASSES
+    assert dataset.classes == dataset.class_names == CLASSES
     assert dataset.class_to_idx == {name: number for number, name in enumerate(CLASSES)}
     assert dataset.targets == [label for _, label in records(path)]
     assert {type(target) for target in dataset.targets} == {int}
@@ -186,7 +186,7 @@ def test_without_an_index_targets_are_read_once_with_a_warning(cls, without_inde
         assert dataset.targets == [label for _, label in records(without_index)]
     [warning] = caplog.records
     assert warning.levelno == logging.WARNING and str(without_index) in warning.getMessage()
-    assert dataset.classes == ["0", "1", "2"]
+    assert dataset.classes == dataset.class_names == ["0", "1", "2"]
     assert dataset.class_to_idx == {"0": 0, "1": 1, "2": 2}
 
 

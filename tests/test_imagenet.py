@@ -107,3 +107,23 @@ def test_a_file_that_vanished(tmp_path):
     (tmp_path / "val/a/1.jpg").unlink()
     with pytest.raises(OSError):
         ds.read("a/1.jpg")
+
+
+def test_class_names_are_the_folders_where_nothing_says_more(tmp_path):
+    make(tmp_path / "val", "b/1.jpg", "a/1.jpg")
+    ds = ImageNetFiles(tmp_path, "val")
+    assert ds.class_names == ds.classes == ["a", "b"] and ds.layout == "class folders in val"
+
+
+def test_pointers_are_a_sequence(tmp_path):
+    make(tmp_path / "val", "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    pointers = ImageNetFiles(tmp_path, "val").pointers
+    whole = [["a/1.jpg", 0], ["a/2.jpg", 0], ["b/1.jpg", 1]]
+    assert list(pointers) == whole and len(pointers) == 3 and pointers[-1] == ["b/1.jpg", 1]
+    assert pointers[1:] == whole[1:] and pointers[::-2] == whole[::-2] and ["a/2.jpg", 0] in pointers
+    assert [type(value) for value in pointers[0]] == [str, int]
+    for number in (3, -4):
+        with pytest.raises(IndexError):
+            pointers[number]
+    pointers[0].append("changed by a caller")
+    assert pointers[0] == ["a/1.jpg", 0]

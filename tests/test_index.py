@@ -55,12 +55,17 @@ def test_it_lies_beside_the_lmdb():
     assert index_path("x/train.lmdb") == "x/train.lmdb.index.npz" == index_path("x/train.lmdb/")
 
 
+def test_names_of_classes(lmdb):
+    save_index(make_index(3, class_names=["tench, Tinca tinca", "weißer Hai"]), lmdb)
+    assert load_index(lmdb, lmdb).class_names == ["tench, Tinca tinca", "weißer Hai"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_round_trip(lmdb, count):
     index = make_index(count)
     assert save_index(index, lmdb) == index_path(lmdb)
     found = load_index(lmdb, lmdb)
-    assert found.count == count and found.classes == ["a", "b"]
+    assert found.count == count and found.classes == found.class_names == ["a", "b"]  # no names in META
     assert found.meta == META | {"version": VERSION, "count": count}
     for name in ("label", "height", "width", "nbytes", "offset", "crc32", "name"):
         assert getattr(found, name).tolist() == getattr(index, name).tolist()
