@@ -3,17 +3,20 @@
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
 reads IMAGENET/train/CLASS/*.JPEG and writes DIR/train.lmdb and DIR/train.lmdb.index.npz. Exit code 0: the files are
-complete and verified; 1: the dump failed or was interrupted, and left nothing under the final names; 2: the arguments
-were refused before anything was written.
+complete and verified; 1: the dump failed or was interrupted, changed nothing that has a final name, and said whether
+--resume can go on with it; 2: it was refused before anything was written.
 """
 import argparse
 import contextlib
-import dataclasses
 import errno
+import hashlib
+import itertools
 import os
 import shutil
 import sys
+import threading
 import time
+from array import array
 from collections import Counter
 from importlib.metadata import version
 from typing import Any, Iterator, Sequence
@@ -23,13 +26,19 @@ import tqdm
 
 from dataflows import record
 from dataflows.imagenet import ImageNetFiles
-from dataflows.index import Index, index_path, write_index
+from dataflows.index import Index, index_path, load_index
+from dataflows.journal import Journal, Row, Skip, journal_path
 from dataflows.options import integer
+from dataflows.pages import locate, read_meta
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import Preparation
+from dataflows.publish import discard, partial_path, prepare, rename
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError
-from dataflows.write import Packed, PackedLMDBSerializer, read_back
+from dataflows.summary import Stages, Summary
+from dataflows.unfinished import Start, refuse_existing, take_up
+from dataflows.verify import checksums
+from dataflows.write import Packed, PackedLMDBSerializer
 
 __all__ = ["Summary", "dump_split", "main"]
 
@@ -41,58 +50,27 @@ class Refused(ValueError):
     """The arguments cannot be carried out, and nothing was written. `main` turns it into exit code 2."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a dump did."""
-
-    path: str  # of the LMDB
-    index_path: str
-    format: str  # "jpeg" or "uint8"
-    count: int  # records written
-    num_classes: int
-    source_bytes: int  # sum of the sizes of the source files that were written
-    stored_bytes: int  # size of the LMDB file
-    pixel_bytes: int  # sum of height * width * 3 of the stored images
-    seconds: float
-    skipped: list[dict[str, str]]  # "name" and "reason" of each file that was left out
-    untiled: dict[str, int]  # how many JPEGs were stored without tiles, by reason
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
-                 f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
-                 f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} "
-                 f"images/s; every record read back"]
-        if self.untiled:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
-            lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
-            lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
-        return "\n".join(lines)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """One image on its way to the file: the record, and what the index says of it."""
-
-    packed: Packed
-    name: str
-    label: int
-    height: int
-    width: int
-    source_bytes: int
-    untiled: str | None
+class Damaged(OSError):
+    """What was read back is not what was written. Nothing of it is kept."""
 
 
 class _Preparer:
-    """Reads and prepares one file of a source: the work of the dump's threads."""
+    """Reads and prepares one file of a source: the work of the dump's threads. `seconds` is how long they did it."""
 
     def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
         self._files, self._preparation, self._on_error = files, preparation, on_error
-        self.skipped: list[dict[str, str]] = []
+        self._lock = threading.Lock()
+        self.seconds = 0.0
 
-    def __call__(self, pointer: list[Any]) -> _Prepared | None:
-        name, label = pointer
+    def __call__(self, pointer: list[Any]) -> Packed:
+        started = time.perf_counter()
+        try:
+            return self._prepare(*pointer)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
+
+    def _prepare(self, name: str, label: int) -> Packed:
         try:
             content = self._files.read(name)
             prepared = self._preparation(content)
@@ -101,40 +79,76 @@ class _Preparer:
             if self._on_error == "raise":
                 raise ValueError(f"{path}: {error}. Repair or remove the file, or leave such files out with "
                                  f"--on-error skip") from error
-            self.skipped.append({"name": name, "reason": str(error)})
-            return None
-        return _Prepared(Packed(record.pack([prepared.image, label])), name, label, prepared.height, prepared.width,
-                         len(content), prepared.untiled)
+            return Packed(None, Skip(name, str(error)))
+        packed = Packed(record.pack([prepared.image, label]))
+        packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
+                          list(prepared.findings))
+        return packed
 
 
-class _Recorded(ProxyDataFlow):
-    """Yields the Packed records of prepared images, keeps what the index needs of them, and shows progress."""
+class _Rest(ProxyDataFlow):
+    """A DataFlow without its first datapoints."""
+
+    def __init__(self, ds: DataFlow, first: int) -> None:
+        super().__init__(ds)
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self.ds) - self._first
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.ds, self._first, None)
+
+
+class _Shown(ProxyDataFlow):
+    """Shows the progress of Packed datapoints."""
 
     def __init__(self, ds: DataFlow, bar: tqdm.tqdm) -> None:
         super().__init__(ds)
-        self.rows: list[tuple[int, int, int, int, bytes]] = []
-        self.source_bytes = 0
-        self.untiled: Counter[str] = Counter()
         self._bar = bar
 
     def __iter__(self) -> Iterator[Packed]:
         started = time.perf_counter()
         written = 0
-        for image in self.ds:
-            self.rows.append((image.label, image.height, image.width, image.packed.crc32, os.fsencode(image.name)))
-            self.source_bytes += image.source_bytes
-            if image.untiled is not None:
-                self.untiled[image.untiled] += 1
-            written += len(image.packed.value)
-            yield image.packed
+        for packed in self.ds:
+            written += len(packed.value or b"")
+            yield packed
             self._bar.update()
             self._bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)
+
+
+class _Columns:
+    """What the journal says of all source files, by column: a million Rows would take 400 MB."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.labels, self.heights, self.widths, self.checksums = array("i"), array("i"), array("i"), array("I")
+        self.names: list[bytes] = []
+        self.source_bytes = 0
+        self.untiled: Counter[str] = Counter()
+        self.findings: dict[str, list[str]] = {}
+        self.skipped: list[dict[str, str]] = []
+        for row in journal.rows():
+            self._add(row)
+
+    def _add(self, row: Row | Skip) -> None:
+        if isinstance(row, Skip):
+            self.skipped.append(row._asdict())
+            return
+        for column, value in zip((self.labels, self.heights, self.widths, self.checksums), row[1:5]):
+            column.append(value)
+        self.names.append(os.fsencode(row.name))
+        self.source_bytes += row.source_bytes
+        if row.untiled is not None:
+            self.untiled[row.untiled] += 1
+        for finding in row.findings:
+            self.findings.setdefault(finding, []).append(row.name)
 
 
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
-               on_error: str = "raise", overwrite: bool = False, progress: bool = True) -> Summary:
+               on_error: str = "raise", overwrite: bool = False, resume: bool = False,
+               progress: bool = True) -> Summary:
     """Writes source/split/CLASS/* into target/split.lmdb and its index, and returns a Summary.
 
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
@@ -152,10 +166,14 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     overwrite: replace existing files of that name; without it they are an error.
     progress: show a progress bar on stderr.
 
-    The LMDB is written under a temporary name, read back record by record, and renamed; the index comes last, so its
-    presence means that the dump is complete. An error or Ctrl-C leaves the target as it was. Raises Refused (a
-    ValueError) for arguments and sources that are refused before anything is written, ValueError for a bad image,
-    OSError when the disk fails.
+    resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
+        the interruption. Refused when source, options or versions differ. Without it, what is left is removed.
+
+    The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
+    presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
+    written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused (a ValueError) for arguments,
+    sources and targets that are refused before anything is written, ValueError for a bad image, OSError when the disk
+    fails.
     """
     path = os.path.join(os.fspath(target), f"{split}.lmdb")
     shuffle = split not in ("val", "test") if shuffle is None else shuffle
@@ -169,43 +187,117 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
-        _refuse_existing(path, overwrite)
-        record_bytes = _estimate_record_bytes(files, preparation, num_workers)
+        header = {"format": format, "max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                  "tiles": tiles, "trust": trust, "seed": seed if shuffle else None, "on_error": on_error,
+                  "files": len(files), "source": _digest(files), "tools": _tools()}
         os.makedirs(target, exist_ok=True)
-        _refuse_full_disk(target, record_bytes * len(files))
+        journal = Journal(path)
 
-    partial = path + ".partial"
     preparer = _Preparer(files, preparation, on_error)
-    prepared = OrderedThreadMapData(files, preparer, num_threads=num_workers, buffer_size=4 * num_workers)
+    with contextlib.closing(journal):
+        with _refusing():
+            start = take_up(path, journal, header, resume=resume, overwrite=overwrite)
+            if not start.written and not start.published:
+                _refuse_full_disk(target, (len(files) - start.files) * _estimate_record_bytes(
+                    files, preparation, num_workers))
+        with _keeping_what_is_written(path, journal):
+            writing = 0.0
+            if not start.files and not start.published:
+                journal.begin(header)
+            if not start.written and not start.published:
+                with _bar(len(files), f"writing {split}", progress, start.files) as bar:
+                    prepared = OrderedThreadMapData(_Rest(files, start.files), preparer, num_threads=num_workers,
+                                                    buffer_size=4 * num_workers)
+                    writing = PackedLMDBSerializer.save(_Shown(prepared, bar), partial_path(path), first=start.records,
+                                                        log=journal.add)
+            columns = _Columns(journal)
+            if not columns.names:
+                raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
+                                 f"{columns.skipped[0]['name']}: {columns.skipped[0]['reason']}")
+            if not start.published:
+                index = _verified(path, columns, num_workers, progress, {
+                    "format": format, "split": split, "classes": files.classes, "seed": header["seed"],
+                    "layout": "folder of class folders",
+                    "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                                "tiles": tiles and format == "jpeg"}, "tools": header["tools"]})
+                prepare(path, index, journal)
+                refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
+                rename(path)
+            summary = _summary(path, columns, start, time.perf_counter() - started,
+                               (num_workers, preparer.seconds, writing))
+        journal.remove()
+    return summary
+
+
+def _tools() -> dict[str, str]:
+    return {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
+
+
+def _digest(files: ImageNetFiles) -> str:
+    """Tells one list of source files, in their order, from another; not their content."""
+    digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
+    for name, label in files:
+        digest.update(os.fsencode(name) + b"\0%d\n" % label)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _keeping_what_is_written(path: str, journal: Journal) -> Iterator[None]:
+    """If the body fails, keeps the unfinished dump if there is a record in it that is worth it."""
     try:
-        with _bar(len(files), f"writing {split}", progress) as bar:
-            recorded = _Recorded(prepared, bar)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # of a dump that was killed
-            PackedLMDBSerializer.save(recorded, partial)
-        if not recorded.rows:
-            raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
-                             f"{preparer.skipped[0]['name']}: {preparer.skipped[0]['reason']}")
-        labels, heights, widths, checksums, names = zip(*recorded.rows)
-        with _bar(len(labels), f"reading {split} back", progress) as bar:
-            nbytes, offsets = read_back(partial, list(checksums), bar.update)
-        stored_bytes = os.path.getsize(partial)
-        meta = {"format": format, "split": split, "classes": files.classes, "file_size": stored_bytes,
-                "seed": seed if shuffle else None, "skipped": sorted(preparer.skipped, key=lambda entry: entry["name"]),
-                "layout": "folder of class folders",
-                "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
-                            "tiles": tiles and format == "jpeg"},
-                "untiled": dict(recorded.untiled),
-                "tools": {name: version(name) for name in ("lmdb", "msgpack", "numpy", "tensorpack")}}
-        index = Index(*(np.array(column) for column in (labels, heights, widths, nbytes, offsets, checksums, names)),
-                      meta=meta)
-        _publish(partial, path, index)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-    return Summary(path, index_path(path), format, len(labels), len(files.classes), recorded.source_bytes, stored_bytes,
-                   3 * int(np.dot(index.height.astype(np.int64), index.width)), time.perf_counter() - started,
-                   meta["skipped"], meta["untiled"])
+        yield
+    except BaseException as error:
+        if isinstance(error, Damaged) or not _has_records(partial_path(path)) and not journal.verified:
+            discard(path, journal)
+        raise
+
+
+def _has_records(partial: str) -> bool:
+    try:
+        return read_meta(partial).entries > 1
+    except (OSError, ValueError):
+        return False
+
+
+def _verified(path: str, columns: _Columns, num_threads: int, progress: bool, meta: dict[str, Any]) -> Index:
+    """The index of the written file, after comparing what the disk holds of each record with its checksum."""
+    partial, size, count = partial_path(path), os.path.getsize(partial_path(path)), len(columns.names)
+    remedy = "Check the disk, then dump again"
+    try:
+        nbytes, offsets = locate(partial)
+        if len(nbytes) != count:
+            raise ValueError(f"{partial}: {count:,} records were written and {len(nbytes):,} are there")
+        with tqdm.tqdm(total=size, desc=f"reading {meta['split']} back", unit="B", unit_scale=True,
+                       disable=not progress, dynamic_ncols=True) as bar:
+            expected = np.array(columns.checksums, np.uint32)
+            bad, rest = checksums(partial, nbytes, offsets, expected, num_threads=num_threads, advance=bar.update)
+        if bad or rest is None:
+            number = min(bad, default=count)
+            raise ValueError(f"{partial}, key {number:08d}: what was read back is not what was written, of "
+                             f"{len(bad):,} records")
+    except ValueError as error:
+        raise Damaged(f"{error}. {remedy}") from error
+    return Index(*(np.array(column) for column in (columns.labels, columns.heights, columns.widths, nbytes, offsets,
+                                                   expected, columns.names)),
+                 meta=meta | {"file_size": size, "rest_crc32": rest, "untiled": dict(columns.untiled),
+                              "findings": columns.findings,
+                              "skipped": sorted(columns.skipped, key=lambda entry: entry["name"])})
+
+
+def _summary(path: str, columns: _Columns, start: Start, seconds: float, busy: tuple[int, float, float]) -> Summary:
+    index = load_index(path, path)
+    assert index is not None
+    workers, preparing, writing = busy
+    added = index.count - start.records
+    stages = None
+    if preparing and writing and added:
+        rates = added / preparing * workers, added / writing
+        stages = Stages(workers, *rates, added / seconds / min(rates))
+    meta = index.meta
+    return Summary(path, index_path(path), meta["format"], index.count, len(index.classes), columns.source_bytes,
+                   meta["file_size"], 3 * int(np.dot(index.height.astype(np.int64), index.width)), seconds,
+                   meta["skipped"], meta["untiled"], {what: len(names) for what, names in meta["findings"].items()},
+                   index.count if start.published else start.records, stages)
 
 
 @contextlib.contextmanager
@@ -216,21 +308,14 @@ def _refusing() -> Iterator[None]:
         raise Refused(str(error)) from error
 
 
-def _refuse_existing(path: str, overwrite: bool) -> None:
-    existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
-    if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists already. Give another target, or --overwrite to replace it")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
-
-
 def _estimate_record_bytes(files: ImageNetFiles, preparation: Preparation, num_workers: int) -> float:
     """Mean bytes that a record takes in the LMDB, from a sample spread evenly over the source."""
     sample = [files.pointers[i] for i in np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int)]
     preparer = _Preparer(files, preparation, "skip")
     with contextlib.closing(iter(OrderedThreadMapData(sample, preparer, num_threads=num_workers,
                                                       buffer_size=num_workers))) as prepared:
-        sizes = [-(-(len(image.packed.value) + 16) // _PAGE) * _PAGE for image in prepared]
+        sizes = [-(-(len(image.value) + 16) // _PAGE) * _PAGE for image in prepared
+                 if image.value is not None]
     return float(np.mean(sizes)) if sizes else float(_PAGE)
 
 
@@ -242,26 +327,8 @@ def _refuse_full_disk(target: str | os.PathLike[str], needed_bytes: float) -> No
                                     f"--format jpeg, --max-side or --shorter-side")
 
 
-def _bar(total: int, text: str, progress: bool) -> tqdm.tqdm:
-    return tqdm.tqdm(total=total, desc=text, unit=" images", disable=not progress, dynamic_ncols=True)
-
-
-def _publish(partial: str, path: str, index: Index) -> None:
-    """Gives the verified file and its index their final names, once both are on the disk: all but two renames."""
-    temporary = write_index(index, path)
-    try:
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # should all end here, an older index would be refused as another file's
-        os.replace(temporary, index_path(path))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _bar(total: int, text: str, progress: bool, initial: int) -> tqdm.tqdm:
+    return tqdm.tqdm(total=total, initial=initial, desc=text, unit=" images", disable=not progress, dynamic_ncols=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -283,8 +350,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-workers", type=int, metavar="N", help="threads that read and prepare (default: one per processor)")
     add("--on-error", choices=("raise", "skip"), default="raise", help="what to do with a file that cannot be decoded")
     add("--overwrite", action="store_true", help="replace files that exist")
+    add("--resume", action="store_true", help="go on with a dump that was interrupted, if there is one")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     return parser
+
+
+def _kept(arguments: dict[str, Any]) -> str:
+    if os.path.exists(journal_path(os.path.join(arguments["target"], f"{arguments['split']}.lmdb"))):
+        return "what was written is kept: go on from there with --resume, or start anew without it"
+    return "nothing was kept"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -293,11 +367,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(dump_split(**arguments))
     except KeyboardInterrupt:
-        print("dump-imagenet: interrupted; nothing was kept", file=sys.stderr)
+        print(f"dump-imagenet: interrupted; {_kept(arguments)}", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except Refused as error:
         print(f"dump-imagenet: {error}", file=sys.stderr)
-        return 2 if isinstance(error, Refused) else 1
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"dump-imagenet: {error}; {_kept(arguments)}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -18,6 +18,7 @@ class Prepared(NamedTuple):
     height: int  # as stored, in pixels
     width: int
     untiled: str | None  # why a JPEG is stored without tiles; None when it has them, or none were asked for
+    findings: tuple[str, ...] = ()  # what is remarkable about the file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ TIMEOUT_SECONDS = 120
 
 # Each module may import only those before it.
 ORDER = ("quiet", "options", "jpeg", "cutting", "kernels", "huffman", "tiling", "pickled", "msgpacked", "epoch",
-         "imagenet", "record", "index", "environment", "content", "store", "prefetch", "ranks", "shuffle", "keys",
-         "crop", "decode", "prepare", "parallel", "memory", "processes", "batch", "write", "adapter", "dataset",
-         "quality")
+         "imagenet", "record", "index", "environment", "content", "store", "pages", "prefetch", "ranks", "shuffle",
+         "keys", "crop", "decode", "prepare", "parallel", "memory", "processes", "batch", "write", "verify", "journal",
+         "publish", "unfinished", "summary", "adapter", "dataset", "quality")
 PUBLIC = {"__init__": ("crop",), "__main__": ORDER}  # what the package itself may import
 ROOT_MODULES = ("dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader")
 
