@@ -8,6 +8,7 @@ complete and verified; 1: the dump failed or was interrupted, changed nothing th
 """
 import argparse
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -35,14 +36,15 @@ from dataflows.prepare import Preparation
 from dataflows.publish import discard, partial_path, prepare, rename
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError
-from dataflows.summary import Stages, Summary
+from dataflows.summary import Summary, stages
 from dataflows.unfinished import Start, refuse_existing, take_up
 from dataflows.verify import checksums
 from dataflows.write import Packed, PackedLMDBSerializer
 
 __all__ = ["Summary", "dump_split", "main"]
 
-_SAMPLE = 128  # images prepared ahead of the dump to estimate its size, to within about 5 % on ImageNet
+_SAMPLE = 128  # images, or 1 %, prepared ahead of the dump to estimate its size: to within about 5 % on ImageNet
+_AHEAD = 32  # images that may wait for one before them that takes long
 _PAGE = 4096  # of LMDB: each record takes whole pages, the first of which starts with a header
 
 
@@ -164,10 +166,9 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     on_error: "raise" stops at the first file that cannot be read or decoded; "skip" leaves such files out, and lists
         them in the index and in the summary.
     overwrite: replace existing files of that name; without it they are an error.
-    progress: show a progress bar on stderr.
-
     resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
         the interruption. Refused when source, options or versions differ. Without it, what is left is removed.
+    progress: show a progress bar on stderr.
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
     presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
@@ -201,32 +202,37 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                 _refuse_full_disk(target, (len(files) - start.files) * _estimate_record_bytes(
                     files, preparation, num_workers))
         with _keeping_what_is_written(path, journal):
-            writing = 0.0
+            writing = together = 0.0
             if not start.files and not start.published:
                 journal.begin(header)
             if not start.written and not start.published:
+                began = time.perf_counter()
                 with _bar(len(files), f"writing {split}", progress, start.files) as bar:
                     prepared = OrderedThreadMapData(_Rest(files, start.files), preparer, num_threads=num_workers,
-                                                    buffer_size=4 * num_workers)
+                                                    buffer_size=max(_AHEAD, 4 * num_workers))
                     writing = PackedLMDBSerializer.save(_Shown(prepared, bar), partial_path(path), first=start.records,
                                                         log=journal.add)
+                together = time.perf_counter() - began
             columns = _Columns(journal)
-            if not columns.names:
-                raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
-                                 f"{columns.skipped[0]['name']}: {columns.skipped[0]['reason']}")
+            _refuse_nothing(columns, files)
             if not start.published:
-                index = _verified(path, columns, num_workers, progress, {
-                    "format": format, "split": split, "classes": files.classes, "seed": header["seed"],
-                    "layout": "folder of class folders",
-                    "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
-                                "tiles": tiles and format == "jpeg"}, "tools": header["tools"]})
-                prepare(path, index, journal)
+                meta = {"format": format, "split": split, "classes": files.classes, "seed": header["seed"],
+                        "layout": "folder of class folders", "tools": header["tools"],
+                        "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                                    "tiles": tiles and format == "jpeg"}}
+                prepare(path, _verified(path, columns, num_workers, progress, meta), journal)
                 refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
                 rename(path)
-            summary = _summary(path, columns, start, time.perf_counter() - started,
-                               (num_workers, preparer.seconds, writing))
+            summary = _summary(path, columns, start, time.perf_counter() - started)
         journal.remove()
-    return summary
+    return dataclasses.replace(summary, stages=stages(num_workers, summary.count - start.records, summary.seconds,
+                                                      preparing=preparer.seconds, writing=writing, together=together))
+
+
+def _refuse_nothing(columns: _Columns, files: ImageNetFiles) -> None:
+    if not columns.names:
+        raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
+                         f"{columns.skipped[0]['name']}: {columns.skipped[0]['reason']}")
 
 
 def _tools() -> dict[str, str]:
@@ -284,20 +290,14 @@ def _verified(path: str, columns: _Columns, num_threads: int, progress: bool, me
                               "skipped": sorted(columns.skipped, key=lambda entry: entry["name"])})
 
 
-def _summary(path: str, columns: _Columns, start: Start, seconds: float, busy: tuple[int, float, float]) -> Summary:
+def _summary(path: str, columns: _Columns, start: Start, seconds: float) -> Summary:
     index = load_index(path, path)
     assert index is not None
-    workers, preparing, writing = busy
-    added = index.count - start.records
-    stages = None
-    if preparing and writing and added:
-        rates = added / preparing * workers, added / writing
-        stages = Stages(workers, *rates, added / seconds / min(rates))
     meta = index.meta
     return Summary(path, index_path(path), meta["format"], index.count, len(index.classes), columns.source_bytes,
                    meta["file_size"], 3 * int(np.dot(index.height.astype(np.int64), index.width)), seconds,
                    meta["skipped"], meta["untiled"], {what: len(names) for what, names in meta["findings"].items()},
-                   index.count if start.published else start.records, stages)
+                   index.count if start.published else start.records)
 
 
 @contextlib.contextmanager
@@ -310,7 +310,8 @@ def _refusing() -> Iterator[None]:
 
 def _estimate_record_bytes(files: ImageNetFiles, preparation: Preparation, num_workers: int) -> float:
     """Mean bytes that a record takes in the LMDB, from a sample spread evenly over the source."""
-    sample = [files.pointers[i] for i in np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int)]
+    size = min(_SAMPLE, max(16, len(files) // 100), len(files))
+    sample = [files.pointers[i] for i in np.linspace(0, len(files) - 1, size).astype(int)]
     preparer = _Preparer(files, preparation, "skip")
     with contextlib.closing(iter(OrderedThreadMapData(sample, preparer, num_threads=num_workers,
                                                       buffer_size=num_workers))) as prepared:

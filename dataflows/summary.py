@@ -9,7 +9,20 @@ class Stages:
     workers: int
     prepare_per_second: float  # images that all workers together read and prepare
     write_per_second: float  # images that go to the disk, journal and flushes included
-    reached: float  # the dump's images per second, reading back included, to those of the slower stage
+    reached: float  # images per second while both ran, to those of the slower stage
+    reached_in_all: float  # the same of the whole dump: listing, sampling and reading back included
+
+
+def stages(workers: int, count: int, seconds: float, *, preparing: float, writing: float,
+           together: float) -> Stages | None:
+    """What `count` images took: seconds in all, of all workers, of the writer, and from its first to its last moment.
+
+    None when nothing was written.
+    """
+    if not (count and preparing and writing and together):
+        return None
+    rates = count / preparing * workers, count / writing
+    return Stages(workers, *rates, count / together / min(rates), count / seconds / min(rates))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +53,8 @@ class Summary:
         if self.stages is not None:
             stages = self.stages
             lines.append(f"alone, {stages.workers} workers read and prepare {stages.prepare_per_second:,.0f} images/s, "
-                         f"and {stages.write_per_second:,.0f} are written; this dump ran at {stages.reached:.2f} of "
-                         f"the slower")
+                         f"and {stages.write_per_second:,.0f} are written; both together ran at {stages.reached:.2f} "
+                         f"of the slower, and at {stages.reached_in_all:.2f} with reading back")
         if self.untiled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
             lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")

@@ -76,6 +76,8 @@ def _find(path: str, journal: Journal) -> Start:
 
 def _differences(journal: Journal, header: dict[str, Any]) -> list[str]:
     found = journal.header or {}
+    if found.get("on_error") == "raise":  # nothing was left out so far, so it may be from now on
+        found["on_error"] = header.get("on_error")
     return [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
             if found.get(name) != header.get(name)]
 

@@ -29,14 +29,14 @@ class Report(NamedTuple):
     """What a verification found."""
 
     path: str
-    count: int  # records
+    records: int
     size: int  # bytes of the LMDB
     bad: list[str]  # what differs: a record by its key and source file, or what is between the records
     seconds: float
 
     def __str__(self) -> str:
         found = "\n  ".join(["these are bad:", *self.bad]) if self.bad else "all as they were written"
-        return (f"{self.path}: {self.count:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
+        return (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
                 f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found}")
 
 

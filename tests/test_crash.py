@@ -249,15 +249,24 @@ def test_a_damaged_record_of_before_is_found_in_the_end(source, tmp_path, clean)
     assert state(tmp_path) == {}
 
 
-def test_the_command_line_says_what_is_kept_and_what_was_found(source, tmp_path, monkeypatch, capsys, caplog):
+def test_the_command_line_says_what_is_kept_and_what_was_found(source, tmp_path, clean, monkeypatch, capsys, caplog):
     argv = ["--source", str(source), "--target", str(tmp_path), "--split", "val", "--no-progress"]
     monkeypatch.setattr(dump_imagenet, "_SAMPLE", 1)
     assert main(argv) == 1  # at the file that is no image
     assert "31.jpg" in (err := capsys.readouterr().err) and "what was written is kept: go on from there with" in err
-    assert main([*argv, "--on-error", "skip", "--resume"]) == 2
-    assert "on_error was 'raise' and is 'skip'" in capsys.readouterr().err
-    assert main([*argv, "--on-error", "skip"]) == 0
-    assert "they were removed, and the dump starts anew" in caplog.text
+    assert main([*argv, "--resume"]) == 1
+    assert "going on from there" in caplog.text and "31.jpg" in capsys.readouterr().err
+    assert main([*argv, "--on-error", "skip", "--resume"]) == 0  # nothing was left out before that file
+    assert "were there already" in capsys.readouterr().out and state(tmp_path) == clean
+
+
+def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, clean, caplog):
+    interrupt(source, tmp_path)
+    with pytest.raises(Refused, match="on_error was 'skip' and is 'raise'"):
+        dump_split(source, tmp_path, "val", progress=False, resume=True)
+    dump(source, tmp_path)
+    assert "they were removed, and the dump starts anew (--resume goes on" in caplog.text
+    assert state(tmp_path) == clean
 
 
 # Faults of the disk.

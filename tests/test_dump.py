@@ -20,6 +20,7 @@ from dataflows import record
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import load_index
 from dataflows.store import Store
+from dataflows.summary import stages
 from dataflows.write import PackedLMDBSerializer
 from dump_imagenet import Refused, dump_split, main
 
@@ -196,6 +197,13 @@ def test_the_summary(photos, tmp_path):
     assert summary.pixel_bytes == sum(cv2.imread(str(path)).size for path in files)
     assert "23 images of 3 classes as jpeg" in str(summary) and "read back" in str(summary)
     assert set(state(tmp_path)) == FILES["train"]
+
+
+def test_the_summary_compares_the_dump_with_its_slower_stage():
+    found = stages(2, 100, 50.0, preparing=40.0, writing=10.0, together=25.0)
+    assert (found.workers, found.prepare_per_second, found.write_per_second) == (2, 5.0, 10.0)
+    assert (found.reached, found.reached_in_all) == (0.8, 0.4)
+    assert stages(2, 0, 1.0, preparing=0.0, writing=0.0, together=0.0) is None
 
 
 def test_names_that_are_not_utf_8(tmp_path):
@@ -442,8 +450,8 @@ def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
 def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lmdb, tmp_path):
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
-    line, stages = done.stdout.splitlines()
-    assert re.match(r"alone, \d+ workers read and prepare \S+ images/s, and \S+ are written; this dump ran", stages)
+    line, rates = done.stdout.splitlines()
+    assert re.match(r"alone, \d+ workers read and prepare \S+ images/s, and \S+ are written; both together", rates)
     assert line.startswith(f"{tmp_path / 'val.lmdb'}: 10 images")
     assert values(tmp_path / "val.lmdb") == values(tiled_lmdb / "val.lmdb")
     assert set(state(tmp_path)) == FILES["val"]

@@ -61,7 +61,7 @@ def test_a_dump_is_as_it_was_written(folder, region_bytes, threads, request, mon
     monkeypatch.setattr(verifying, "_REGION_BYTES", region_bytes)
     path = request.getfixturevalue(folder) / "train.lmdb"
     report = check(path, num_threads=threads)
-    assert report.bad == [] and (report.count, report.size) == (23, path.stat().st_size)
+    assert report.bad == [] and (report.records, report.size) == (23, path.stat().st_size)
     assert "23 records" in str(report) and "all as they were written" in str(report)
 
 
