@@ -283,8 +283,8 @@ def _verified(path: str, columns: _Columns, num_threads: int, progress: bool, me
                              f"{len(bad):,} records")
     except ValueError as error:
         raise Damaged(f"{error}. {remedy}") from error
-    return Index(*(np.array(column) for column in (columns.labels, columns.heights, columns.widths, nbytes, offsets,
-                                                   expected, columns.names)),
+    labels, heights, widths = (np.array(column) for column in (columns.labels, columns.heights, columns.widths))
+    return Index(labels, heights, widths, nbytes, offsets, expected, np.array(columns.names),
                  meta=meta | {"file_size": size, "rest_crc32": rest, "untiled": dict(columns.untiled),
                               "findings": columns.findings,
                               "skipped": sorted(columns.skipped, key=lambda entry: entry["name"])})

@@ -85,7 +85,7 @@ def temporary_index_path(lmdb_path: str) -> str:
 
 
 def _content(index: Index) -> bytes:
-    arrays = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
     meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))

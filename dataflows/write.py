@@ -20,7 +20,7 @@ from dataflows.store import KEYS
 _TRANSACTION_BYTES = 64 * 2**20  # held in memory up to three times: collected, handed over, and as LMDB's dirty pages
 _MAP_SIZE_BYTES = 2**30  # doubled whenever it is full
 # py-lmdb 3 can also write the format of LMDB 1.0, which older readers do not know.
-_OLD_FORMAT = {"lib_version": 0} if hasattr(lmdb.Environment, "lib_version") else {}
+_OLD_FORMAT: dict[str, Any] = {"lib_version": 0} if hasattr(lmdb.Environment, "lib_version") else {}
 
 
 class Packed:
