@@ -2,150 +2,57 @@
 
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
-reads the train split of IMAGENET, in any form it comes in (dataflows/layouts.py), and writes DIR/train.lmdb and
-DIR/train.lmdb.index.npz. Exit code 0: the files are complete and verified; 1: the dump failed or was interrupted, and
-left nothing under the final names; 2: the arguments were refused before anything was written.
+writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/layouts.py lists. Exit code
+0: the files are complete and verified; 1: the dump failed or was interrupted, changed nothing that has a final name,
+and said whether --resume can go on with it; 2: it was refused before anything was written.
 """
 import argparse
 import contextlib
-import dataclasses
-import errno
+import hashlib
 import os
-import shutil
 import sys
 import time
-from collections import Counter
 from importlib.metadata import version
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 import tqdm
 
-from dataflows import record, report
-from dataflows.audit import digest
+from dataflows import report
+from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
-from dataflows.index import Index, index_path, write_index
+from dataflows.index import Index, index_path, load_index
+from dataflows.journal import Journal, journal_path
 from dataflows.options import integer
+from dataflows.packing import FilePacker, Rest, Shown
+from dataflows.pages import locate, read_header
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import MAX_PIXELS, Preparation
-from dataflows.quiet import DataFlow, ProxyDataFlow
-from dataflows.record import RecordError
-from dataflows.write import Packed, PackedLMDBSerializer, read_back
+from dataflows.publish import discard, partial_path, prepare, rename
+from dataflows.space import refuse_full_disk
+from dataflows.summary import Summary, stages
+from dataflows.unfinished import Start, refuse_existing, take_up
+from dataflows.verify import checksums
+from dataflows.write import PackedLMDBSerializer
 
 __all__ = ["Summary", "dump_split", "main"]
 
-_SAMPLE = 128  # images prepared ahead of the dump to estimate its size, to within about 5 % on ImageNet
-_PAGE = 4096  # of LMDB: each record takes whole pages, the first of which starts with a header
+_AHEAD = 32  # images that may wait for one before them that takes long
 
 
 class Refused(ValueError):
     """The arguments cannot be carried out, and nothing was written. `main` turns it into exit code 2."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a dump did."""
-
-    path: str  # of the LMDB
-    index_path: str
-    format: str  # "jpeg" or "uint8"
-    count: int  # records written
-    num_classes: int
-    source_bytes: int  # sum of the sizes of the source files that were written
-    stored_bytes: int  # size of the LMDB file
-    pixel_bytes: int  # sum of height * width * 3 of the stored images
-    seconds: float
-    skipped: list[dict[str, str]]  # "name" and "reason" of each file that was left out
-    untiled: dict[str, int]  # how many JPEGs were stored without tiles, by reason
-    findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/design.md)
-    examples: dict[str, list[str]]  # some names of each
-    class_counts: list[str]  # how they differ from ImageNet's
-    layout: str  # what was found in the source
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
-                 f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
-                 f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {self.count / self.seconds:,.0f} "
-                 f"images/s; every record read back. Source: {self.layout}"]
-        if self.untiled:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
-            lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
-            lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
-        lines += report.lines(self.findings, self.examples, self.class_counts, self.index_path)
-        return "\n".join(lines)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """One image on its way to the file: the record, and what the index says of it."""
-
-    packed: Packed
-    name: str
-    label: int
-    height: int
-    width: int
-    source_bytes: int
-    untiled: str | None
-    findings: tuple[str, ...]
-    digest: bytes  # of the source file's content
-
-
-class _Preparer:
-    """Reads and prepares one file of a source: the work of the dump's threads."""
-
-    def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
-        self._files, self._preparation, self._on_error = files, preparation, on_error
-        self.skipped: list[dict[str, str]] = []
-
-    def __call__(self, pointer: list[Any]) -> _Prepared | None:
-        name, label = pointer
-        try:
-            content = self._files.read(name)
-            prepared = self._preparation(content, name)
-        except (OSError, RecordError) as error:
-            path = os.path.join(self._files.root, name)
-            if self._on_error != "skip":
-                raise ValueError(f"{path}: {error}. Repair or remove the file, or leave such files out with "
-                                 f"--on-error skip") from error
-            self.skipped.append({"name": name, "reason": str(error)})
-            return None
-        return _Prepared(Packed(record.pack([prepared.image, label])), name, label, prepared.height, prepared.width,
-                         len(content), prepared.untiled, prepared.findings, digest(content))
-
-
-class _Recorded(ProxyDataFlow):
-    """Yields the Packed records of prepared images, keeps what the index needs of them, and shows progress."""
-
-    def __init__(self, ds: DataFlow, bar: tqdm.tqdm) -> None:
-        super().__init__(ds)
-        self.rows: list[tuple[int, int, int, int, bytes]] = []
-        self.source_bytes = 0
-        self.untiled: Counter[str] = Counter()
-        self.findings = report.Findings()
-        self._bar = bar
-
-    def __iter__(self) -> Iterator[Packed]:
-        started = time.perf_counter()
-        written = 0
-        for image in self.ds:
-            self.rows.append((image.label, image.height, image.width, image.packed.crc32, os.fsencode(image.name)))
-            self.source_bytes += image.source_bytes
-            if image.untiled is not None:
-                self.untiled[image.untiled] += 1
-            self.findings.add(image.findings, image.digest)
-            written += len(image.packed.value)
-            yield image.packed
-            self._bar.update()
-            self._bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)
+class Damaged(OSError):
+    """What was read back is not what was written. Nothing of it is kept."""
 
 
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
                on_error: str = "raise", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
-               progress: bool = True) -> Summary:
+               resume: bool = False, progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
     source: what ImageNetFiles reads: a folder with the split in one form, or the split's own folder or tar.
@@ -164,12 +71,15 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         YCCK, transparent or deeper than 8 bits, and stops at all else.
     max_pixels: an image whose header states more is an error, before anything of it is decoded.
     overwrite: replace existing files of that name; without it they are an error.
+    resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
+        the interruption. Refused when source, options or versions differ. Without it, what is left is removed.
     progress: show what was found in the source, and a progress bar, on stderr.
 
-    The LMDB is written under a temporary name, read back record by record, and renamed; the index comes last, so its
-    presence means that the dump is complete. An error or Ctrl-C leaves the target as it was. Raises Refused (a
-    ValueError) for arguments and sources that are refused before anything is written, ValueError for a bad image,
-    OSError when the disk fails.
+    The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
+    presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
+    written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused (a ValueError) for arguments,
+    sources and targets that are refused before anything is written, ValueError for a bad image, OSError when the disk
+    fails.
     """
     path = os.path.join(os.fspath(target), f"{split}.lmdb")
     shuffle = split not in ("val", "test") if shuffle is None else shuffle
@@ -185,46 +95,57 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
         if progress:
             tqdm.tqdm.write(f"reading {files.layout}", file=sys.stderr)
-        _refuse_existing(path, overwrite)
-        record_bytes = _estimate_record_bytes(files, preparation, num_workers)
+        options = {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                   "tiles": tiles and format == "jpeg"}
+        meta = {"format": format, "split": split, "seed": seed if shuffle else None, "classes": files.classes,
+                "class_names": files.class_names, "layout": files.layout, "options": options, "tools": _tools()}
+        header = {"format": format, **options, "trust": trust, "seed": meta["seed"], "on_error": on_error,
+                  "max_pixels": max_pixels, "files": len(files), "source": _digest(files), "tools": meta["tools"]}
         os.makedirs(target, exist_ok=True)
-        _refuse_full_disk(target, record_bytes * len(files))
+        journal = Journal(path)
 
-    partial = path + ".partial"
-    preparer = _Preparer(files, preparation, on_error)
-    prepared = OrderedThreadMapData(files, preparer, num_threads=num_workers, buffer_size=4 * num_workers)
-    try:
-        with _bar(len(files), f"writing {split}", progress) as bar:
-            recorded = _Recorded(prepared, bar)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # of a dump that was killed
-            PackedLMDBSerializer.save(recorded, partial)
-        if not recorded.rows:
-            raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
-                             f"{preparer.skipped[0]['name']}: {preparer.skipped[0]['reason']}")
-        labels, heights, widths, checksums, names = zip(*recorded.rows)
-        with _bar(len(labels), f"reading {split} back", progress) as bar:
-            nbytes, offsets = read_back(partial, list(checksums), bar.update)
-        found = recorded.findings.report(labels, files.classes, split)
-        stored_bytes = os.path.getsize(partial)
-        meta = {"format": format, "split": split, "classes": files.classes, "file_size": stored_bytes,
-                "seed": seed if shuffle else None, "skipped": sorted(preparer.skipped, key=lambda entry: entry["name"]),
-                "layout": files.layout, "class_names": files.class_names,
-                "options": {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
-                            "tiles": tiles and format == "jpeg"},
-                "untiled": dict(recorded.untiled), **found._asdict(),
-                "tools": {name: version(name) for name in ("lmdb", "msgpack", "numpy", "tensorpack")}}
-        index = Index(*(np.array(column) for column in (labels, heights, widths, nbytes, offsets, checksums, names)),
-                      meta=meta)
-        _publish(partial, path, index)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-    return Summary(path, index_path(path), format, len(labels), len(files.classes), recorded.source_bytes, stored_bytes,
-                   3 * int(np.dot(index.height.astype(np.int64), index.width)), time.perf_counter() - started,
-                   meta["skipped"], meta["untiled"],
-                   {finding: len(numbers) for finding, numbers in found.findings.items()},
-                   report.examples(found.findings, names), found.class_counts, files.layout)
+    with contextlib.closing(journal):
+        with _refusing():
+            start = take_up(path, journal, header, resume=resume, overwrite=overwrite)
+            if not start.written:
+                refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
+                                 len(files) - start.files, num_workers)
+        with _keeping_what_is_written(path, journal):
+            if not start.files and not start.written:
+                journal.begin(header)
+            busy = _Busy() if start.written else _write(files, FilePacker(files, preparation, on_error), start, path,
+                                                        journal, num_workers, progress)
+            columns = Columns(journal.rows())
+            if not columns:
+                raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
+                                 f"{columns.skipped[0].name}: {columns.skipped[0].reason}")
+            if not start.published:
+                prepare(path, _read_back(path, columns, num_workers, progress, meta), journal)
+                refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
+                rename(path)
+            summary = _summary(path, columns, start, num_workers, busy, time.perf_counter() - started)
+        journal.remove()
+    return summary
+
+
+class _Busy(NamedTuple):
+    """How many seconds the stages of writing were at work."""
+
+    preparing: float = 0.0  # of all workers
+    writing: float = 0.0
+    together: float = 0.0  # from the first to the last moment
+
+
+def _tools() -> dict[str, str]:
+    return {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
+
+
+def _digest(files: ImageNetFiles) -> str:
+    """Tells one list of source files, in their order, from another; not their content."""
+    digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
+    for name, label in files:
+        digest.update(os.fsencode(name) + b"\0%d\n" % label)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -235,52 +156,66 @@ def _refusing() -> Iterator[None]:
         raise Refused(str(error)) from error
 
 
-def _refuse_existing(path: str, overwrite: bool) -> None:
-    existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
-    if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists already. Give another target, or --overwrite to replace it")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
-
-
-def _estimate_record_bytes(files: ImageNetFiles, preparation: Preparation, num_workers: int) -> float:
-    """Mean bytes that a record takes in the LMDB, from a sample spread evenly over the source."""
-    sample = [files.pointers[i] for i in np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int)]
-    preparer = _Preparer(files, preparation, "skip")
-    with contextlib.closing(iter(OrderedThreadMapData(sample, preparer, num_threads=num_workers,
-                                                      buffer_size=num_workers))) as prepared:
-        sizes = [-(-(len(image.packed.value) + 16) // _PAGE) * _PAGE for image in prepared]
-    return float(np.mean(sizes)) if sizes else float(_PAGE)
-
-
-def _refuse_full_disk(target: str | os.PathLike[str], needed_bytes: float) -> None:
-    needed, free = needed_bytes * 1.05, shutil.disk_usage(target).free
-    if needed > free:
-        raise OSError(errno.ENOSPC, f"the dump needs about {needed / 1e9:,.2f} GB and {os.fspath(target)} has "
-                                    f"{free / 1e9:,.2f} GB free. Free some, give another --target, or store less with "
-                                    f"--format jpeg, --max-side or --shorter-side")
-
-
-def _bar(total: int, text: str, progress: bool) -> tqdm.tqdm:
-    return tqdm.tqdm(total=total, desc=text, unit=" images", disable=not progress, dynamic_ncols=True)
-
-
-def _publish(partial: str, path: str, index: Index) -> None:
-    """Gives the verified file and its index their final names, once both are on the disk: all but two renames."""
-    temporary = write_index(index, path)
+@contextlib.contextmanager
+def _keeping_what_is_written(path: str, journal: Journal) -> Iterator[None]:
+    """If the body fails, keeps the unfinished dump if there is a record in it that is worth it."""
     try:
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # should all end here, an older index would be refused as another file's
-        os.replace(temporary, index_path(path))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        yield
+    except BaseException as error:
+        if isinstance(error, Damaged) or not _has_records(partial_path(path)) and not journal.verified:
+            discard(path, journal)
+        raise
+
+
+def _has_records(partial: str) -> bool:
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return read_header(partial).entries > 1
+    except (OSError, ValueError):
+        return False
+
+
+def _write(files: ImageNetFiles, pack: FilePacker, start: Start, path: str, journal: Journal, num_workers: int,
+           progress: bool) -> _Busy:
+    """Adds what is missing to the unfinished LMDB and its journal."""
+    began = time.perf_counter()
+    with tqdm.tqdm(total=len(files), initial=start.files, desc=f"writing {os.path.basename(path)}", unit=" images",
+                   disable=not progress, dynamic_ncols=True) as bar:
+        packed = OrderedThreadMapData(Rest(files, start.files), pack, num_threads=num_workers,
+                                      buffer_size=max(_AHEAD, 4 * num_workers))
+        writing = PackedLMDBSerializer.save(Shown(packed, bar), partial_path(path), first=start.records,
+                                            log=journal.add)
+    return _Busy(pack.seconds, writing, time.perf_counter() - began)
+
+
+def _read_back(path: str, columns: Columns, num_threads: int, progress: bool, meta: dict[str, Any]) -> Index:
+    """The index of the written file, after comparing what the disk holds of each record with its checksum."""
+    partial, size, count = partial_path(path), os.path.getsize(partial_path(path)), len(columns)
+    try:
+        nbytes, offsets = locate(partial)
+        if len(nbytes) != count:
+            raise ValueError(f"{partial}: {count:,} records were written and {len(nbytes):,} are there")
+        with tqdm.tqdm(total=size, desc=f"reading {os.path.basename(path)} back", unit="B", unit_scale=True,
+                       disable=not progress, dynamic_ncols=True) as bar:
+            bad, rest = checksums(partial, nbytes, offsets, np.array(columns.checksums, np.uint32),
+                                  num_threads=num_threads, advance=bar.update)
+        if bad or rest is None:
+            raise ValueError(f"{partial}, key {min(bad, default=count):08d}: what was read back is not what was "
+                             f"written, of {len(bad):,} records")
+    except ValueError as error:
+        raise Damaged(f"{error}. Check the disk, then dump again") from error
+    return columns.index(nbytes, offsets, meta | {"file_size": size, "rest_crc32": rest})
+
+
+def _summary(path: str, columns: Columns, start: Start, num_workers: int, busy: _Busy, seconds: float) -> Summary:
+    index = load_index(path, path)
+    assert index is not None
+    meta, findings = index.meta, index.meta["findings"]
+    resumed = index.count if start.published else start.records
+    return Summary(path, index_path(path), meta["format"], index.count, len(index.classes), columns.source_bytes,
+                   meta["file_size"], 3 * int(np.dot(index.height.astype(np.int64), index.width)), seconds,
+                   meta["skipped"], meta["untiled"], {finding: len(numbers) for finding, numbers in findings.items()},
+                   report.examples(findings, columns.names), meta["class_counts"], meta["layout"], resumed,
+                   stages(num_workers, index.count - resumed, seconds, **busy._asdict()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -306,8 +241,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
         help=f"refuse images whose header states more (default {MAX_PIXELS})")
     add("--overwrite", action="store_true", help="replace files that exist")
+    add("--resume", action="store_true", help="go on with a dump that was interrupted, if there is one")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     return parser
+
+
+def _kept(arguments: dict[str, Any]) -> str:
+    if os.path.exists(journal_path(os.path.join(arguments["target"], f"{arguments['split']}.lmdb"))):
+        return "what was written is kept: go on from there with --resume, or start anew without it"
+    return "nothing was kept"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -316,11 +258,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(dump_split(**arguments))
     except KeyboardInterrupt:
-        print("dump-imagenet: interrupted; nothing was kept", file=sys.stderr)
+        print(f"dump-imagenet: interrupted; {_kept(arguments)}", file=sys.stderr)
         return 1
-    except (OSError, ValueError) as error:
+    except Refused as error:
         print(f"dump-imagenet: {error}", file=sys.stderr)
-        return 2 if isinstance(error, Refused) else 1
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"dump-imagenet: {error}; {_kept(arguments)}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -11,21 +11,28 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
     name     bytes    source file relative to the split's folder, as the file system has it, padded with zero bytes
 
 and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
-file_size (of the LMDB, in bytes), split, classes (folder names by class number), seed (null when not shuffled),
-skipped (source files left out, with reasons), findings (record numbers by finding), duplicates (record numbers of equal
-source files, in groups), class_counts (texts), layout (what was found in the source), options and tools (versions);
-class_names (what the classes are called, by class number) is missing in the oldest files.
+file_size (of the LMDB, in bytes), rest_crc32 (of its bytes outside of all values, in their order), split, classes
+(folder names by class number), class_names (what they are called), layout (what was found in the source), seed (null
+when not shuffled), skipped (source files left out, with reasons), findings (record numbers by finding), duplicates
+(record numbers of equal source files, in groups), class_counts (texts), options and tools (versions).
+
+The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
+no byte of an index can change unnoticed, and with it none of the LMDB.
 
 It is written last: its presence means that the dump is complete.
 """
 import dataclasses
+import io
 import json
 import os
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
+_DIGITS = 8  # of the checksum at the end
 _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
 
 
@@ -65,12 +72,11 @@ def index_path(lmdb_path: str) -> str:
 
 def write_index(index: Index, lmdb_path: str) -> str:
     """Writes the index under a temporary name beside its LMDB, down to the disk, and returns that name."""
-    temporary = index_path(lmdb_path) + ".partial"
-    arrays = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
-    meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
+    temporary = temporary_index_path(lmdb_path)
+    content = _content(index)
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -79,15 +85,26 @@ def write_index(index: Index, lmdb_path: str) -> str:
     return temporary
 
 
-def save_index(index: Index, lmdb_path: str) -> str:
-    """Writes the index beside its LMDB, in one step, and returns its path."""
-    temporary, path = write_index(index, lmdb_path), index_path(lmdb_path)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+def temporary_index_path(lmdb_path: str) -> str:
+    """Where the index of an LMDB file is written, before it is renamed."""
+    return index_path(lmdb_path) + ".partial"
+
+
+def _content(index: Index) -> bytes:
+    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
+    meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
+    return sealed(file.getvalue())
+
+
+def sealed(archive: bytes) -> bytes:
+    """A zip archive with the comment that holds the checksum of all before it."""
+    file = io.BytesIO(archive)
+    with zipfile.ZipFile(file, "a") as writer:
+        writer.comment = b"crc32 " + b"0" * _DIGITS
+    content = file.getvalue()[:-_DIGITS]
+    return content + b"%08x" % zlib.crc32(content)
 
 
 def load_index(lmdb_path: str, data_file: str) -> Index | None:
@@ -111,13 +128,18 @@ def load_index(lmdb_path: str, data_file: str) -> Index | None:
 
 
 def _read(path: str) -> Index:
-    # Opened here: np.load leaves a file of its own open when it is damaged.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+    with open(path, "rb") as file:
+        content = file.read()
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         meta = json.loads(archive["meta"].tobytes())
         if meta["version"] != VERSION:
             raise ValueError(f"its version is {meta['version']} and this reader knows version {VERSION}")
-        if not isinstance(meta["file_size"], int) or not all(isinstance(name, str) for name in meta["classes"]):
-            raise ValueError("its meta object lacks file_size, a number, or classes, a list of texts")
+        if content[-_DIGITS:] != b"%08x" % zlib.crc32(content[:-_DIGITS]):
+            raise ValueError("its bytes are not those that were written: their checksum is another")
+        if not all(isinstance(meta[name], int) for name in ("file_size", "rest_crc32")):
+            raise ValueError("its meta object lacks file_size or rest_crc32, numbers")
+        if not all(isinstance(name, str) for name in meta["classes"]):
+            raise ValueError("its meta object lacks classes, a list of texts")
         arrays = {name: archive[name] for name in (*_DTYPES, "name")}
     if any(array.shape != (meta["count"],) for array in arrays.values()):
         raise ValueError(f"it states {meta['count']} records and its arrays have other lengths")

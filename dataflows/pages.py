@@ -1,8 +1,9 @@
-"""The pages of an LMDB file, checked before liblmdb follows them.
+"""The pages of an LMDB file: checked before liblmdb follows them, and where they say that values are.
 
 liblmdb trusts a file: it follows numbers of pages and places in them without a look at the file's size, so a damaged or
 hostile one ends the process by SIGBUS, or has it read what is not the file's. Here every number is compared with the
-file first. Values are not looked at: only pages of the tree are read, some MB for a million records.
+file first. Values are not looked at: only pages of the tree are read, some MB for a million records. So they also tell
+where the values are, for which liblmdb would bring a page of each into memory.
 
 LMDB 0.9, on machines of 64 bits, little-endian. The file is a row of pages of one size:
 
@@ -15,13 +16,13 @@ LMDB 0.9, on machines of 64 bits, little-endian. The file is a row of pages of o
     node      bytes of the value 4; flags 2 (1: the value is elsewhere); bytes of the key 2; key; value, or the number 8
               of the page behind whose first 16 bytes the value is. Of a branch: the first 6 bytes are a page's number
 """
-import mmap
 import os
 import struct
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
 _META = struct.Struct("<16xIIQQIHHQQQQQIHHQQQQQQQ")
 _MAGIC, _VERSION, _EMPTY = 0xBEEFC0DE, 1, 2**64 - 1
 _BRANCH, _LEAF, _ELSEWHERE, _FIXED_MAP = 1, 2, 1, 1
@@ -87,64 +88,124 @@ def _damaged(path: str, what: str) -> ValueError:
 
 def check_tree(path: str) -> None:
     """Raises ValueError unless every page and value that the main tree of an LMDB file leads to is within the file."""
+    _read_leaves(path)
+
+
+def locate(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """(nbytes, offset), int64, of each value whose key is its number in 8 digits, as dumps name records.
+
+    Raises ValueError where the tree or its keys are not as a dump makes them.
+    """
+    leaves = _read_leaves(path)
+    if not leaves:
+        raise _damaged(path, "it holds nothing")
+    keys = np.concatenate([leaf.keys for leaf in leaves])
+    count = len(keys) - 1
+    digits = np.arange(count)[:, None] // 10 ** np.arange(7, -1, -1) % 10 + ord("0")
+    wrong = np.flatnonzero((keys[:count] != digits).any(axis=1))
+    if len(wrong):
+        raise _damaged(path, f"in place of key {wrong[0]:08d} there is another")
+    if keys[count].tobytes() != KEYS:
+        raise _damaged(path, "it has no list of its keys")
+    nbytes, offsets = (np.concatenate(column)[:count] for column in ([leaf.nbytes for leaf in leaves],
+                                                                     [leaf.offsets for leaf in leaves]))
+    return nbytes, offsets
+
+
+class _Leaf(NamedTuple):
+    """The entries of one page, in the order of their keys."""
+
+    keys: np.ndarray  # uint8 (entries, 8): their first 8 bytes, or zeros where a key has another length
+    nbytes: np.ndarray  # int64 (entries,), of each value
+    offsets: np.ndarray  # int64 (entries,): where in the file it is
+
+
+def _read_leaves(path: str) -> list[_Leaf]:
+    """The leaves of the main tree, in the order of their keys, from the root down, each page once."""
     tree = read_header(path)
     if tree.root == _EMPTY:
-        return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), tree.nbytes, access=mmap.ACCESS_READ) as content:
-        if hasattr(mmap, "MADV_RANDOM"):
-            content.madvise(mmap.MADV_RANDOM)
+        return []
+    with open(path, "rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         try:
-            entries = _check_levels(tree, content)
+            leaves = _descend(file, tree)
         except ValueError as error:
             raise _damaged(path, str(error)) from error
+    entries = sum(len(leaf.nbytes) for leaf in leaves)
     if entries != tree.entries:
         raise _damaged(path, f"its header states {tree.entries:,} entries, and its tree has {entries:,}")
+    return leaves
 
 
-def _check_levels(tree: Tree, content: mmap.mmap) -> int:
-    """The number of entries, after going through the tree from the root to its leaves, each page once."""
+def _descend(file: BinaryIO, tree: Tree) -> list[_Leaf]:
     seen = np.zeros(tree.pages, bool)
-    level, entries = np.array([tree.root], np.uint64), 0
+    level = np.array([tree.root], np.uint64)
     for depth in range(1, tree.depth + 1):
         if (level >= tree.pages).any() or seen[level].any() or len(np.unique(level)) != len(level):
             raise ValueError("a page is outside of it, or has two places in its tree")
         seen[level] = True
-        leaf = depth == tree.depth
-        below = [_check_page(content[number * tree.page_bytes:(number + 1) * tree.page_bytes], leaf, tree)
-                 for number in level.tolist()]
-        entries = sum(map(len, below))
-        level = np.concatenate(below)
-    return entries
+        if depth < tree.depth:
+            level = np.concatenate([_read_branch(_nodes(file, tree, number, _BRANCH)) for number in level.tolist()])
+    return [_read_leaf(_nodes(file, tree, number, _LEAF), tree) for number in level.tolist()]
 
 
-def _check_page(page: bytes, leaf: bool, tree: Tree) -> np.ndarray:
-    """Of a branch, the numbers of the pages below it; of a leaf, as many numbers as it has entries."""
+class _Nodes(NamedTuple):
+    """A page of the tree. Each array has an entry for each of its nodes: int64, but for the numbers."""
+
+    page: np.ndarray  # uint8
+    number: int  # of the page
+    numbers: np.ndarray  # uint64: the first 4 bytes of the node
+    flags: np.ndarray
+    keys: np.ndarray  # where in the page the key starts
+    ends: np.ndarray  # and where it ends
+
+
+def _nodes(file: BinaryIO, tree: Tree, number: int, kind: int) -> _Nodes:
+    file.seek(number * tree.page_bytes)
+    page = file.read(tree.page_bytes)
+    if len(page) != tree.page_bytes:
+        raise ValueError("a page of its tree cannot be read")
     flags, lower, upper = struct.unpack_from("<HHH", page, 10)
-    if flags != (_LEAF if leaf else _BRANCH) or not _HEADER < lower <= upper <= len(page) or lower % 2:
+    if flags != kind or not _HEADER < lower <= upper <= len(page) or lower % 2:
         raise ValueError("a page of its tree is none")
     words = np.frombuffer(page, "<u2")
     places = words[_HEADER // 2:lower // 2].astype(np.int64)
     if (places < upper).any() or (places % 2).any() or (places + 8 > len(page)).any():
         raise ValueError("a node is not within its page")
-    low, high, node_flags, key_bytes = (words[places // 2 + i].astype(np.uint64) for i in range(4))
-    ends = places.astype(np.uint64) + np.uint64(8) + key_bytes
-    numbers = low | high << np.uint64(16)
-    if not leaf:
-        if (ends > len(page)).any():
-            raise ValueError("a key is not within its page")
-        return numbers | node_flags << np.uint64(32)
-    if (node_flags > _ELSEWHERE).any() or not key_bytes.all():
+    low, high, node_flags, key_bytes = (words[places // 2 + i].astype(np.int64) for i in range(4))
+    ends = places + 8 + key_bytes
+    if (ends > len(page)).any():
+        raise ValueError("a key is not within its page")
+    return _Nodes(np.frombuffer(page, np.uint8), number, (low | high << 16).astype(np.uint64), node_flags, places + 8,
+                  ends)
+
+
+def _read_branch(nodes: _Nodes) -> np.ndarray:
+    """The numbers of the pages below it: uint64."""
+    return nodes.numbers | nodes.flags.astype(np.uint64) << np.uint64(32)
+
+
+def _read_leaf(nodes: _Nodes, tree: Tree) -> _Leaf:
+    nbytes, key_bytes = nodes.numbers.astype(np.int64), nodes.ends - nodes.keys
+    if (nodes.flags > _ELSEWHERE).any() or not key_bytes.all():
         raise ValueError("an entry has no key, or a value that is a tree of its own")
-    elsewhere = node_flags == _ELSEWHERE
-    if (ends + np.where(elsewhere, np.uint64(8), numbers) > len(page)).any():
+    elsewhere = nodes.flags == _ELSEWHERE
+    if (nodes.ends + np.where(elsewhere, 8, nbytes) > tree.page_bytes).any():
         raise ValueError("an entry is not within its page")
-    _check_values(page, ends[elsewhere], numbers[elsewhere], tree)
-    return numbers
-
-
-def _check_values(page: bytes, places: np.ndarray, nbytes: np.ndarray, tree: Tree) -> None:
-    octets = np.frombuffer(page, np.uint8)[places[:, None].astype(np.int64) + np.arange(8)]
-    starts = np.ascontiguousarray(octets).view("<u8")[:, 0]
-    if (starts >= tree.pages).any() or (starts * np.uint64(tree.page_bytes) + nbytes + np.uint64(_HEADER)
-                                        > tree.nbytes).any():
+    offsets = nodes.number * tree.page_bytes + nodes.ends
+    starts = _eight_bytes(nodes.page, nodes.ends[elsewhere]).view("<u8")[:, 0]
+    if (starts >= tree.pages).any():
         raise ValueError("a value is not within it")
+    offsets[elsewhere] = starts.astype(np.int64) * tree.page_bytes + _HEADER
+    if (offsets + nbytes > tree.nbytes).any():
+        raise ValueError("a value is not within it")
+    keys = np.zeros((len(nbytes), 8), np.uint8)
+    usual = key_bytes == 8
+    keys[usual] = _eight_bytes(nodes.page, nodes.keys[usual])
+    return _Leaf(keys, nbytes, offsets)
+
+
+def _eight_bytes(page: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The 8 bytes at each of these places of a page: uint8 (len(places), 8)."""
+    return np.ascontiguousarray(page[places[:, None] + np.arange(8)])

@@ -60,14 +60,14 @@ class OrderedThreadMapData(ProxyDataFlow):
         ds: [1] [2] [3]    fn=lambda dp: [dp[0] ** 2]:    [1] [4] [9]
     """
 
-    def __init__(self, ds: DataFlow, fn: Callable[[list[Any]], list[Any] | None], *, num_threads: int,
+    def __init__(self, ds: DataFlow, fn: Callable[[list[Any]], Any | None], *, num_threads: int,
                  buffer_size: int) -> None:
         super().__init__(ds)
         self._fn = fn
         self._num_threads = num_threads
         self._buffer_size = buffer_size
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[Any]:
         for datapoint in map_ordered(self._fn, self.ds, self._num_threads, self._buffer_size):
             if datapoint is not None:
                 yield datapoint

@@ -10,11 +10,10 @@ from dataflows import record
 from dataflows.content import Content, extents, on_network
 from dataflows.environment import Environment, data_file, open_environment
 from dataflows.index import Index, index_path, load_index
-from dataflows.pages import check_tree
+from dataflows.pages import KEYS, check_tree
 
 logger = logging.getLogger(__name__)
 
-KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
 _SAMPLES = 8  # records that are looked at to tell whether a batch is in memory
 
 

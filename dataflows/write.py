@@ -1,30 +1,39 @@
-"""Writing records with tensorpack's LMDBSerializer, made safe, and reading them back before anyone relies on them."""
-import contextlib
-import mmap
-from typing import Any, Callable, Iterable
+"""Writing records with tensorpack's LMDBSerializer, made safe: in transactions that a killed dump can go on from.
+
+Each transaction holds records up to a fixed number of bytes, is on the disk when it ends, and has an environment of its
+own: what LMDB keeps in memory between transactions, such as pages to use again with what was in them, decides about the
+unused bytes of later pages. So the file is a function of its records, byte for byte, however often it was interrupted.
+"""
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable
 from zlib import crc32
 
 import lmdb
 import msgpack
-import numpy as np
 
+from dataflows.pages import KEYS, read_header
 from dataflows.quiet import DataFlow, LMDBSerializer
-from dataflows.store import KEYS, Store
 
-_TRANSACTION_BYTES = 64 * 2**20  # a transaction is held in memory twice: as records here, as dirty pages by LMDB
+_TRANSACTION_BYTES = 64 * 2**20  # held in memory up to three times: collected, handed over, and as LMDB's dirty pages
 _MAP_SIZE_BYTES = 2**30  # doubled whenever it is full
 # py-lmdb 3 can also write the format of LMDB 1.0, which older readers do not know.
-_OLD_FORMAT = {"lib_version": 0} if hasattr(lmdb.Environment, "lib_version") else {}
+_OLD_FORMAT: dict[str, Any] = {"lib_version": 0} if hasattr(lmdb.Environment, "lib_version") else {}
 
 
 class Packed:
-    """The bytes of one record, as a datapoint of their own: packed by a worker thread, not by the one that writes."""
+    """The bytes of one record, as a datapoint of their own: packed by a worker thread, not by the one that writes.
 
-    __slots__ = ("crc32", "value")
+    value: None for a datapoint that is not stored, and has only a note. note: what a journal should say of it.
+    """
 
-    def __init__(self, value: bytes) -> None:
+    __slots__ = ("crc32", "note", "value")
+
+    def __init__(self, value: bytes | None, note: Any = None) -> None:
         self.value = value
-        self.crc32 = crc32(value)
+        self.crc32 = 0 if value is None else crc32(value)
+        self.note = note
 
 
 class PackedLMDBSerializer(LMDBSerializer):
@@ -36,78 +45,75 @@ class PackedLMDBSerializer(LMDBSerializer):
     """
 
     @staticmethod
-    def save(df: DataFlow, path: str) -> None:
-        """Writes the Packed datapoints of `df` to a new LMDB file, and its list of keys. Raises OSError on failure."""
+    def save(df: DataFlow, path: str, *, first: int = 0, log: Callable[[list[Any]], object] | None = None) -> float:
+        """Adds the Packed datapoints of `df`, and the list of keys, to an LMDB file that holds `first` records.
+
+        Transactions are made in a thread of its own, one at a time, while `df` goes on. Before each of them, `log` is
+        called there with the notes of its datapoints. When `df` raises, transactions that have begun are ended and
+        nothing else is written. Returns the seconds that `log` and transactions took. Raises OSError when the disk
+        fails.
+        """
         df.reset_state()
-        # No lock file: nobody else knows the file yet. No sync until the end: half a file is of no use.
-        env = lmdb.open(path, subdir=False, lock=False, sync=False, meminit=False, map_size=_MAP_SIZE_BYTES,
-                        **_OLD_FORMAT)
-        try:
-            count = pending_bytes = 0
+        writer = _Writer(path, log)
+        with ThreadPoolExecutor(1, thread_name_prefix="dataflows") as pool:
+            writing: Future[None] | None = None
+            count, pending_bytes = first, 0
+            notes: list[Any] = []
             pending: list[tuple[bytes, bytes]] = []
             for packed in df:
+                notes.append(packed.note)
+                if packed.value is None:
+                    continue
                 pending.append((b"%08d" % count, packed.value))
                 pending_bytes += len(packed.value)
                 count += 1
                 if pending_bytes >= _TRANSACTION_BYTES:
-                    _commit(env, pending)
-                    pending, pending_bytes = [], 0
+                    if writing is not None:
+                        writing.result()
+                    writing = pool.submit(writer, notes, pending)
+                    notes, pending, pending_bytes = [], [], 0
+            if writing is not None:
+                writing.result()
             keys = msgpack.packb([b"%08d" % number for number in range(count)], use_bin_type=True)
-            _commit(env, [*pending, (KEYS, keys)])
-            env.sync(True)
+            pool.submit(writer, notes, [*pending, (KEYS, keys)]).result()
+        return writer.seconds
+
+
+class _Writer:
+    """Logs and writes one transaction."""
+
+    def __init__(self, path: str, log: Callable[[list[Any]], object] | None) -> None:
+        self._path, self._log = path, log
+        self.seconds = 0.0
+
+    def __call__(self, notes: list[Any], pending: list[tuple[bytes, bytes]]) -> None:
+        started = time.perf_counter()
+        try:
+            if self._log is not None:
+                self._log(notes)
+            _commit(self._path, pending)
         except lmdb.Error as error:
-            raise OSError(f"{path} could not be written: {error}. Check the disk and its free space, then dump again"
-                          ) from error
-        finally:
-            env.close()
+            raise OSError(f"{self._path} could not be written: {error}. Check the disk and its free space") from error
+        self.seconds += time.perf_counter() - started
 
 
-def _commit(env: Any, pending: Iterable[tuple[bytes, bytes]]) -> None:
+def _commit(path: str, pending: list[tuple[bytes, bytes]]) -> None:
     """Adds records, whose keys ascend, in one transaction. A full map is doubled, and the transaction made again."""
+    # Of what is used, and not of the file: a transaction that was killed may have made it longer.
+    used = read_header(path).nbytes if os.path.exists(path) and os.path.getsize(path) else 0
+    needed = used + 2 * sum(len(value) for _, value in pending)
+    map_size = _MAP_SIZE_BYTES
+    while map_size < needed:
+        map_size *= 2
     while True:
+        # No lock file: nobody else may write.
+        env = lmdb.open(path, subdir=False, lock=False, map_size=map_size, **_OLD_FORMAT)
         try:
             with env.begin(write=True) as txn:
                 for key, value in pending:
                     txn.put(key, value, append=True)
             return
         except lmdb.MapFullError:
-            env.set_mapsize(2 * env.info()["map_size"])
-
-
-def read_back(path: str, checksums: list[int], advance: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
-    """(nbytes, offset), int64, of every record of a new LMDB, after comparing each with its checksum.
-
-    Calls `advance` after each record. Raises OSError if a record is missing or differs: disks can lie.
-    """
-    remedy = "Nothing of it was kept; check the disk, then dump again"
-    with contextlib.closing(Store(path)) as store:
-        if len(store) != len(checksums):
-            raise OSError(f"{path}: {len(checksums):,} records were written and {len(store):,} are there. {remedy}")
-        nbytes, addresses = np.empty(len(store), np.int64), np.empty(len(store), np.int64)
-        for number, expected in enumerate(checksums):
-            value = store.value(number)
-            if crc32(value) != expected:
-                raise OSError(f"{path}, key {store.key(number).decode()}: what was read back is not what was "
-                              f"written. {remedy}")
-            nbytes[number], addresses[number] = len(value), value.__array_interface__["data"][0]
-            advance()
-        return nbytes, addresses - _map_base(path, store, nbytes, addresses)
-
-
-def _map_base(path: str, store: Store, nbytes: np.ndarray, addresses: np.ndarray) -> int:
-    """Where in memory the LMDB is mapped: an address less this is an offset in the file.
-
-    Found by looking for the largest record in the file; the map starts on a page.
-    """
-    largest = int(nbytes.argmax())
-    value, address = store.value(largest).tobytes(), int(addresses[largest])
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        offset = content.find(value)
-        while offset >= 0:
-            base = address - offset
-            starts = addresses - base
-            if base % mmap.PAGESIZE == 0 and starts.min() >= 0 and (starts + nbytes).max() <= len(content) and all(
-                    content[starts[i]:starts[i] + nbytes[i]] == store.value(i).tobytes() for i in (0, len(store) - 1)):
-                return base
-            offset = content.find(value, offset + 1)
-    raise OSError(f"{path}: its records are not where LMDB's map shows them")
+            map_size *= 2
+        finally:
+            env.close()

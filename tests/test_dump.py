@@ -20,6 +20,7 @@ from dataflows import record
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import load_index
 from dataflows.store import Store
+from dataflows.summary import stages
 from dataflows.write import PackedLMDBSerializer
 from dump_imagenet import Refused, dump_split, main
 
@@ -198,6 +199,13 @@ def test_the_summary(photos, tmp_path):
     assert set(state(tmp_path)) == FILES["train"]
 
 
+def test_the_summary_compares_the_dump_with_its_slower_stage():
+    found = stages(2, 100, 50.0, preparing=40.0, writing=10.0, together=25.0)
+    assert (found.workers, found.prepare_per_second, found.write_per_second) == (2, 5.0, 10.0)
+    assert (found.reached, found.reached_in_all) == (0.8, 0.4)
+    assert stages(2, 0, 1.0, preparing=0.0, writing=0.0, together=0.0) is None
+
+
 def test_names_that_are_not_utf_8(tmp_path):
     folder = tmp_path / "source" / "val" / "class"
     folder.mkdir(parents=True)
@@ -330,9 +338,10 @@ def test_an_interrupt_through_the_command_line(photos, target, monkeypatch, caps
 def corrupting(damage):
     save = PackedLMDBSerializer.save
 
-    def save_and_damage(ds, path):
-        save(ds, path)
+    def save_and_damage(ds, path, **options):
+        seconds = save(ds, path, **options)
         damage(path)
+        return seconds
     return save_and_damage
 
 
@@ -351,7 +360,7 @@ def lose_a_record(path):
 
 
 @pytest.mark.parametrize("damage, words", [(flip_a_bit, "what was read back is not what was written"),
-                                           (lose_a_record, "holds 9 records"),
+                                           (lose_a_record, "in place of key 00000005"),
                                            (lambda path: os.truncate(path, 20_000), "truncated")])
 def test_a_record_that_does_not_come_back(photos, target, monkeypatch, capsys, damage, words):
     before = state(target)
@@ -361,15 +370,20 @@ def test_a_record_that_does_not_come_back(photos, target, monkeypatch, capsys, d
 
 
 @pytest.mark.parametrize("name", ["savez_compressed", "replace", "fsync"])
-def test_a_failure_at_the_very_end(photos, target, monkeypatch, name):
+def test_a_failure_at_the_very_end(photos, target, tmp_path, name):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = state(target)
-    monkeypatch.setattr(np if name == "savez_compressed" else os, name, full)
-    with pytest.raises(OSError, match="No space left"):
-        dump(photos, target, overwrite=True)
-    assert state(target) == before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np if name == "savez_compressed" else os, name, full)
+        with pytest.raises(OSError, match="No space left"):
+            dump(photos, target, overwrite=True)
+    assert before.items() <= state(target).items()
+    assert (set(state(target)) - set(before) == set()) == (name == "fsync")  # it failed before the first record
+    dump(photos, target, overwrite=True, resume=True)
+    dump(photos, tmp_path / "clean")
+    assert state(target) == state(tmp_path / "clean")
 
 
 def test_what_a_killed_dump_left_behind_is_no_obstacle(photos, tmp_path):
@@ -395,7 +409,7 @@ def test_help(capsys):
     text = capsys.readouterr().out
     assert info.value.code == 0
     for flag in ("--source", "--target", "--split", "--format", "--max-side", "--shorter-side", "--quality",
-                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite",
+                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite", "--resume",
                  "--no-progress"):
         assert flag in text
 
@@ -415,13 +429,15 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
                     tiles=True, trust=False,
                     shuffle=None, seed=0, num_workers=None, on_error="raise", max_pixels=178_956_970, overwrite=False,
+                    resume=False,
                     progress=True)
     assert main("--source s --target t --split x".split()) == 0
     assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 "
                 "--no-tiles --trust --no-shuffle "
-                "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --no-progress".split()) == 0
+                "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
+                "--no-progress".split()) == 0
     assert calls == [defaults, defaults | dict(format="uint8", max_side=5, shorter_side=4, quality=3, tiles=False,
-                                               trust=True, shuffle=False, seed=2,
+                                               trust=True, shuffle=False, seed=2, resume=True,
                                                num_workers=1, on_error="skip", max_pixels=9, overwrite=True,
                                                progress=False)]
 
@@ -438,7 +454,8 @@ def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
 def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lmdb, tmp_path):
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
-    line, found, gray = done.stdout.splitlines()
+    line, rates, found, gray = done.stdout.splitlines()
+    assert re.match(r"alone, \d+ workers read and prepare \S+ images/s, and \S+ are written; both together", rates)
     assert line.startswith(f"{tmp_path / 'val.lmdb'}: 10 images")
     assert found.startswith("found, ") and gray == f"  1 grayscale: {CLASSES[0]}/{CLASSES[0]}_1.JPEG"
     assert values(tmp_path / "val.lmdb") == values(tiled_lmdb / "val.lmdb")
@@ -448,7 +465,7 @@ def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lm
 def test_progress_is_shown_on_stderr(photos, tmp_path, capfd):
     assert main([flag for flag in arguments(photos, tmp_path) if flag != "--no-progress"]) == 0
     out, err = capfd.readouterr()
-    for part in ("writing val", "reading val back", "images/s", "MB/s", "10/10"):
+    for part in ("writing val.lmdb", "reading val.lmdb back", "images/s", "MB/s", "10/10"):
         assert part in err
     for noise in ("tensorflow", "LMDB", "Flushing", "arning"):
         assert noise not in err + out
@@ -492,4 +509,5 @@ def test_a_disk_that_takes_no_more_ends_the_process_with_1(photos, target):
     before = state(target)
     done = run(*arguments(photos, target, "val", "--overwrite"), code=FILE_SIZE_LIMIT)
     assert (done.returncode, done.stdout) == (1, "") and state(target) == before
-    assert done.stderr.startswith("dump-imagenet: ") and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("dump-imagenet: ") and "nothing was kept" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,86 @@
+"""From the files of a source to the records of a dump, with what the journal says of each."""
+import itertools
+import os
+import threading
+import time
+from typing import Any, Iterator
+
+import tqdm
+
+from dataflows import record
+from dataflows.audit import digest
+from dataflows.imagenet import ImageNetFiles
+from dataflows.journal import Row, Skip
+from dataflows.prepare import Preparation
+from dataflows.quiet import DataFlow, ProxyDataFlow
+from dataflows.record import RecordError
+from dataflows.write import Packed
+
+
+class FilePacker:
+    """Reads and prepares one file of a source: a callable on `[name, label]`, the work of the dump's threads.
+
+    Gives a Packed record with a Row, or, with on_error "skip", one without a value and with a Skip. Raises ValueError,
+    naming the file, for one that cannot be stored. `seconds` is how long all calls together took.
+    """
+
+    def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
+        self._files, self._preparation, self._on_error = files, preparation, on_error
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+
+    def __call__(self, pointer: list[Any]) -> Packed:
+        started = time.perf_counter()
+        try:
+            return self._pack(*pointer)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
+
+    def _pack(self, name: str, label: int) -> Packed:
+        try:
+            content = self._files.read(name)
+            prepared = self._preparation(content, name)
+        except (OSError, RecordError) as error:
+            if self._on_error == "skip":
+                return Packed(None, Skip(name, str(error)))
+            raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file, or leave "
+                             f"such files out with --on-error skip") from error
+        packed = Packed(record.pack([prepared.image, label]))
+        packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
+                          list(prepared.findings), digest(content).hex())
+        return packed
+
+
+class Rest(ProxyDataFlow):
+    """`ds` without its first datapoints.
+
+        ds: 0 1 2 3    first=2:    2 3
+    """
+
+    def __init__(self, ds: DataFlow, first: int) -> None:
+        super().__init__(ds)
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self.ds) - self._first
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.ds, self._first, None)
+
+
+class Shown(ProxyDataFlow):
+    """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
+
+    def __init__(self, ds: DataFlow, bar: tqdm.tqdm) -> None:
+        super().__init__(ds)
+        self._bar = bar
+
+    def __iter__(self) -> Iterator[Packed]:
+        started = time.perf_counter()
+        written = 0
+        for packed in self.ds:
+            written += len(packed.value or b"")
+            yield packed
+            self._bar.update()
+            self._bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)

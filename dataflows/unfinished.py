@@ -1,0 +1,97 @@
+"""What an interrupted dump has left, and whether the next one can go on from there."""
+import logging
+import os
+from typing import Any, NamedTuple
+
+from dataflows.index import index_path
+from dataflows.journal import Journal, Row
+from dataflows.pages import read_header
+from dataflows.publish import clear, leftovers, partial_path, rename
+
+logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """Where a dump starts."""
+
+    files: int = 0  # source files that are dealt with
+    records: int = 0  # of them, that LMDB holds
+    written: bool = False  # whether LMDB holds all, and has at most to be read back
+    published: bool = False  # whether there is nothing left to do
+
+
+def take_up(path: str, journal: Journal, header: dict[str, Any], *, resume: bool, overwrite: bool) -> Start:
+    """Where the dump into `path` that `header` describes starts, after what is left of an earlier one is dealt with.
+
+    Logs what it found, as a warning. A verified dump is given its final names; another is kept if `resume`, and
+    removed if not. Raises ValueError for one that this dump cannot go on from, and FileExistsError if `path` exists
+    and may not be replaced; then nothing was changed.
+    """
+    if journal.verified:
+        return _finish(path, journal, header, resume, overwrite)
+    refuse_existing(path, overwrite)
+    found = _find(path, journal)
+    if resume and found.files:
+        _refuse_differences(path, journal, header)
+        files = journal.cut(None if found.written else found.records)
+        logger.warning("%s: an interrupted dump left %s images; going on from there", path, f"{found.records:,}")
+        return found._replace(files=files)
+    if journal.header is not None or leftovers(path):
+        logger.warning("%s: an interrupted dump left %s images; they were removed, and the dump starts anew%s",
+                       path, f"{found.records:,}", "" if resume else " (--resume goes on from what is left)")
+    clear(path)
+    journal.clear()
+    return Start()
+
+
+def _finish(path: str, journal: Journal, header: dict[str, Any], resume: bool, overwrite: bool) -> Start:
+    if os.path.lexists(partial_path(path)):  # no rename was made yet, so what has the final name is another file
+        refuse_existing(path, overwrite)
+    rename(path)
+    logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name", path)
+    if resume and not _differences(journal, header):
+        return Start(written=True, published=True)
+    journal.clear()
+    refuse_existing(path, overwrite)
+    return Start()
+
+
+def _find(path: str, journal: Journal) -> Start:
+    """What LMDB holds, and the journal can tell of: the rest is of no use."""
+    partial = partial_path(path)
+    if journal.header is None or not os.path.exists(partial):
+        return Start()
+    try:
+        entries = read_header(partial).entries
+    except ValueError:  # LMDB had not even begun, or the machine stopped and the disk lost what it had promised to keep
+        return Start()
+    rows = records = 0
+    for row in journal.rows():
+        rows, records = rows + 1, records + isinstance(row, Row)
+    written = entries == records + 1  # the list of keys comes with the last records
+    if not entries or entries > records + 1:
+        return Start()
+    return Start(rows, entries - written, written)
+
+
+def _differences(journal: Journal, header: dict[str, Any]) -> list[str]:
+    found = journal.header or {}
+    if found.get("on_error") == "raise":  # nothing was left out so far, so it may be from now on
+        found["on_error"] = header.get("on_error")
+    return [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
+            if found.get(name) != header.get(name)]
+
+
+def _refuse_differences(path: str, journal: Journal, header: dict[str, Any]) -> None:
+    if differences := _differences(journal, header):
+        raise ValueError(f"the interrupted dump of {path} cannot be resumed: {'; '.join(differences)}. Use the same "
+                         f"source, options and versions, or leave --resume out to start anew")
+
+
+def refuse_existing(path: str, overwrite: bool) -> None:
+    """Raises FileExistsError unless a dump may take these names, IsADirectoryError if it cannot."""
+    existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists already. Give another target, or --overwrite to replace it")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
