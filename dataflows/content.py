@@ -36,9 +36,12 @@ class Content:
 
     def __init__(self, path: str, size: int, *, copies: bool) -> None:
         self._fd = os.open(path, os.O_RDONLY)
+        # Apart from the one that is read: reads change its readahead, and FUSE then ignores requests while it is busy.
+        self._asking = os.open(path, os.O_RDONLY)
         self._most = readahead_bytes(self._fd)  # that one request may name
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)  # read what is asked for, and nothing around it
+            for fd in (self._fd, self._asking):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # read what is asked for, and nothing around it
         self._map: mmap.mmap | None = None
         if not copies:
             self._map = mmap.mmap(self._fd, size, access=mmap.ACCESS_READ)
@@ -65,9 +68,9 @@ class Content:
             for at in range(start, start + nbytes, self._most):
                 count = min(self._most, start + nbytes - at)
                 if hasattr(os, "posix_fadvise"):
-                    os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(self._asking, at, count, os.POSIX_FADV_WILLNEED)
                 else:
-                    os.pread(self._fd, count, at)
+                    os.pread(self._asking, count, at)
 
     def resident(self, offsets: np.ndarray) -> bool:
         """Whether the pages at these offsets are all in memory; asking brings the first that is not."""
@@ -91,6 +94,7 @@ class Content:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._fd)
+            os.close(self._asking)
 
 
 def readahead_bytes(fd: int) -> int:

@@ -129,8 +129,8 @@ class Store:
     def fetch(self, numbers: list[int]) -> int:
         """Asks the kernel for the pages of these records, which will be read soon; how many bytes that is.
 
-        Does not ask again when all of them are in memory, as far as two pages of each tell. Without an index, only those are asked
-        for that were read before; for the others the kernel's readahead on LMDB's map has to do.
+        Does not ask again when all of them are in memory, as far as two pages of each tell. Without an index, only
+        those are asked for that were read before; for the others the kernel's readahead on LMDB's map has to do.
         """
         if self.index is not None:
             offsets, nbytes = self.index.offset[numbers], self.index.nbytes[numbers]
