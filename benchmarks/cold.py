@@ -13,7 +13,7 @@ from typing import Any, Callable, Sequence
 from benchmarks.contestants import Contestant, Job
 from benchmarks.processes import read_bytes
 from benchmarks.report import columns, number
-from benchmarks.runner import Child
+from benchmarks.runner import Child, medians
 
 _DROP = "/proc/sys/vm/drop_caches"
 _LOOKS = 64  # at pages of a file that should be gone
@@ -72,7 +72,7 @@ def run_cold(readers: Sequence[Contestant], job: Job, epochs: int, timeout_s: fl
 
     `drop` is called before each epoch.
     """
-    results = [{"contestant": reader.name, "error": None, "epochs": []} for reader in readers]
+    results: list[dict[str, Any]] = [{"contestant": reader.name, "error": None, "epochs": []} for reader in readers]
     for round_ in range(epochs):
         with contextlib.ExitStack() as stack:
             # All start before the first cache is dropped: the libraries that they have mapped stay.
@@ -87,20 +87,15 @@ def run_cold(readers: Sequence[Contestant], job: Job, epochs: int, timeout_s: fl
                 child.close()
                 result["error"] = child.error
                 result["epochs"] += child.epochs
-    return [result | {"median": None if result["error"] else _medians(result["epochs"])} for result in results]
-
-
-def _medians(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: None if epochs[0][name] is None else statistics.median(epoch[name] for epoch in epochs)
-            for name in epochs[0]}
+    return [result | {"median": None if result["error"] else medians(result["epochs"])} for result in results]
 
 
 def ratio(result: dict[str, Any], baseline: dict[str, Any]) -> float | None:
     """How many times the baseline's bytes per second: the median over the rounds, each compared within itself."""
     if baseline["error"] or result["error"]:
         return None
-    return statistics.median(ours["mb_per_s"] / theirs["mb_per_s"]
-                             for ours, theirs in zip(result["epochs"], baseline["epochs"]))
+    pairs = zip(result["epochs"], baseline["epochs"])
+    return statistics.median(float(ours["mb_per_s"] / theirs["mb_per_s"]) for ours, theirs in pairs)
 
 
 def table(group: dict[str, Any]) -> str:
