@@ -21,7 +21,16 @@ contestants have hundreds ready when it starts. The table shows medians over the
     cold start s   the same for the first epoch of a new process, opening the file included, and making the copy of
                    the source that some contestants need, if this run is the first to need it
 
-Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused.
+With --cold it measures storage instead: readers that bring an epoch's bytes off the disk, each epoch in a fresh process
+after the page cache was dropped, which takes root's rights, or is done for the files that are read (see
+benchmarks/cold.py). Medians of:
+
+    MB/s           of the bytes that are needed; x BASELINE as above, of this figure
+    read/needed    bytes that the process read from the disk / bytes needed
+    first batch s  from before the file is opened
+
+Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
+cache cannot be dropped.
 """
 import argparse
 import importlib.metadata
@@ -34,6 +43,7 @@ import statistics
 import sys
 from typing import Any, Callable, Sequence
 
+from benchmarks import cold
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
@@ -48,9 +58,9 @@ _PACKAGES = ("imagenet-lmdb", "torch", "tensorpack", "lmdb", "numpy", "opencv-py
              "array_record", "spdl-core", "ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 
 
-def choose(names: Sequence[str]) -> tuple[list[Contestant], dict[str, str]]:
+def choose(names: Sequence[str], known: dict[str, Contestant] = CONTESTANTS) -> tuple[list[Contestant], dict[str, str]]:
     """The contestants of these names that can run, and why each other one cannot."""
-    chosen = [CONTESTANTS[name] for name in names if name != POINTERS]
+    chosen = [known[name] for name in names if name != POINTERS]
     skipped = {c.name: f"not installed: {', '.join(c.missing())}" for c in chosen if c.missing()}
     return [contestant for contestant in chosen if contestant.name not in skipped], skipped
 
@@ -93,7 +103,7 @@ def prepare(source: str, folder: str, split: str, format: str) -> tuple[str, int
 
 def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
     """Runs all groups, prints their tables and appends their figures to run["groups"]."""
-    contestants, run["skipped"] = choose(arguments.what)
+    contestants, run["skipped"] = choose(arguments.what, cold.READERS if arguments.cold else CONTESTANTS)
     for name, reason in run["skipped"].items():
         print(f"{name} is skipped: {reason}")
     source, folder = arguments.source, arguments.lmdb
@@ -115,11 +125,28 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
         job = Job(source, split, path, folder, images, arguments.batch_size, arguments.num_workers)
         group = {"split": split, "format": format, "images": images, "lmdb_bytes": os.path.getsize(path)}
         limits = [LIMIT] if any(contestant.limit for contestant in participants) else []
+        if arguments.cold:
+            _measure_cold(participants, job, group, arguments, run)
+            continue
         results = run_group([*participants, *limits], job, arguments.epochs, arguments.timeout or 120 + images / 10,
                             _progress(split, format))
         group["results"], group["limit"] = results[:len(participants)], results[len(participants):]
         run["groups"].append(group)
         print(f"\n{table(group)}\n", flush=True)
+
+
+def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any], arguments: argparse.Namespace,
+                  run: dict[str, Any]) -> None:
+    from dataflows.imagenet import ImageNetFiles
+
+    files = ImageNetFiles(job.source, job.split)
+    paths = [job.lmdb, *(os.path.join(files.root, name) for name, _ in files)]
+    cold.check_droppable(job.lmdb)
+    group |= {"dropped": cold.drop_page_cache(paths), "limit": []}
+    group["results"] = cold.run_cold(readers, job, arguments.epochs, arguments.timeout or 120 + job.images / 10,
+                                     _progress(group["split"], group["format"]), lambda: cold.drop_page_cache(paths))
+    run["groups"].append(group)
+    print(f"\n{cold.table(group)}\n", flush=True)
 
 
 def _progress(split: str, format: str) -> Callable[[str], None]:
@@ -161,7 +188,9 @@ def _write(run: dict[str, Any], out: str) -> None:
     with open(f"{out}.json", "w") as file:
         json.dump(run, file, indent=1)
     print(f"Wrote {out}.json", end="")
-    if importlib.util.find_spec("matplotlib") is None:
+    if run["arguments"]["cold"]:  # a table says it all
+        print()
+    elif importlib.util.find_spec("matplotlib") is None:
         print(f". Install matplotlib for {out}.png")
     elif any(not result["error"] for group in run["groups"] for result in group["results"]):
         plot(run["groups"], f"{out}.png")
@@ -175,9 +204,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--source", required=True, metavar="FOLDER", help="folder with one sub-folder per split, with one per class")
     add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
-    add("--what", nargs="+", choices=(*CONTESTANTS, POINTERS), default=[*CONTESTANTS, POINTERS], metavar="NAME",
-        help="what to measure (default: all): " + "; ".join(f"{c.name}: {c.about}" for c in CONTESTANTS.values())
-             + f"; {POINTERS}: what the chain of keys costs its thread")
+    add("--what", nargs="+", metavar="NAME",
+        help="what to measure (default: all): " + _names(CONTESTANTS)
+             + f"; {POINTERS}: what the chain of keys costs its thread. With --cold: " + _names(cold.READERS))
+    add("--cold", action="store_true", help="measure reading from a disk, with nothing in memory")
     add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
     add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
     add("--epochs", type=_positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
@@ -190,6 +220,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(contestants: dict[str, Contestant]) -> str:
+    return "; ".join(f"{contestant.name}: {contestant.about}" for contestant in contestants.values())
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -199,7 +233,12 @@ def _positive(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    known = [*cold.READERS] if arguments.cold else [*CONTESTANTS, POINTERS]
+    arguments.what = arguments.what or known
+    if unknown := sorted(set(arguments.what) - set(known)):
+        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}")
     run: dict[str, Any] = {**describe(arguments), "groups": []}
     failed = False
     try:

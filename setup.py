@@ -42,7 +42,8 @@ setup(
         # What benchmark.py compares with, as it was run; each is left out where it is missing.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
                       "matplotlib>=3.6"],
-        "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.6", "psutil>=5", "scipy>=1.8", "torchdata>=0.11"],
+        "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.6", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
+                 "mfusepy>=3.1"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )

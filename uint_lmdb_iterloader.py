@@ -1,4 +1,4 @@
-"""Reads an LMDB of images sequentially: the disk never seeks, and a buffer shuffles locally.
+"""Reads an LMDB of images in the order of its file, shuffled within a buffer.
 
 LMDBIterLoader decodes in threads and yields batches of torch tensors. LMDBIterDataset is an iterable dataset for
 torch's own DataLoader, which its workers share out among themselves.

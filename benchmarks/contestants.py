@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterable
 
 SIZE = 224  # output pixels per side
 RESIZE = 256  # shorter side before the center crop, in pixels
+SHUFFLE_BUFFER = 50_000  # records, of LMDBIterLoader
 
 Epoch = Callable[[int], Iterable[tuple[Any, Any]]]
 

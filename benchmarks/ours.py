@@ -2,13 +2,11 @@
 import contextlib
 from typing import Any, Iterator
 
-from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
+from benchmarks.contestants import RESIZE, SHUFFLE_BUFFER, SIZE, Epoch, Job
 from benchmarks.dataloader import torch_epochs
 from dataflows import CenterCrop, RandomResizedCrop
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
-
-SHUFFLE_BUFFER = 50_000  # records
 
 
 def transform(job: Job, **options: bool) -> RandomResizedCrop | CenterCrop:

@@ -1,7 +1,7 @@
 """What the pointer chains cost the thread that iterates them: keys, shuffle and batches, no bytes and no pixels."""
 import time
 
-from benchmarks.ours import SHUFFLE_BUFFER
+from benchmarks.contestants import SHUFFLE_BUFFER
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys, ShuffledKeys
 from dataflows.quiet import BatchData, DataFlow

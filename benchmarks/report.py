@@ -38,13 +38,13 @@ def table(group: dict[str, Any]) -> str:
             continue
         median, rates = result["median"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
         rows.append([name, f"{median['images_per_s']:,.0f}", f"{min(rates):,.0f}-{max(rates):,.0f}",
-                     *(_number(ratio(result, results[other]), ".2f") for other in baselines),
-                     _number(median["cpu_ms_per_image"], ".2f"), _number(limit_ratio(result, group["limit"]), ".2f"),
-                     _number(median["peak_mb"], ",.0f"), _number(result["growth_mb"], "+,.1f"),
+                     *(number(ratio(result, results[other]), ".2f") for other in baselines),
+                     number(median["cpu_ms_per_image"], ".2f"), number(limit_ratio(result, group["limit"]), ".2f"),
+                     number(median["peak_mb"], ",.0f"), number(result["growth_mb"], "+,.1f"),
                      f"{median['first_batch_s']:.3f}",
                      f"{result['open_s'] + result['epochs'][0]['first_batch_s']:.2f}"])
     title = f"{group['split']}, {group['format']}: {group['images']:,} images, {group['lmdb_bytes'] / 1e6:,.1f} MB LMDB"
-    return "\n".join([title, *_columns(rows), *map(_limit, group["limit"])])
+    return "\n".join([title, *columns(rows), *map(_limit, group["limit"])])
 
 
 def _limit(result: dict[str, Any]) -> str:
@@ -58,11 +58,13 @@ def _limit(result: dict[str, Any]) -> str:
                if terms["decode_ms"] else ""))
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """A figure in this form, or n/a."""
     return "n/a" if value is None else format(value, form)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text; rows that are shorter than the first are a name and free text."""
     full = [row for row in rows if len(row) == len(rows[0])]
     widths = [max(len(row[i]) for row in full) for i in range(len(rows[0]))]
     widths[0] = max(len(row[0]) for row in rows)

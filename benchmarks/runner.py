@@ -183,7 +183,7 @@ def run_group(contestants: Sequence[Contestant], job: Job, epochs: int, timeout_
 
 def _result(child: Child) -> dict[str, Any]:
     return {"contestant": child.contestant.name, "error": child.error, "open_s": child.open_s,
-            "epochs": child.epochs, "median": None if child.error else _medians(child.epochs[1:]),
+            "epochs": child.epochs, "median": None if child.error else medians(child.epochs[1:]),
             "growth_mb": None if child.error else _growth([epoch["anonymous_mb"] for epoch in child.epochs[1:]])}
 
 
@@ -192,6 +192,7 @@ def _growth(sizes: list[float | None]) -> float | None:
     return None if len(sizes) < 2 or first is None or last is None else last - first
 
 
-def _medians(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+def medians(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each figure; None for one that the system does not give."""
     return {name: None if epochs[0][name] is None else statistics.median(epoch[name] for epoch in epochs)
             for name in epochs[0]}

@@ -12,7 +12,7 @@ import os
 import numpy as np
 
 PAGE = mmap.PAGESIZE
-_CHUNK = 128 * 1024  # bytes that one request may name: the kernel may cut off what is beyond its readahead limit
+_READAHEAD = 128 * 1024  # bytes, the kernel's default limit: what it may cut off a request that names more
 _NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "9p", "afs", "pvfs2", "glusterfs"}
 
 Extents = tuple[np.ndarray, np.ndarray]  # where each starts, how long it is: int64, bytes, whole pages
@@ -36,8 +36,12 @@ class Content:
 
     def __init__(self, path: str, size: int, *, copies: bool) -> None:
         self._fd = os.open(path, os.O_RDONLY)
+        # Apart from the one that is read: reads change its readahead, and FUSE then ignores requests while it is busy.
+        self._asking = os.open(path, os.O_RDONLY)
+        self._most = readahead_bytes(self._fd)  # that one request may name
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)  # read what is asked for, and nothing around it
+            for fd in (self._fd, self._asking):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # read what is asked for, and nothing around it
         self._map: mmap.mmap | None = None
         if not copies:
             self._map = mmap.mmap(self._fd, size, access=mmap.ACCESS_READ)
@@ -61,12 +65,12 @@ class Content:
     def fetch(self, wanted: Extents) -> None:
         """Asks the kernel for these pages, and does not wait for them; where it cannot be asked, reads them."""
         for start, nbytes in zip(*(column.tolist() for column in wanted)):
-            for at in range(start, start + nbytes, _CHUNK):
-                count = min(_CHUNK, start + nbytes - at)
+            for at in range(start, start + nbytes, self._most):
+                count = min(self._most, start + nbytes - at)
                 if hasattr(os, "posix_fadvise"):
-                    os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(self._asking, at, count, os.POSIX_FADV_WILLNEED)
                 else:
-                    os.pread(self._fd, count, at)
+                    os.pread(self._asking, count, at)
 
     def resident(self, offsets: np.ndarray) -> bool:
         """Whether the pages at these offsets are all in memory; asking brings the first that is not."""
@@ -90,6 +94,20 @@ class Content:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._fd)
+            os.close(self._asking)
+
+
+def readahead_bytes(fd: int) -> int:
+    """How much the kernel is sure to read of one request on the device of an open file: its readahead limit.
+
+    A device that counts requests, as cloud disks do, is faster the fewer and larger they are.
+    """
+    device = os.fstat(fd).st_dev
+    try:
+        with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb") as file:
+            return max(_READAHEAD, int(file.read()) * 1024 // PAGE * PAGE)
+    except (OSError, ValueError):
+        return _READAHEAD
 
 
 def on_network(path: str) -> bool:

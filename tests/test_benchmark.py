@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import benchmark
+from benchmarks import cold
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.copies import copy_of
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
@@ -479,3 +480,76 @@ def test_processor_time_is_compared_with_the_limit_of_the_same_round(group):
     assert lines[-1] == ("CPU limit: 1.00 ms/image = 1.00 ms to decode a whole image x 0.50 of it + 0.50 ms to resize "
                          "the crop; 0.75 with INTER_LINEAR; 0.90 and 0.65 with fast decoding")
     assert table(group | {"limit": [{"error": "Traceback\nOSError: gone"}]}).endswith("failed: OSError: gone")
+
+
+# Cold storage.
+
+@pytest.fixture
+def own_files_only(tmp_path, monkeypatch):
+    """Lets no test drop what others have in memory; skips where files stay in memory whatever is asked."""
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(cold, "_DROP", str(tmp_path / "folder"))  # which cannot be written, as for most users
+    (tmp_path / "probe").write_bytes(b"x" * 2**20)
+    try:
+        cold.check_droppable(str(tmp_path / "probe"))
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+@LINUX
+def test_readers_read_every_record_from_the_disk(own_files_only, photos, tmp_path, capfd):
+    what = ("file", "lmdb-readahead", "ours-shuffled", "iterloader")
+    code, run, image = run_main(photos, tmp_path, "--cold", "--splits", "train", "--formats", "uint8", "--epochs", "1",
+                                "--what", *what)
+    printed = capfd.readouterr().out
+    assert code == 0 and not image.exists() and run["arguments"]["cold"]
+    [group] = run["groups"]
+    assert [result["contestant"] for result in group["results"]] == list(what)
+    for result in group["results"]:
+        assert result["error"] is None and [epoch["images"] for epoch in result["epochs"]] == [23]
+        assert result["median"]["mb_per_s"] > 0 and result["median"]["first_batch_s"] > 0
+        assert result["median"]["read_per_needed"] > 0.9  # nothing was left of what the others read
+    assert "x file" in printed and "x lmdb-readahead" in printed and "read/needed" in printed
+    assert group["dropped"] in printed and "posix_fadvise" in printed
+
+
+@pytest.mark.parametrize("name", [name for name in cold.READERS if "loader" not in name])
+def test_every_reader_needs_the_bytes_of_each_record_once(name, photos, uint8_lmdb, tmp_path):
+    from dataflows.index import load_index
+
+    path = str(uint8_lmdb / "train.lmdb")
+    job = Job(str(photos), "train", path, str(tmp_path), 23, 4, 2)
+    with cold.READERS[name].open(job) as epoch:
+        figures = epoch(1)
+    needed = {"file": os.path.getsize(path), "files": sum(file.stat().st_size for file in photos.glob("train/*/*"))}
+    assert figures["images"] == 23
+    assert figures["mb_per_s"] * figures["seconds"] * 1e6 == pytest.approx(
+        needed.get(name, load_index(path, path).nbytes.sum()))
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no file system in memory")
+def test_what_cannot_be_cold_is_refused(own_files_only, photos, capsys):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        code = benchmark.main(["--source", str(photos), "--lmdb", folder, "--cold", "--splits", "val",
+                               "--formats", "jpeg", "--out", os.path.join(folder, "out")])
+    assert code == 2 and "the page cache cannot be dropped" in capsys.readouterr().err
+
+
+def test_readers_that_fail_are_reported(photos, jpeg_lmdb, tmp_path):
+    job = Job(str(photos), "train", str(tmp_path / "missing.lmdb"), "", 23, 4, 1)
+    drops = []
+    [gone, files] = cold.run_cold([cold.READERS["file"], cold.READERS["files"]], job, 2, TIMEOUT_S * 4,
+                                  lambda line: None, lambda: drops.append(1))
+    assert "FileNotFoundError" in gone["error"] and gone["median"] is None
+    assert files["error"] is None and len(files["epochs"]) == 2
+    group = {"split": "train", "format": "jpeg", "images": 23, "lmdb_bytes": 1e6, "dropped": "all",
+             "results": [gone, files]}
+    lines = cold.table(group).splitlines()
+    assert lines[2].startswith("file ") and "failed: FileNotFoundError" in lines[2] and "n/a" in lines[3]
+
+
+@pytest.mark.parametrize("options, name", [((), "ours-shuffled"), (("--cold",), "pool")])
+def test_a_name_of_the_other_kind_is_refused(options, name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(["--source", "a", "--lmdb", "b", "--what", name, *options])
+    assert ended.value.code == 2 and f"{name} is none of" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import gc
 import mmap
 import multiprocessing
 import os
+import pathlib
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.content import PAGE, Content, extents, on_network
+from dataflows.content import PAGE, Content, extents, on_network, readahead_bytes
 
 stretches = st.lists(st.tuples(st.integers(0, 40 * PAGE), st.integers(1, 5 * PAGE)), min_size=1, max_size=30)
 
@@ -101,3 +102,15 @@ def test_exactly_what_is_asked_for_comes_into_memory_and_leaves_it_again(file, c
 
 def test_a_local_folder_is_not_on_the_network(tmp_path):
     assert not on_network(str(tmp_path))
+
+
+def test_requests_are_as_large_as_the_device_reads_at_once(tmp_path):
+    """And never larger, because the kernel cuts off the rest; in whole pages."""
+    with open(tmp_path / "file", "wb") as file:
+        most = readahead_bytes(file.fileno())
+    assert most >= 128 * 1024 and most % PAGE == 0
+    device = os.stat(tmp_path).st_dev
+    limit = pathlib.Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    if not limit.exists():
+        pytest.skip("this file system has no readahead limit of its own")
+    assert most == max(128, int(limit.read_text())) * 1024 // PAGE * PAGE

@@ -1,6 +1,7 @@
 """Pages are asked for ahead of their decoding, within bounds, and none of it shows in the batches."""
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,39 @@ def test_dropped_records_are_not_in_memory_after_an_epoch(uint8_lmdb, tmp_path, 
                  for page in range(start // PAGE, (start + nbytes) // PAGE)}
         assert [images.shape[1:] for images, _ in loader] == [(3, 32, 32)] * len(loader)
         assert not {page for page in resident_pages(path) & pages if page >= 64}  # before, LMDB's own pages hold folios
+
+
+def test_what_is_missing_is_found_among_what_is_in_memory(uint8_lmdb, tmp_path):
+    """A batch is not taken to be in memory because most of it is: each page that is missed costs a wait of its own."""
+    path = tmp_path / "train.lmdb"
+    for name in ("train.lmdb", "train.lmdb.index.npz"):
+        shutil.copy(uint8_lmdb / name, tmp_path / name)
+    numbers = list(range(len(store := Store(path))))
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    wait_for_pages(store, path, numbers)
+    for missing in (len(numbers) // 2, len(numbers) // 2 + 1):
+        dropping = Store(path, cache="drop")
+        dropping.value(missing)
+        dropping.release([missing])
+        if pages_of(store, missing) & resident_pages(path):
+            pytest.skip("this file system keeps files in memory")
+        wait_for_pages(store, path, numbers)
+
+
+def pages_of(store, number):
+    start, nbytes = store.index.offset[number], store.index.nbytes[number]
+    return set(range(start // PAGE, (start + nbytes - 1) // PAGE + 1))
+
+
+def wait_for_pages(store, path, numbers):
+    """Asks for the records; fails unless all of their pages come into memory."""
+    store.fetch(numbers)
+    wanted, deadline = set().union(*(pages_of(store, number) for number in numbers)), time.monotonic() + 30
+    while not wanted <= resident_pages(path):
+        assert time.monotonic() < deadline, "not asked for"
+        time.sleep(0.01)
 
 
 def test_without_an_index_offsets_are_learned_as_records_are_read(uint8_lmdb, tmp_path):

@@ -1,0 +1,125 @@
+"""Contestants of `benchmark.py --cold`: ways to get an epoch's bytes off a disk, without decoding but for the loaders.
+
+Each opens its file within the epoch, reads every record once, and touches all of its pages in `num_workers` threads.
+"""
+import contextlib
+import gc
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Generator, Iterator
+
+import lmdb
+import numpy as np
+
+from benchmarks.contestants import SHUFFLE_BUFFER, Job
+from benchmarks.processes import read_bytes
+from dataflows.epoch import Epoch
+from dataflows.imagenet import ImageNetFiles
+from dataflows.keys import ShuffledKeys, sequential_pointers
+from dataflows.prefetch import PrefetchPages
+from dataflows.quiet import BatchData
+from dataflows.store import Store
+
+_PAGE = 4096
+
+Steps = Generator[tuple[int, int], None, None]  # images and bytes that were needed, of one batch after the other
+Figures = Callable[[int], dict[str, Any]]
+
+
+def _figures(steps: Steps) -> dict[str, Any]:
+    images, needed, first_batch_s = 0, 0, None
+    started, read = time.perf_counter(), read_bytes()
+    for count, nbytes in steps:
+        if first_batch_s is None:
+            first_batch_s = time.perf_counter() - started
+        images, needed = images + count, needed + nbytes
+    seconds = time.perf_counter() - started
+    gc.collect()  # a map that is still alive would keep its pages in memory
+    now = read_bytes()
+    return {"seconds": seconds, "images": images, "images_per_s": images / seconds, "mb_per_s": needed / seconds / 1e6,
+            "read_per_needed": None if now is None or read is None else (now - read) / needed,
+            "first_batch_s": first_batch_s}
+
+
+@contextlib.contextmanager
+def reading(job: Job, *, how: str) -> Iterator[Figures]:
+    """Yields `epoch(number)`, which reads by one of the functions below and returns its figures."""
+    with contextlib.closing(_WAYS[how](job, 0)) as steps:
+        next(steps)  # brings the code that it runs into memory, which dropping the page cache would have it wait for
+    gc.collect()
+    yield lambda number: _figures(_WAYS[how](job, number))
+
+
+def _whole_file(job: Job, number: int) -> Steps:
+    """The file from its start to its end: what the disk can do."""
+    batches = -(-job.images // job.batch_size)
+    buffer = bytearray(-(-os.path.getsize(job.lmdb) // batches))
+    with open(job.lmdb, "rb", buffering=0) as file:
+        for batch in range(batches):
+            done = 0
+            while done < len(buffer) and (count := file.readinto(memoryview(buffer)[done:])):
+                done += count
+            yield min(job.batch_size, job.images - batch * job.batch_size), done
+
+
+def _files(job: Job, number: int) -> Steps:
+    files = ImageNetFiles(job.source, job.split)
+    return _in_threads(job, number, lambda i: len(files.read(files.pointers[i][0])))
+
+
+def _lmdb(job: Job, number: int, readahead: bool) -> Steps:
+    with lmdb.open(job.lmdb, subdir=False, readonly=True, lock=False, readahead=readahead) as environment:
+        def read(i: int) -> int:
+            with environment.begin(buffers=True) as transaction:
+                return _touch(np.frombuffer(transaction.get(b"%08d" % i), np.uint8))
+
+        yield from _in_threads(job, number, read)
+
+
+def _in_threads(job: Job, number: int, read: Callable[[int], int]) -> Steps:
+    """Each image once in a random order; what `read` returns is its bytes."""
+    order = np.random.default_rng(number).permutation(job.images).tolist()
+    with ThreadPoolExecutor(job.num_workers) as pool:
+        for start in range(0, len(order), job.batch_size):
+            batch = order[start:start + job.batch_size]
+            yield len(batch), sum(pool.map(read, batch))
+
+
+def _touch(record: np.ndarray) -> int:
+    record[::_PAGE].max(), record[-1:].max()
+    return len(record)
+
+
+def _chain(job: Job, number: int, shuffled: bool) -> Steps:
+    """This project's chain from pointers to bytes."""
+    epoch = Epoch()
+    epoch.number = number
+    with contextlib.closing(Store(job.lmdb)) as store, ThreadPoolExecutor(job.num_workers) as pool:
+        pointers = (ShuffledKeys(store, epoch) if shuffled
+                    else sequential_pointers(store, epoch, "local", SHUFFLE_BUFFER, 1)[0])
+        for numbers, _ in PrefetchPages(BatchData(pointers, job.batch_size, remainder=True, use_list=True), store):
+            yield len(numbers), sum(pool.map(lambda i: _touch(store.value(i)), numbers))
+
+
+def _loader(job: Job, number: int, name: str) -> Steps:
+    """A loader of this project with decoding, to batches."""
+    from benchmarks import ours  # torch with it, which the others start without
+
+    with contextlib.closing(Store(job.lmdb)) as store:
+        mean_bytes = 0 if store.index is None else int(store.index.nbytes.mean())
+    with getattr(ours, name)(job) as epoch:
+        for _, labels in epoch(number):
+            yield len(labels), len(labels) * mean_bytes
+
+
+_WAYS: dict[str, Callable[[Job, int], Steps]] = {
+    "file": _whole_file,
+    "files": _files,
+    "lmdb-readahead": lambda job, number: _lmdb(job, number, True),
+    "lmdb-random": lambda job, number: _lmdb(job, number, False),
+    "ours-shuffled": lambda job, number: _chain(job, number, True),
+    "ours-sequential": lambda job, number: _chain(job, number, False),
+    "loader": lambda job, number: _loader(job, number, "loader"),
+    "iterloader": lambda job, number: _loader(job, number, "iterloader"),
+}
