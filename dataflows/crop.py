@@ -128,7 +128,9 @@ class CenterCrop:
 
     size: output side in pixels, or (height, width).
     resize: length of the image's shorter side before cropping, in pixels; at least the greater side of `size`.
-    antialias, scaled_decode, fast_decode: as those of RandomResizedCrop.
+    antialias: True is as above; False resizes the crop's own part of the image by OpenCV's INTER_LINEAR, which aliases
+        when it shrinks, with the part's edges rounded to pixels of the image.
+    scaled_decode, fast_decode: as those of RandomResizedCrop.
 
     Raises ValueError for values out of range.
     """
@@ -153,7 +155,13 @@ class CenterCrop:
         # torchvision truncates the longer side, and rounds the crop's offset half to even as Python does.
         resized = np.stack([self.resize * heights // shorter, self.resize * widths // shorter], axis=1)
         offsets = np.rint((resized - self.size) / 2).astype(np.int64)
-        whole = np.stack([0 * heights, 0 * widths, heights, widths], axis=1)
+        sides = np.stack([heights, widths], axis=1)
+        if not self.antialias:
+            scale = sides / resized
+            box = np.clip(np.rint(self.size * scale).astype(np.int64), 1, sides)
+            first = np.minimum(np.rint(offsets * scale).astype(np.int64), sides - box)
+            return _plan(np.concatenate([first, box], axis=1), *self.size, 0, 0, 0)
+        whole = np.concatenate([0 * sides, sides], axis=1)
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
 
 

@@ -99,24 +99,21 @@ def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = Fal
 
 
 def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = True,
-           window: tuple[int, int] | None = None, out: np.ndarray | None = None) -> np.ndarray:
+           scales: tuple[float, float] | tuple[None, None] = (None, None), out: np.ndarray | None = None) -> np.ndarray:
     """`pixels` (H, W, 3) resized to (height, width) with bilinear interpolation: uint8, in `out` or in fresh memory.
 
-    `window` is how many (rows, columns) of the result to compute, from its top left corner; all by default. `out` is
-    contiguous, and of (height, width): not for a window.
+    `scales` are of height and width, from the top left corner, where they are not those of the two sizes: the result is
+    a part of a larger one. They need antialias. `out` is contiguous, of (height, width).
     """
     if not antialias:
-        resized = cv2.resize(pixels, (width, height), dst=None if window else out, interpolation=cv2.INTER_LINEAR)
-        if window is not None:
-            return resized[:window[0], :window[1]]
+        resized = cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
         return resized if out is None else out
     # A strided crop would be copied inside the operator by a pool of torch's own, one in each of our threads, whose
     # idle threads spin: 1.24 ms of processor time for a 400x300 crop, against 0.35 with this copy.
     pixels = np.ascontiguousarray(pixels)
-    scales = (None, None) if window is None else (height / pixels.shape[0], width / pixels.shape[1])
     if out is None:
-        out = np.empty((*(window or (height, width)), 3), np.uint8)
-    _resize_antialiased(_tensor(pixels), out.shape[:2], False, *scales, out=_tensor(out))
+        out = np.empty((height, width, 3), np.uint8)
+    _resize_antialiased(_tensor(pixels), (height, width), False, *scales, out=_tensor(out))
     return out
 
 
@@ -146,22 +143,23 @@ def to_planes(pixels: np.ndarray) -> np.ndarray:
 
 
 def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
-         origin: tuple[int, int] = (0, 0)) -> None:
+         origin: tuple[int, int] = (0, 0), memory: Memory | None = None) -> None:
     """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py).
 
-    `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`.
+    `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`. A window that
+    is not the whole of the resized box needs antialias. `memory` is used for what lies in between.
     """
     top, left, height, width, to_height, to_width, y, x, flip = row
-    box = _box(pixels, top - origin[0], left - origin[1], height, width)
+    box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or Memory())
     if box.strides[2] != 1:  # planar or BGR arrays of other writers
         box = np.ascontiguousarray(box)
     # In channels-last memory, the last step leaves its result in place.
     last = out.transpose(1, 2, 0) if out.strides[2] == 3 else None
     bottom, right = y + out.shape[1], x + out.shape[2]
     if (height, width) != (to_height, to_width):
-        window = None if (bottom, right) == (to_height, to_width) else (bottom, right)
-        box = resize(box, to_height, to_width, antialias=antialias, window=window,
-                     out=None if flip or y or x or window else last)
+        box = resize(box, bottom, right, antialias=antialias, out=None if flip or y or x else last,
+                     scales=(None, None) if (bottom, right) == (to_height, to_width) else (to_height / height,
+                                                                                           to_width / width))
     if y or x or box.shape[:2] != (bottom, right):
         box = box[y:bottom, x:right]
     if flip:
@@ -173,11 +171,15 @@ def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *
         np.copyto(last, box)
 
 
-def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A box of the image, of which `pixels` may have only a part; nobody looks at the rest of the box then."""
+def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int, memory: Memory) -> np.ndarray:
+    """A box of the image. Where `pixels` is a part of it that lacks some of the box, nobody looks at what is missing:
+    it is undefined above and left of the part, and left out below and right of it, but for a pixel.
+    """
     if top >= 0 and left >= 0 and top + height <= pixels.shape[0] and left + width <= pixels.shape[1]:
         return pixels[top:top + height, left:left + width]
-    box = np.empty((height, width, 3), np.uint8)
+    # With the pixel, for the resize rounds otherwise than crop.regions, and may give it a weight of next to nothing.
+    height, width = min(height, pixels.shape[0] - top + 1), min(width, pixels.shape[1] - left + 1)
+    box = memory.take(3 * height * width)[:3 * height * width].reshape(height, width, 3)
     y, x = max(-top, 0), max(-left, 0)
     part = pixels[max(top, 0):top + height, max(left, 0):left + width]
     box[y:y + part.shape[0], x:x + part.shape[1]] = part
@@ -244,7 +246,7 @@ class RecordReader:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
             plan = reduced(plan, factors)
         needed = unreduced(regions(plan, transform.size), factors, heights, widths)
-        labels, memory = [], Memory()
+        labels, memory, frame = [], Memory(), Memory()
         for number, source, height, width, row, region, factor, slot in zip(
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
                 out):
@@ -253,7 +255,7 @@ class RecordReader:
                                   f"{source.height} x {source.width}. Dump it again")
             self._located(refuse_bomb, number, row[4], row[5], self._max_pixels)
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
-            crop(pixels, row, transform.antialias, slot, origin=origin)
+            crop(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
             labels.append(source.label)
         return labels
 
