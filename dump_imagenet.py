@@ -24,7 +24,7 @@ from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, load_index
 from dataflows.journal import Journal, journal_path
 from dataflows.options import integer
-from dataflows.packing import FilePacker, Rest, Shown
+from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
 from dataflows.parallel import OrderedThreadMapData, usable_cpus
 from dataflows.prepare import MAX_PIXELS, Preparation
@@ -182,7 +182,7 @@ def _write(files: ImageNetFiles, pack: FilePacker, start: Start, path: str, jour
                    disable=not progress, dynamic_ncols=True) as bar:
         packed = OrderedThreadMapData(Rest(files, start.files), pack, num_threads=num_workers,
                                       buffer_size=max(_AHEAD, 4 * num_workers))
-        writing = PackedLMDBSerializer.save(Shown(packed, bar), partial_path(path), first=start.records,
+        writing = PackedLMDBSerializer.save(shown(packed, bar), partial_path(path), first=start.records,
                                             log=journal.add)
     return _Busy(pack.seconds, writing, time.perf_counter() - began)
 

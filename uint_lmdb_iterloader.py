@@ -8,10 +8,11 @@ from typing import Any
 
 from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBIterDataset
-from dataflows.decode import MAX_PIXELS, RecordReader
+from dataflows.decode import MAX_PIXELS
 from dataflows.epoch import Epoch
 from dataflows.keys import sequential_pointers
 from dataflows.ranks import Ranks
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 
 __all__ = ["LMDBIterDataset", "LMDBIterLoader"]

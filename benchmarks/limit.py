@@ -19,7 +19,8 @@ from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
 from benchmarks.ours import transform
 from dataflows.crop import regions
-from dataflows.decode import RecordReader, crop
+from dataflows.reader import RecordReader
+from dataflows.resize import crop
 from dataflows.store import Store
 
 SAMPLE = 300  # records

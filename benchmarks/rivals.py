@@ -12,8 +12,8 @@ import torch
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
 from benchmarks.copies import copy_of
 from benchmarks.decoder import Decoder, planar
-from dataflows.decode import RecordReader
 from dataflows.imagenet import ImageNetFiles
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 
 

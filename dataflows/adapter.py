@@ -12,7 +12,6 @@ import torch
 
 from dataflows.batch import DecodeBatches, EveryNthBatch
 from dataflows.crop import CenterCrop, RandomResizedCrop
-from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.options import check_state, integer
 from dataflows.parallel import usable_cpus
@@ -20,6 +19,7 @@ from dataflows.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
 from dataflows.ranks import Done, Ranks
+from dataflows.reader import RecordReader
 from dataflows.shuffle import RestOfEpoch
 
 Position = tuple[int, Done, int]  # epoch, its interruptions, samples of this rank since then

@@ -11,12 +11,13 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from dataflows.batch import planar
 from dataflows.crop import CenterCrop, RandomResizedCrop
-from dataflows.decode import MAX_PIXELS, RecordReader
+from dataflows.decode import MAX_PIXELS
 from dataflows.epoch import Epoch
 from dataflows.keys import sequential_pointers
 from dataflows.options import check_state, integer
 from dataflows.quiet import DataFlow
 from dataflows.ranks import Ranks
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 
 

@@ -69,9 +69,12 @@ class Rest(ProxyDataFlow):
         return itertools.islice(self.ds, self._first, None)
 
 
-class Shown(ProxyDataFlow):
+def shown(ds: DataFlow, bar: tqdm.tqdm) -> DataFlow:
     """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
+    return _Shown(ds, bar)
 
+
+class _Shown(ProxyDataFlow):
     def __init__(self, ds: DataFlow, bar: tqdm.tqdm) -> None:
         super().__init__(ds)
         self._bar = bar

@@ -7,9 +7,10 @@ import numpy as np
 
 from dataflows import pillow
 from dataflows.audit import LOSSY, UNREADABLE, Examined, examine
-from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb, resize
+from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb
 from dataflows.options import integer
 from dataflows.record import RecordError
+from dataflows.resize import resize
 from dataflows.tiling import Untileable, tile
 
 _JPEG_SIDE = 65_500  # libjpeg's limit

@@ -9,10 +9,10 @@ from PIL import Image
 
 from dataflows.batch import DecodeBatches, planar
 from dataflows.crop import CenterCrop, RandomResizedCrop
-from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys
 from dataflows.quiet import BatchData
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 
 

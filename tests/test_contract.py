@@ -11,15 +11,16 @@ from imagenet_forms import TRAIN, class_tars, write
 import dataflows
 from dataflows.batch import DecodeBatches, EveryNthBatch
 from dataflows.crop import RandomResizedCrop
-from dataflows.decode import RecordReader
 from dataflows.epoch import Epoch
 from dataflows.imagenet import ImageNetFiles
 from dataflows.keys import BlockShuffledKeys, SequentialKeys, ShuffledKeys
+from dataflows.packing import Rest
 from dataflows.parallel import OrderedThreadMapData
 from dataflows.prefetch import PrefetchPages
 from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
 from dataflows.ranks import Ranks
+from dataflows.reader import RecordReader
 from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.store import Store
 
@@ -67,6 +68,7 @@ CASES = {
                                  FiniteLocallyShuffleData(keys(path), 5, Epoch(3))),
     "RestOfEpoch": (RestOfEpoch, lambda path, photos: RestOfEpoch(keys(path), Epoch(3))),
     "EveryNthBatch": (EveryNthBatch, lambda path, photos: EveryNthBatch(batches(path), 1, 4)),
+    "Rest": (Rest, lambda path, photos: Rest(keys(path), 5)),
     "PrefetchPages": (PrefetchPages, lambda path, photos: PrefetchPages(batches(path), Store(path))),
     "RoundRobinProcesses": (RoundRobinProcesses, lambda path, photos: round_robin(path, 2)),
     "OrderedThreadMapData": (OrderedThreadMapData, lambda path, photos: OrderedThreadMapData(

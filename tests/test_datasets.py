@@ -12,7 +12,7 @@ from tensorpack.dataflow import DataFromList
 from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, WeightedRandomSampler
 
 from dataflows import CenterCrop, RandomResizedCrop, record
-from dataflows.decode import RecordReader
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 from dataflows.write import Packed, PackedLMDBSerializer
 from uint_lmdb_iterloader import LMDBIterDataset

@@ -11,8 +11,10 @@ from PIL import Image
 from tensorpack.dataflow import DataFromList
 
 from dataflows import CenterCrop, RandomResizedCrop, record
-from dataflows.decode import RecordReader, crop, decode, to_planes
+from dataflows.decode import decode
+from dataflows.reader import RecordReader
 from dataflows.record import RecordError
+from dataflows.resize import crop, to_planes
 from dataflows.store import Store
 from dataflows.write import Packed, PackedLMDBSerializer
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader

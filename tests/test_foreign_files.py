@@ -15,7 +15,8 @@ from conftest import encode_jpeg, make_photo
 
 import dataflows
 from dataflows import RandomResizedCrop
-from dataflows.decode import RecordReader, decode
+from dataflows.decode import decode
+from dataflows.reader import RecordReader
 from dataflows.record import RecordError
 from dataflows.store import Store
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataflows import CenterCrop, RandomResizedCrop, record
-from dataflows.decode import RecordReader, decode
+from dataflows.decode import decode
 from dataflows.index import index_path, load_index, write_index
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 from dataflows.tiling import Untileable, cut, read_tiles, tile
 

@@ -16,8 +16,8 @@ TIMEOUT_SECONDS = 120
 ORDER = ("quiet", "options", "jpeg", "cutting", "kernels", "huffman", "tiling", "pickled", "msgpacked", "epoch",
          "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record", "index", "pillow", "audit",
          "pages", "environment", "content", "store", "prefetch", "ranks", "shuffle", "keys", "crop", "decode",
-         "prepare", "report", "parallel", "memory", "processes", "batch", "write", "verify", "journal", "publish",
-         "unfinished", "packing", "columns", "space", "summary", "adapter", "dataset", "quality")
+         "resize", "reader", "prepare", "report", "parallel", "memory", "processes", "batch", "write", "verify",
+         "journal", "publish", "unfinished", "packing", "columns", "space", "summary", "adapter", "dataset", "quality")
 PUBLIC = {"__init__": ("crop",), "__main__": ORDER}  # what the package itself may import
 ROOT_MODULES = ("dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader")
 

@@ -15,7 +15,7 @@ from dataflow_contract import threads
 
 import dataflows
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.decode import RecordReader
+from dataflows.reader import RecordReader
 from dataflows.store import Store
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader

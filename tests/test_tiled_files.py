@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import CLASSES, make_photo
 
-import dataflows.decode
+import dataflows.reader
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.record import RecordError
 from dataflows.store import Store
@@ -77,8 +77,8 @@ def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
 
 
 def test_a_small_crop_decodes_few_pixels(tiled_lmdb, monkeypatch):
-    decode, decoded = dataflows.decode.decode, []
-    monkeypatch.setattr(dataflows.decode, "decode",
+    decode, decoded = dataflows.reader.decode, []
+    monkeypatch.setattr(dataflows.reader, "decode",
                         lambda *args, **options: decoded.append(decode(*args, **options)) or decoded[-1])
     list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32, scale=(0.02, 0.05)), num_workers=0))
     index = Store(tiled_lmdb / "train.lmdb").index
