@@ -1,5 +1,6 @@
 """Work for several processes, in order: tensorpack's MultiProcessRunnerZMQ, one process each, read in turns."""
 import contextlib
+import errno
 import io
 import itertools
 import multiprocessing.connection
@@ -8,6 +9,7 @@ import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import pickle
+import secrets
 import signal
 import sys
 import threading
@@ -23,6 +25,7 @@ from dataflows.memory import SharedMemory, lent
 from dataflows.quiet import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
 
 _POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
+_BINDINGS = 20  # attempts at a name of a socket that nobody has
 _TAKEN = b""
 _SMALL = 2**16  # bytes: less is sent, labels for one
 _WATCH_S = 0.5  # between a worker's looks at whether its parent is alive
@@ -98,7 +101,15 @@ class _Runner(MultiProcessRunnerZMQ):
         if method == "forkserver":
             multiprocessing.forkserver.ensure_running()
         with _interrupts_held():
-            super().reset_state()
+            for attempt in range(_BINDINGS):
+                try:
+                    super().reset_state()
+                    return
+                except zmq.ZMQError as error:
+                    # tensorpack names its sockets after the time, so those of two ranks that start together can meet.
+                    _disconnect(self.socket, self.context)
+                    if error.errno != errno.EADDRINUSE or attempt + 1 == _BINDINGS:
+                        raise
 
     def _start_processes(self) -> None:
         # Not at the exit of the interpreter: a thread may be using them.
@@ -118,7 +129,7 @@ class _Runner(MultiProcessRunnerZMQ):
         # The socket has a name that anybody on this machine may connect to, and what it receives is unpickled.
         self.socket.unbind(process.conn_name)
         self.socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
-        process.conn_name += "-filtered"
+        process.conn_name += "-" + secrets.token_hex(8)  # of its own, whoever else has had the other
         self.socket.bind(process.conn_name)
 
     def _recv(self) -> Any:

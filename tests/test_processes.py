@@ -7,6 +7,7 @@ the exit of an interpreter does is tried on scripts.
 import contextlib
 import faulthandler
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -22,7 +23,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import tensorpack.dataflow.parallel
 import torch
+import zmq
 
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.processes import WorkerDied
@@ -107,6 +110,18 @@ def is_stopped(process):
 def stop(process):
     process.suspend()
     assert eventually(lambda: is_stopped(process))
+
+
+# --- starting
+
+
+def test_names_of_sockets_that_others_have_are_passed_over(cls, path, monkeypatch):
+    """tensorpack names them after the time, in tenths of microseconds: two ranks met in a run of the tests."""
+    names = itertools.chain(["11111111"] * 3, map(str, itertools.count(10**7)))
+    monkeypatch.setattr(tensorpack.dataflow.parallel.uuid, "uuid1", lambda: next(names))
+    with zmq.Context() as context, context.socket(zmq.PULL) as other:
+        other.bind("ipc://@dataflow-pipe-11111111")
+        assert frozen(list(processes(path, cls=cls))) == frozen(list(threads(path, cls=cls)))
 
 
 # --- the same batches
@@ -726,6 +741,7 @@ def test_interrupts_while_workers_start_and_end_leave_nothing_behind(path, numbe
 SCRIPT = """
 import multiprocessing, os, signal, sys, threading, time
 import torch
+import zmq
 sys.path.insert(0, {root!r})
 from dataflows import RandomResizedCrop
 from dataflows.processes import WorkerDied
