@@ -108,6 +108,7 @@ class _Runner(MultiProcessRunnerZMQ):
                 except zmq.ZMQError as error:
                     # tensorpack names its sockets after the time, so those of two ranks that start together can meet.
                     _disconnect(self.socket, self.context)
+                    self._reset_done = False  # tensorpack's guard against a second call
                     if error.errno != errno.EADDRINUSE or attempt + 1 == _BINDINGS:
                         raise
 

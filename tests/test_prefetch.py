@@ -120,11 +120,11 @@ def pages_of(store, number):
 
 
 def wait_for_pages(store, path, numbers):
-    """Asks for the records; fails unless all of their pages come into memory."""
-    store.fetch(numbers)
+    """Asks for the records, again and again, for the kernel may pass a request over; fails unless all pages come."""
     wanted, deadline = set().union(*(pages_of(store, number) for number in numbers)), time.monotonic() + 30
     while not wanted <= resident_pages(path):
         assert time.monotonic() < deadline, "not asked for"
+        store.fetch(numbers)
         time.sleep(0.01)
 
 

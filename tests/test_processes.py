@@ -18,12 +18,12 @@ import tempfile
 import threading
 import time
 import traceback
+import uuid
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import tensorpack.dataflow.parallel
 import torch
 import zmq
 
@@ -118,7 +118,7 @@ def stop(process):
 def test_names_of_sockets_that_others_have_are_passed_over(cls, path, monkeypatch):
     """tensorpack names them after the time, in tenths of microseconds: two ranks met in a run of the tests."""
     names = itertools.chain(["11111111"] * 3, map(str, itertools.count(10**7)))
-    monkeypatch.setattr(tensorpack.dataflow.parallel.uuid, "uuid1", lambda: next(names))
+    monkeypatch.setattr(uuid, "uuid1", lambda: next(names))
     with zmq.Context() as context, context.socket(zmq.PULL) as other:
         other.bind("ipc://@dataflow-pipe-11111111")
         assert frozen(list(processes(path, cls=cls))) == frozen(list(threads(path, cls=cls)))
