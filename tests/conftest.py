@@ -21,6 +21,9 @@ GRACE_SECONDS = 5  # for what has been told to end
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SIZES = ((60, 90), (120, 80), (97, 131), (200, 150), (75, 75), (64, 199), (151, 100), (88, 61))  # (height, width)
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; tests send it to their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.register_profile("fuzz", parent=settings.get_profile("tests"), derandomize=False, max_examples=2000,
                           print_blob=True)
