@@ -1,6 +1,7 @@
 """From records to pixels: what is read, cut, decoded and cropped, with file and key in all that goes wrong."""
 import functools
 import logging
+import math
 from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 
 import numpy as np
@@ -109,12 +110,13 @@ class RecordReader:
 def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
     """`decode`, after a look at the header."""
     size = jpeg_size(encoded)
-    if size is None:
-        from dataflows.audit import examine  # Pillow, which readers of JPEGs need not import
+    if size is not None:
+        refuse_bomb(*size, max_pixels)
+        return decode(encoded, most_pixels=math.prod(size))
+    from dataflows.audit import examine  # Pillow, which readers of JPEGs need not import
 
-        size = examine(encoded.tobytes())[1:3]
-    refuse_bomb(*size, max_pixels)
-    return decode(encoded)
+    refuse_bomb(*examine(encoded.tobytes())[1:3], max_pixels)
+    return decode(encoded, most_pixels=0)
 
 
 def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray, max_pixels: int) -> _Source:
