@@ -85,7 +85,7 @@ class TorchBatches:
         self._ranks = ranks
         self._order = order
         self._at: Position = (0, (), 0)
-        self._running: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._running: list[weakref.ref[Iterator[Batch]]] = []
         self._closed = False
         self.transform = transform
 
@@ -137,7 +137,7 @@ class TorchBatches:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one to iterate again")
         batches = self._iterate()
-        self._running.add(batches)
+        self._running = [*filter(lambda ref: ref() is not None, self._running), weakref.ref(batches)]
         return batches
 
     def _iterate(self) -> Iterator[Batch]:
@@ -202,9 +202,10 @@ class TorchBatches:
     def close(self) -> None:
         """Ends running iterations with their threads, and lets go of the file. Closing twice is fine."""
         self._closed = True
-        for batches in list(self._running):
+        for batches in [ref() for ref in self._running]:
             with contextlib.suppress(ValueError):  # another thread is in it, and ends it after its next batch
-                batches.close()
+                if batches is not None:
+                    batches.close()
         self._reader.store.close()
 
     def __enter__(self) -> "TorchBatches":

@@ -25,19 +25,32 @@ class _Recycler:
     """Memory for batches of one shape, used again as soon as nobody references it.
 
     A fresh batch of 256 costs 18 ms of page faults, more than a third of decoding it from uint8 records. What the user
-    still holds, in whole or as any view, is never handed out again; of what comes back, `keep` batches are kept.
+    still holds, in whole or as any view, is never handed out again. The last `keep` batches are remembered: of those
+    that are held for longer, the memory goes back to the system when the user is done with it.
     """
 
     def __init__(self, shape: tuple[int, ...], keep: int) -> None:
         self._shape = shape
-        self._free: deque[np.ndarray] = deque(maxlen=keep)
+        self._lent: deque[tuple[Callable[[], object | None], np.ndarray]] = deque(maxlen=keep)
 
     def take(self) -> np.ndarray:
-        try:
-            memory = self._free.pop()
-        except IndexError:
+        memory = self._returned()
+        if memory is None:
             memory = np.empty(self._shape, np.uint8)
-        return lent(memory, self._free.append, memory)
+        view, in_use = lent(memory)
+        self._lent.append((in_use, memory))
+        return view
+
+    def _returned(self) -> np.ndarray | None:
+        for _ in range(len(self._lent)):
+            try:
+                in_use, memory = self._lent.popleft()  # whole steps: iterations in other threads take from it, too
+            except IndexError:
+                return None
+            if in_use() is None:
+                return memory
+            self._lent.append((in_use, memory))
+        return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +104,7 @@ class DecodeBatches(ProxyDataFlow):
         if isinstance(transform, (RandomResizedCrop, CenterCrop)):
             height, width = transform.size
             shape = (height, width, 3) if channels_last else (3, height, width)
-            self._memory = _Recycler((batch_size, *shape), keep=prefetch + 2)
+            self._memory = _Recycler((batch_size, *shape), keep=prefetch + 4)
             # Decoding never waits, so more threads than processors would only take turns, and memory with it.
             num_threads = min(num_threads, usable_cpus())
         self._num_threads = num_threads

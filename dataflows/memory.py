@@ -19,11 +19,14 @@ class _Owner:
         self.memory = memory
 
 
-def lent(memory: np.ndarray, take_back: Callable[..., object], *args: Any) -> np.ndarray:
-    """A view of `memory`; calls take_back(*args) when it and all views of it are gone, but not at exit."""
+def lent(memory: np.ndarray) -> tuple[np.ndarray, Callable[[], object | None]]:
+    """A view of `memory`, and a function that returns None when it and all views of it are gone.
+
+    To ask is the lender's part. A callback would run wherever the last view goes, and an exception raised in it, as
+    KeyboardInterrupt may be anywhere, would be lost.
+    """
     owner = _Owner(memory)
-    weakref.finalize(owner, take_back, *args).atexit = False
-    return np.asarray(owner)
+    return np.asarray(owner), weakref.ref(owner)
 
 
 class SharedMemory:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -61,6 +61,7 @@ class RoundRobinProcesses(ProxyDataFlow):
 
     def __iter__(self) -> Iterator[list[Any]]:
         runners: list[_Runner] = []
+        messages = None
         try:
             for part in self._parts[:max(1, len(self.ds))]:
                 runners.append(_Runner(part, self._prefetch, self._shared_bytes))
@@ -75,8 +76,9 @@ class RoundRobinProcesses(ProxyDataFlow):
                 yield content
         finally:
             with _interrupts_held():
-                for runner in runners:
-                    runner.close()
+                messages = None
+                while runners:  # none is left for the end of this frame: what finalizers are interrupted by is lost
+                    runners.pop().close()
 
 
 class _Runner(MultiProcessRunnerZMQ):
@@ -88,6 +90,7 @@ class _Runner(MultiProcessRunnerZMQ):
         # Besides those that wait to be read, the user has one and lets go of the one before it.
         slots = min(prefetch + 2, 255) if shared_bytes else 0
         self._shared = SharedMemory(slots, shared_bytes) if slots else None
+        self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
         super().__init__(_InWorker(part, prefetch, taken, self._shared, slots), hwm=prefetch + 1)
         self._pid = os.getpid()
         # What ends this, at the latest when it is deleted, and never in a fork. Finalizers hold what they end: garbage
@@ -145,7 +148,9 @@ class _Runner(MultiProcessRunnerZMQ):
                 raise WorkerDied(f"worker process {process.pid} {how} before its work was done. If it was killed for "
                                  f"want of memory, use fewer num_workers or a smaller batch_size or prefetch; if it "
                                  f"could not start, guard your script with if __name__ == '__main__'")
-        kind, content = super()._recv()
+        with _interrupts_held():  # zmq looks for signals where it frees a message, and loses what their handlers raise
+            kind, content = super()._recv()
+        self._give_back()
         self._taken.send_bytes(_TAKEN)
         return kind, [self._unpacked(*packed) for packed in content] if kind == "datapoint" else content
 
@@ -154,8 +159,14 @@ class _Runner(MultiProcessRunnerZMQ):
             return pickle.loads(content)
         if how == "shared":
             assert self._shared is not None
-            content = lent(self._shared.slot(*content), _give_back, self._pid, self._taken, content[0])
+            slot = content[0]
+            content, self._lent[slot] = lent(self._shared.slot(*content))
         return content if axes is None else content.transpose(axes)
+
+    def _give_back(self) -> None:
+        for slot in [slot for slot, in_use in self._lent.items() if in_use() is None]:
+            del self._lent[slot]
+            self._taken.send_bytes(bytes([slot]))
 
     def close(self) -> None:
         """Kills the process, which SIGKILL does even if it is stopped, and closes the socket."""
@@ -164,12 +175,6 @@ class _Runner(MultiProcessRunnerZMQ):
 
     def __del__(self) -> None:
         """Nothing: tensorpack's would print, and what there is to be done the finalizers do."""
-
-
-def _give_back(pid: int, taken: Any, slot: int) -> None:
-    if os.getpid() == pid:  # a fork's copy of the array says nothing of this one
-        with contextlib.suppress(OSError):  # the worker is gone, and its end of the pipe
-            taken.send_bytes(bytes([slot]))
 
 
 def _disconnect(socket: zmq.Socket, context: zmq.Context) -> None:

@@ -611,6 +611,8 @@ def in_child(function):
             sys.stdout = sys.stderr = log.open("w", buffering=1)
             os.dup2(sys.stdout.fileno(), 1)
             os.dup2(sys.stdout.fileno(), 2)
+            sys.unraisablehook = sys.__unraisablehook__  # pytest's would collect what is lost in finalizers
+            faulthandler.register(signal.SIGUSR1, chain=False)  # where it hangs, when `exit_code` asks
             code = function() or 0
         except BaseException:
             traceback.print_exc()
@@ -627,14 +629,17 @@ def in_child(function):
         log.unlink()
 
 
-def exit_code(pid):
+def exit_code(pid, log):
     give_up = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < give_up:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
-    pytest.fail("the child hangs")
+    left = [(process.pid, process.status(), process.cmdline()[:3]) for process in map(psutil.Process, session(pid))]
+    os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.5)
+    pytest.fail(f"the child {pid} hangs, and with it {left}; it wrote:\n{log.read_text()}")
 
 
 def interrupted(path, ready):
@@ -690,7 +695,7 @@ def run_round(kind, path, random):
             else:
                 os.kill(pid, signal.SIGKILL)
         expected = -signal.SIGKILL if kind == "parent killed" else 0
-        assert exit_code(pid) == expected, log.read_text()
+        assert exit_code(pid, log) == expected, log.read_text()
         assert eventually(lambda: not session(pid)), [psutil.Process(left) for left in session(pid)]
         assert log.read_text() == ""
 
@@ -730,7 +735,7 @@ def test_interrupts_while_workers_start_and_end_leave_nothing_behind(path, numbe
             os.close(ready)
             time.sleep(delay)
             os.killpg(pid, signal.SIGINT)
-            assert exit_code(pid) == 0, log.read_text()
+            assert exit_code(pid, log) == 0, log.read_text()
             assert eventually(lambda pid=pid: not session(pid))
             assert log.read_text() == ""
 
