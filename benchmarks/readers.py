@@ -17,6 +17,7 @@ from benchmarks.processes import read_bytes
 from dataflows.epoch import Epoch
 from dataflows.imagenet import ImageNetFiles
 from dataflows.keys import ShuffledKeys, sequential_pointers
+from dataflows.meter import Meter
 from dataflows.prefetch import PrefetchPages
 from dataflows.quiet import BatchData
 from dataflows.store import Store
@@ -98,7 +99,8 @@ def _chain(job: Job, number: int, shuffled: bool) -> Steps:
     with contextlib.closing(Store(job.lmdb)) as store, ThreadPoolExecutor(job.num_workers) as pool:
         pointers = (ShuffledKeys(store, epoch) if shuffled
                     else sequential_pointers(store, epoch, "local", SHUFFLE_BUFFER, 1)[0])
-        for numbers, _ in PrefetchPages(BatchData(pointers, job.batch_size, remainder=True, use_list=True), store):
+        batches = BatchData(pointers, job.batch_size, remainder=True, use_list=True)
+        for numbers, _ in PrefetchPages(batches, store, Meter()):
             yield len(numbers), sum(pool.map(lambda i: _touch(store.value(i)), numbers))
 
 

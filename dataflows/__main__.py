@@ -1,20 +1,50 @@
-"""Tools for files that were dumped.
+"""Tools to look at files that were dumped.
 
-    python -m dataflows verify FILE
+    python -m dataflows info FILE      what it is, how it was made, what is in it
+    python -m dataflows sheet FILE     a picture of samples with their labels, or a page with everything
+    python -m dataflows advise FILE    what loading it will cost on this machine, and how to do it best
+    python -m dataflows verify FILE    whether its bytes are still those that were written
 
-Exit code 0: the file is as it was written; 1: it is not, and what differs is named; 2: nothing could be compared.
+Exit code 0: done, and the file is as it was written; 1: it is not, and what differs is named; 2: nothing could be read.
 """
 import argparse
+import json
 import sys
 from typing import Sequence
 
-from dataflows.verify import NoChecksums, verify
+# What a command needs is imported by it: plots and Pillow take longer to load than `info` takes to answer.
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dataflows", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("info", help="what a file is, how it was made, what is in it")
+    command.set_defaults(run=_info)
+    command.add_argument("file", help="the LMDB; much more is told of one with an index")
+    command.add_argument("--json", action="store_true", help="for programs")
+
+    command = commands.add_parser("sheet", help="samples with their labels, before and after the transform")
+    command.set_defaults(run=_sheet)
+    command.add_argument("file", help="the LMDB")
+    command.add_argument("--transform", choices=("train", "val"), default="train",
+                         help="RandomResizedCrop(224) or CenterCrop(224) (default: train)")
+    command.add_argument("--count", type=int, default=24, metavar="N", help="samples, drawn by the seed (default 24)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    command.add_argument("-o", "--out", default="sheet.png", metavar="FILE", help="the picture (default: sheet.png)")
+    command.add_argument("--report", metavar="DIR", help="write DIR/index.html instead: one page with the sheet, the "
+                                                         "histograms, the files that the dump found odd, and plots")
+    command.add_argument("--benchmark", nargs="+", default=[], metavar="JSON",
+                         help="what benchmark.py wrote, to be plotted in the report")
+
+    command = commands.add_parser("advise", help="what loading will cost on this machine, and how to do it best")
+    command.set_defaults(run=_advise)
+    command.add_argument("source", help="an LMDB, or a folder with one sub-folder per class")
+    command.add_argument("--gpu-rate", type=float, metavar="IMG_S", help="images/s that the training takes")
+    command.add_argument("--workers", type=int, metavar="N", help="threads (default: one per processor)")
+    command.add_argument("--json", action="store_true", help="for programs")
+
     command = commands.add_parser("verify", help="read a dump again and compare each byte with its checksums")
     command.set_defaults(run=_verify)
     command.add_argument("file", help="the LMDB, with its index beside it")
@@ -23,7 +53,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _info(arguments: argparse.Namespace) -> int:
+    from dataflows.info import as_text, describe
+
+    facts = describe(arguments.file)
+    print(json.dumps(facts, indent=1) if arguments.json else as_text(facts))
+    return 0
+
+
+def _sheet(arguments: argparse.Namespace) -> int:
+    if arguments.report is None:
+        from dataflows.sheet import contact_sheet
+
+        contact_sheet(arguments.file, transform=arguments.transform, count=arguments.count,
+                      seed=arguments.seed).save(arguments.out)
+        print(f"Wrote {arguments.out}")
+        return 0
+    from dataflows.page import write_page
+
+    page = write_page(arguments.file, arguments.report, transform=arguments.transform, count=arguments.count,
+                      seed=arguments.seed, benchmarks=arguments.benchmark)
+    print(f"Wrote {page}")
+    return 0
+
+
+def _advise(arguments: argparse.Namespace) -> int:
+    from dataflows.advise import advise
+
+    advice = advise(arguments.source, gpu_rate=arguments.gpu_rate, num_workers=arguments.workers)
+    print(json.dumps(advice.as_dict(), indent=1) if arguments.json else advice)
+    return 0
+
+
 def _verify(arguments: argparse.Namespace) -> int:
+    from dataflows.verify import verify
+
     report = verify(arguments.file, num_threads=arguments.num_threads, progress=arguments.progress)
     print(report)
     return 1 if report.bad else 0
@@ -31,6 +95,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
+    from dataflows.verify import NoChecksums
+
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)

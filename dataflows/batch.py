@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import time
 from collections import deque
 from typing import Any, Callable, Generator, Iterator
 
@@ -11,6 +12,7 @@ import numpy as np
 from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.epoch import Epoch
 from dataflows.memory import lent
+from dataflows.meter import Meter, Spent, Watch
 from dataflows.parallel import map_ordered, usable_cpus
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.reader import RecordReader
@@ -53,12 +55,13 @@ class _Recycler:
         return None
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class _Batch:
     numbers: list[int]
     positions: np.ndarray
     labels: np.ndarray
     images: Any  # an array to fill, or a list to fill
+    done_at: float = 0.0  # when a part of it was decoded last, by time.perf_counter
 
 
 class EveryNthBatch(ProxyDataFlow):
@@ -91,14 +94,16 @@ class DecodeBatches(ProxyDataFlow):
 
     The order is that of `ds`; pixels are a function of (seed, epoch, position), whatever the number of threads. `len`
     is that of `ds`. Several iterations may be alive at once, each with threads of its own. Besides the batch that is
-    being yielded, at most `prefetch` batches are in memory, or what it takes to keep all threads busy. Raises
-    RecordError with file and key, and whatever the callable raises, at the sample's place in the order.
+    being yielded, at most `prefetch` batches are in memory, or what it takes to keep all threads busy. `meter`
+    is told where the time goes. Raises RecordError with file and key, and whatever the callable raises, at the sample's
+    place in the order.
     """
 
     def __init__(self, ds: DataFlow, reader: RecordReader, transform: Callable[[np.ndarray], Any] | None, epoch: Epoch,
-                 *, batch_size: int, num_threads: int, prefetch: int, channels_last: bool = False) -> None:
+                 *, batch_size: int, num_threads: int, prefetch: int, meter: Meter,
+                 channels_last: bool = False) -> None:
         super().__init__(ds)
-        self._reader, self._transform, self._epoch = reader, transform, epoch
+        self._reader, self._transform, self._epoch, self._meter = reader, transform, epoch, meter
         self._channels_last = channels_last
         self._memory = None
         if isinstance(transform, (RandomResizedCrop, CenterCrop)):
@@ -107,7 +112,7 @@ class DecodeBatches(ProxyDataFlow):
             self._memory = _Recycler((batch_size, *shape), keep=prefetch + 4)
             # Decoding never waits, so more threads than processors would only take turns, and memory with it.
             num_threads = min(num_threads, usable_cpus())
-        self._num_threads = num_threads
+        self.num_threads = num_threads
         self._slice = max(1, min(_SLICE, batch_size // max(1, num_threads)))
         self._ahead = max(prefetch * -(-batch_size // self._slice), num_threads)
 
@@ -116,8 +121,9 @@ class DecodeBatches(ProxyDataFlow):
         decode = functools.partial(self._decode, epoch)
         # Closed here, for the traceback of a failure keeps it, and with it whatever `ds` holds open.
         with contextlib.closing(self._tasks()) as tasks:
-            for batch in map_ordered(decode, tasks, self._num_threads, self._ahead):
+            for batch in map_ordered(decode, tasks, self.num_threads, self._ahead):
                 if batch is not None:
+                    self._meter.worker(Spent(queue=time.perf_counter() - batch.done_at))
                     yield [batch.images, batch.labels]
 
     def _tasks(self) -> Generator[tuple[_Batch, range], None, None]:
@@ -136,16 +142,32 @@ class DecodeBatches(ProxyDataFlow):
     def _decode(self, epoch: int, task: tuple[_Batch, range]) -> _Batch | None:
         """Decodes one part of a batch, and returns the batch if the part is its last: results come in order."""
         batch, part = task
-        window = slice(part.start, part.stop)
+        watch = Watch()
         if self._memory is None:
-            for i in part:
-                pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
-                batch.images[i] = self._apply(pixels, batch.numbers[i])
+            self._decode_and_apply(batch, part, watch)
         else:
-            batch.labels[window] = self._reader.crops(batch.numbers[window], self._transform, batch.positions[window],
-                                                      self._epoch.seed, epoch, batch.images[window])
-        self._reader.store.release(batch.numbers[window])
+            self._decode_and_crop(batch, part, epoch, watch)
+        self._reader.store.release(batch.numbers[part.start:part.stop])
+        self._meter.worker(watch.spent(self._meter.asks_for_pages))
+        batch.done_at = time.perf_counter()
         return batch if part.stop == len(batch.numbers) else None
+
+    def _decode_and_crop(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
+        window = slice(part.start, part.stop)
+        crops = self._reader.crops(batch.numbers[window], self._transform, batch.positions[window], self._epoch.seed,
+                                   epoch, batch.images[window])
+        batch.labels[window] = crops.labels
+        watch.decode, watch.resize = crops.decode_s, crops.resize_s
+
+    def _decode_and_apply(self, batch: _Batch, part: range, watch: Watch) -> None:
+        for i in part:
+            started = time.perf_counter()
+            pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
+            decoded, running = time.perf_counter(), time.thread_time()
+            batch.images[i] = self._apply(pixels, batch.numbers[i])
+            watch.decode += decoded - started
+            watch.transform += time.perf_counter() - decoded
+            watch.transform_running += time.thread_time() - running
 
     def _apply(self, pixels: np.ndarray, number: int) -> Any:
         if self._transform is None:

@@ -68,10 +68,10 @@ class _Samples:
         return image, label if self.target_transform is None else self.target_transform(label)
 
     def _crop(self, number: int, transform: RandomResizedCrop | CenterCrop) -> tuple[np.ndarray, int]:
-        height, width = transform.size
+        height, width = transform.window
         out = np.empty((1, height, width, 3), np.uint8)
         position = torch.randint(2**63 - 1, (1,)).numpy()
-        [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2))
+        [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
         return out[0], label
 
     @functools.cached_property
@@ -102,13 +102,16 @@ class _Samples:
         self._store.close()
 
 
-class LMDBDataset(_Samples, Dataset):
+_OPTIONS = "".join((_Samples.__doc__ or "").partition("\n\n")[1:])  # python -OO leaves none
+
+
+class LMDBDataset(_Samples, Dataset[tuple[Any, Any]]):
     """A map-style dataset: `dataset[i]` is `(image, target)` of record i, for any sampler of torch's DataLoader.
 
     `len` is the number of records; negative numbers count from the end; others raise IndexError.
     """
 
-    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
+    __doc__ = f"{__doc__}{_OPTIONS}"
 
     def __getitem__(self, number: int) -> tuple[Any, Any]:
         number, size = operator.index(number), len(self)
@@ -117,7 +120,7 @@ class LMDBDataset(_Samples, Dataset):
         return self._sample(number % size)
 
 
-class LMDBIterDataset(_Samples, IterableDataset):
+class LMDBIterDataset(_Samples, IterableDataset[tuple[Any, Any]]):
     """An iterable dataset in the order of the file: each rank, and each worker of a DataLoader, reads one part of it.
 
     Yields `(image, target)`, every record once over all ranks and workers. `len` is this rank's number of samples.
@@ -126,7 +129,7 @@ class LMDBIterDataset(_Samples, IterableDataset):
     persistent_workers=True. torchdata's StatefulDataLoader saves and restores the place of each worker.
     """
 
-    __doc__ += "".join(_Samples.__doc__.partition("\n\n")[1:])
+    __doc__ = f"{__doc__}{_OPTIONS}"
 
     def __init__(self, path: str | os.PathLike[str], *, order: str = "local", shuffle_buffer: int = 0,
                  block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,

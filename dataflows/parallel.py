@@ -1,10 +1,11 @@
 """Work for several threads, in order."""
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 from dataflows.quiet import DataFlow, ProxyDataFlow
+from dataflows.threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +27,7 @@ def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahea
         for item in items:  # not `yield from map`: a StopIteration of fn would end it silently
             yield fn(item)
         return
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="dataflows") as pool:
+    with Threads(num_threads, "dataflows") as pool:
         pending: deque[Future[R]] = deque()
         try:
             for future in _submit(pool, fn, items):
@@ -40,7 +41,7 @@ def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahea
                 future.cancel()
 
 
-def _submit(pool: ThreadPoolExecutor, fn: Callable[[T], R], items: Iterable[T]) -> Iterator[Future[R]]:
+def _submit(pool: Threads, fn: Callable[[T], R], items: Iterable[T]) -> Iterator[Future[R]]:
     """A future for each item. If `items` raises, the last one has its exception, behind the results before it."""
     try:
         for item in items:

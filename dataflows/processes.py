@@ -1,5 +1,4 @@
 """Work for several processes, in order: tensorpack's MultiProcessRunnerZMQ, one process each, read in turns."""
-import contextlib
 import errno
 import io
 import itertools
@@ -13,7 +12,7 @@ import secrets
 import signal
 import sys
 import threading
-import traceback
+import time
 from typing import Any, Callable, Iterator, Sequence
 
 import cv2
@@ -21,7 +20,10 @@ import numpy as np
 import torch
 import zmq
 
+from dataflows.interrupts import interrupts_held
 from dataflows.memory import SharedMemory, lent
+from dataflows.messages import WorkerTraceback, packed, pickled, unpicklable
+from dataflows.meter import Meter
 from dataflows.quiet import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
 
 _POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
@@ -48,13 +50,16 @@ class RoundRobinProcesses(ProxyDataFlow):
 
     At most `prefetch` datapoints of each process, made or in the making, wait to be read. Arrays of up to
     `shared_bytes` travel in memory that the process shares with its parent, while the parent has not kept more than a
-    few of them; everything else as pickled copies. Datapoints must pickle, and under the start methods spawn and
-    forkserver, `parts` must, too. There a process imports torch first, in each epoch: 2.4 s, 0.2 s after
+    few of them; everything else as pickled copies. `meter`, which the parts have too, is told what they spend.
+    Datapoints must pickle, and under the start methods spawn and forkserver, `parts` must, too. There a process imports
+    torch first, in each epoch: 2.4 s, 0.2 s after
     multiprocessing.set_forkserver_preload(["dataflows.processes"]), 0.04 s when forked (2 processes).
     """
 
-    def __init__(self, ds: DataFlow, parts: Sequence[DataFlow], prefetch: int, shared_bytes: int = 0) -> None:
+    def __init__(self, ds: DataFlow, parts: Sequence[DataFlow], prefetch: int, meter: Meter,
+                 shared_bytes: int = 0) -> None:
         super().__init__(ds)
+        self._meter = meter
         self._parts = parts
         self._prefetch = prefetch
         self._shared_bytes = shared_bytes if hasattr(os, "memfd_create") else 0
@@ -64,7 +69,7 @@ class RoundRobinProcesses(ProxyDataFlow):
         messages = None
         try:
             for part in self._parts[:max(1, len(self.ds))]:
-                runners.append(_Runner(part, self._prefetch, self._shared_bytes))
+                runners.append(_Runner(part, self._prefetch, self._meter, self._shared_bytes))
                 runners[-1].reset_state()
             for messages in itertools.cycle([iter(runner) for runner in runners]):
                 kind, content = next(messages)
@@ -72,10 +77,10 @@ class RoundRobinProcesses(ProxyDataFlow):
                     return
                 if kind == "error":
                     error, text = pickle.loads(content)
-                    raise error from _WorkerTraceback(text)
+                    raise error from WorkerTraceback(text)
                 yield content
         finally:
-            with _interrupts_held():
+            with interrupts_held():
                 messages = None
                 while runners:  # none is left for the end of this frame: what finalizers are interrupted by is lost
                     runners.pop().close()
@@ -85,13 +90,14 @@ class _Runner(MultiProcessRunnerZMQ):
     """tensorpack's runner with one process, without its log lines, with an end, and with a limit that is exact: the
     queues of ZMQ and of the system would take many more small datapoints than `hwm`."""
 
-    def __init__(self, part: DataFlow, prefetch: int, shared_bytes: int) -> None:
+    def __init__(self, part: DataFlow, prefetch: int, meter: Meter, shared_bytes: int) -> None:
+        self._meter = meter
         taken, self._taken = multiprocessing.Pipe(duplex=False)
         # Besides those that wait to be read, the user has one and lets go of the one before it.
         slots = min(prefetch + 2, 255) if shared_bytes else 0
         self._shared = SharedMemory(slots, shared_bytes) if slots else None
         self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
-        super().__init__(_InWorker(part, prefetch, taken, self._shared, slots), hwm=prefetch + 1)
+        super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots), hwm=prefetch + 1)
         self._pid = os.getpid()
         # What ends this, at the latest when it is deleted, and never in a fork. Finalizers hold what they end: garbage
         # collection of a cycle would let zmq's context forget its socket, and then wait for it for ever.
@@ -103,7 +109,7 @@ class _Runner(MultiProcessRunnerZMQ):
             multiprocessing.resource_tracker.ensure_running()
         if method == "forkserver":
             multiprocessing.forkserver.ensure_running()
-        with _interrupts_held():
+        with interrupts_held():
             for attempt in range(_BINDINGS):
                 try:
                     super().reset_state()
@@ -124,7 +130,7 @@ class _Runner(MultiProcessRunnerZMQ):
         try:
             process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise _unpicklable(f"the transform to its processes, as the start method is "
+            raise unpicklable(f"the transform to its processes, as the start method is "
                                f"{multiprocessing.get_start_method()!r}", error,
                                "Define it at the top of a module, or use threads") from error
         self._ends.append(multiprocessing.util.Finalize(self, _kill, (process,), exitpriority=10))
@@ -148,11 +154,15 @@ class _Runner(MultiProcessRunnerZMQ):
                 raise WorkerDied(f"worker process {process.pid} {how} before its work was done. If it was killed for "
                                  f"want of memory, use fewer num_workers or a smaller batch_size or prefetch; if it "
                                  f"could not start, guard your script with if __name__ == '__main__'")
-        with _interrupts_held():  # zmq looks for signals where it frees a message, and loses what their handlers raise
+        with interrupts_held():  # zmq looks for signals where it frees a message, and loses what their handlers raise
             kind, content = super()._recv()
         self._give_back()
         self._taken.send_bytes(_TAKEN)
-        return kind, [self._unpacked(*packed) for packed in content] if kind == "datapoint" else content
+        if kind != "datapoint":
+            return kind, content
+        components, spent, sent_at = content
+        self._meter.worker(spent._replace(queue=time.perf_counter() - sent_at))  # a clock that all processes share
+        return kind, [self._unpacked(*component) for component in components]
 
     def _unpacked(self, how: str, content: Any, axes: tuple[int, ...] | None) -> Any:
         if how == "pickled":
@@ -192,28 +202,6 @@ def _has_ended(process: Any) -> bool:
     return bool(multiprocessing.connection.wait([process.sentinel], 0)) or not process.is_alive()
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C takes effect after the body: one in the middle of starting or killing a process would lose its traces.
-
-    Processes that start in the body do not hear it: it reaches all of a terminal's processes, and is the parent's.
-    """
-    held: list[Any] = []
-    handler = signal.getsignal(signal.SIGINT)
-    replace = callable(handler) and threading.current_thread() is threading.main_thread()
-    if replace:  # other threads do not block the signal, and Python tells the main thread of it
-        signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if replace:
-            signal.signal(signal.SIGINT, handler)
-        if held:
-            handler(*held[0])
-
-
 class _InWorker(ProxyDataFlow):
     """What runs in a worker: yields (kind, content), and never ends, for tensorpack's worker would start it again.
 
@@ -221,9 +209,11 @@ class _InWorker(ProxyDataFlow):
     it has done with: its number.
     """
 
-    def __init__(self, ds: DataFlow, prefetch: int, taken: Any, shared: SharedMemory | None, slots: int) -> None:
+    def __init__(self, ds: DataFlow, prefetch: int, meter: Meter, taken: Any, shared: SharedMemory | None,
+                 slots: int) -> None:
         super().__init__(ds)
         self._prefetch = prefetch
+        self._meter = meter
         self._taken = taken
         self._shared = shared
         self._free = list(range(slots))
@@ -242,17 +232,19 @@ class _InWorker(ProxyDataFlow):
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
         super().reset_state()
+        self._meter.begin()  # what came along with the copy is the parent's
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         try:
             for number, datapoint in enumerate(self.ds, 1):
-                yield "datapoint", [self._share(*_packed(component)) for component in datapoint]
+                components = [self._share(*packed(component)) for component in datapoint]
+                yield "datapoint", (components, self._meter.take(), time.perf_counter())
                 if number >= self._prefetch:
                     while self._hear() != _TAKEN:
                         pass
             yield "end", None
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            yield "error", _pickled(error)
+            yield "error", pickled(error)
         threading.Event().wait()
 
 
@@ -280,58 +272,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent and process is not None and process.is_alive():
         process.join(_WATCH_S)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-class _WorkerTraceback(Exception):
-    """Where in a worker an exception was raised, as text: frames do not pickle."""
-
-    def __str__(self) -> str:
-        return f"in a worker process:\n{self.args[0]}"
-
-
-def _pickled(error: BaseException) -> bytes:
-    """The exception and its traceback; of one that does not pickle, a RuntimeError with its name, message and notes."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        pickled = pickle.dumps((error, text))
-        pickle.loads(pickled)
-        return pickled
-    except Exception:
-        summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-        return pickle.dumps((RuntimeError(f"a worker process raised {summary}"), text))
-
-
-def _unpicklable(what: str, error: Exception, remedy: str) -> TypeError:
-    return TypeError(f"worker_type='process' sends {what}, and this one does not pickle: {error}. {remedy}")
-
-
-def _packed(component: Any) -> tuple[str, Any, tuple[int, ...] | None]:
-    """(how it travels, a component of a datapoint, how to order its axes again): as a contiguous array if it can be."""
-    if isinstance(component, list):
-        tensors = [torch.from_numpy(item) if _is_numeric(item) else item for item in component]
-        if not all(_is_plain(item) for item in tensors):
-            try:  # not left to tensorpack: tensors within other things would go as handles, each an open file
-                return "pickled", pickle.dumps(component, pickle.HIGHEST_PROTOCOL), None
-            except Exception as error:
-                raise _unpicklable("what the transform returns to the training process", error,
-                                   "Return arrays or tensors, or use threads") from error
-        if len({(tensor.shape, tensor.dtype) for tensor in tensors}) > 1:
-            return "as it is", [tensor.numpy() for tensor in tensors], None
-        component = torch.stack(tensors).numpy()
-    if isinstance(component, np.ndarray) and component.ndim == 4 and not component.flags.c_contiguous:
-        return "as it is", component.transpose(0, 2, 3, 1), (0, 3, 1, 2)
-    return "as it is", component, None
-
-
-def _is_numeric(item: Any) -> bool:
-    return isinstance(item, np.ndarray) and item.dtype in _DTYPES
-
-
-def _is_plain(item: Any) -> bool:
-    """Whether an item is a tensor that numpy can hold without loss."""
-    return (type(item) is torch.Tensor and item.dtype in _DTYPES.values() and item.device.type == "cpu"
-            and item.layout == torch.strided and not (item.requires_grad or item.is_conj() or item.is_neg()))
-
-
-_DTYPES = {np.dtype(name): getattr(torch, name) for name in (
-    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "complex128")}

@@ -2,6 +2,7 @@
 import functools
 import logging
 import math
+import time
 from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,6 +29,14 @@ class _Source(NamedTuple):
     image: np.ndarray  # as record.view gives it, or decoded
     tiles: TileMap | None  # of a tiled JPEG
     label: int
+
+
+class Crops(NamedTuple):
+    """What `RecordReader.crops` tells besides the pixels: seconds by the clock, of all images together."""
+
+    labels: list[int]
+    decode_s: float  # cutting out and decoding
+    resize_s: float
 
 
 class RecordReader:
@@ -65,8 +74,8 @@ class RecordReader:
         return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
 
     def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
-              out: np.ndarray) -> list[int]:
-        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms, and returns labels."""
+              out: np.ndarray) -> Crops:
+        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms."""
         index = self.store.index
         sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
         if index is None or transform.scaled_decode:
@@ -81,6 +90,7 @@ class RecordReader:
             plan = reduced(plan, factors)
         needed = unreduced(regions(plan, transform.size), factors, heights, widths)
         labels, memory, frame = [], Memory(), Memory()
+        decode_s = resize_s = 0.0
         for number, source, height, width, row, region, factor, slot in zip(
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
                 out):
@@ -88,10 +98,14 @@ class RecordReader:
                 raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             self._located(refuse_bomb, number, row[4], row[5], self._max_pixels)
+            started = time.perf_counter()
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
+            decoded = time.perf_counter()
             crop(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
+            decode_s += decoded - started
+            resize_s += time.perf_counter() - decoded
             labels.append(source.label)
-        return labels
+        return Crops(labels, decode_s, resize_s)
 
     def _source(self, number: int, value: np.ndarray) -> _Source:
         return self._located(_source, number, self._view, value, self._max_pixels)

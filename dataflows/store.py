@@ -147,8 +147,8 @@ class Store:
         content = self._content = Content(path, os.path.getsize(path), copies=copies)
         return content
 
-    def fetch(self, numbers: list[int]) -> int:
-        """Asks the kernel for the pages of these records, which will be read soon; how many bytes that is.
+    def fetch(self, numbers: list[int]) -> tuple[int, bool]:
+        """Asks the kernel for the pages of these records, which will be read soon: how many bytes, and whether it did.
 
         Does not ask again when all of them are in memory, as far as two pages of each tell. Without an index, only
         those are asked for that were read before; for the others the kernel's readahead on LMDB's map has to do.
@@ -159,13 +159,14 @@ class Store:
             offsets, nbytes = self._learned[:, numbers]
             offsets, nbytes = offsets[nbytes > 0], nbytes[nbytes > 0]
             if not len(offsets):
-                return 0
+                return 0, False
         content = self._content or self._open_content()
         # A crop touches some pages of its record; when memory is short the others go first. Between a record's quarter
         # and its end lies most of it. All records: one that is missed costs a fault and a wait for every page of it.
-        if not (content.resident(offsets + nbytes - 1) and content.resident(offsets + nbytes // 4)):
+        missing = not (content.resident(offsets + nbytes - 1) and content.resident(offsets + nbytes // 4))
+        if missing:
             content.fetch(extents(offsets, nbytes))
-        return int(nbytes.sum())
+        return int(nbytes.sum()), missing
 
     def release(self, numbers: list[int]) -> None:
         """Says that these records are done with: their pages are given back to the kernel if cache="drop"."""

@@ -11,6 +11,7 @@ from dataflows.batch import DecodeBatches, planar
 from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys
+from dataflows.meter import Meter
 from dataflows.quiet import BatchData
 from dataflows.reader import RecordReader
 from dataflows.store import Store
@@ -23,7 +24,7 @@ def chain(uint8_lmdb):
         store, epoch = Store(uint8_lmdb / "train.lmdb"), epoch or Epoch(0)
         batches = BatchData(SequentialKeys(store, epoch), batch_size, remainder=True, use_list=True)
         return DecodeBatches(batches, RecordReader(store), transform, epoch, batch_size=batch_size,
-                             num_threads=num_threads, prefetch=prefetch, **options)
+                             num_threads=num_threads, prefetch=prefetch, meter=Meter(), **options)
     return make
 
 

@@ -14,6 +14,7 @@ from dataflows.crop import RandomResizedCrop
 from dataflows.epoch import Epoch
 from dataflows.imagenet import ImageNetFiles
 from dataflows.keys import BlockShuffledKeys, SequentialKeys, ShuffledKeys
+from dataflows.meter import Meter
 from dataflows.packing import Rest
 from dataflows.parallel import OrderedThreadMapData
 from dataflows.prefetch import PrefetchPages
@@ -41,13 +42,13 @@ def batches(path):
 
 def round_robin(path, num_processes):
     parts = [EveryNthBatch(batches(path), i, num_processes) for i in range(num_processes)]
-    return RoundRobinProcesses(batches(path), parts, 2)
+    return RoundRobinProcesses(batches(path), parts, 2, Meter())
 
 
 def decode_batches(path, transform, num_threads):
     store, epoch = Store(path), Epoch(3)
     return DecodeBatches(BatchData(ShuffledKeys(store, epoch), 4, remainder=True, use_list=True), RecordReader(store),
-                         transform, epoch, batch_size=4, num_threads=num_threads, prefetch=1)
+                         transform, epoch, batch_size=4, num_threads=num_threads, prefetch=1, meter=Meter())
 
 
 def tar_of_classes(photos):
@@ -69,7 +70,7 @@ CASES = {
     "RestOfEpoch": (RestOfEpoch, lambda path, photos: RestOfEpoch(keys(path), Epoch(3))),
     "EveryNthBatch": (EveryNthBatch, lambda path, photos: EveryNthBatch(batches(path), 1, 4)),
     "Rest": (Rest, lambda path, photos: Rest(keys(path), 5)),
-    "PrefetchPages": (PrefetchPages, lambda path, photos: PrefetchPages(batches(path), Store(path))),
+    "PrefetchPages": (PrefetchPages, lambda path, photos: PrefetchPages(batches(path), Store(path), Meter())),
     "RoundRobinProcesses": (RoundRobinProcesses, lambda path, photos: round_robin(path, 2)),
     "OrderedThreadMapData": (OrderedThreadMapData, lambda path, photos: OrderedThreadMapData(
         keys(path), negated, num_threads=3, buffer_size=4)),

@@ -13,11 +13,13 @@ ROOT = PACKAGE.parent
 TIMEOUT_SECONDS = 120
 
 # Each module may import only those before it.
-ORDER = ("quiet", "options", "jpeg", "cutting", "kernels", "huffman", "tiling", "pickled", "msgpacked", "epoch",
-         "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record", "index", "pillow", "audit",
-         "pages", "environment", "content", "store", "prefetch", "ranks", "shuffle", "keys", "crop", "decode",
-         "resize", "reader", "prepare", "report", "parallel", "memory", "processes", "batch", "write", "verify",
-         "journal", "publish", "unfinished", "packing", "columns", "space", "summary", "adapter", "dataset", "quality")
+ORDER = ("quiet", "options", "interrupts", "threads", "stats", "meter", "jpeg", "cutting", "kernels", "huffman",
+         "tiling",
+         "pickled", "msgpacked", "epoch", "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record",
+         "index", "pillow", "audit", "pages", "environment", "content", "store", "prefetch", "ranks", "shuffle", "keys",
+         "crop", "decode", "resize", "reader", "prepare", "report", "parallel", "memory", "messages", "processes",
+         "batch", "write", "verify", "journal", "publish", "unfinished", "packing", "columns", "space", "summary",
+         "finish", "adapter", "dataset", "quality")
 PUBLIC = {"__init__": ("crop",), "__main__": ORDER}  # what the package itself may import
 ROOT_MODULES = ("dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader")
 

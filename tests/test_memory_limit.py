@@ -14,6 +14,7 @@ from test_content import resident_pages
 from dataflows.content import PAGE
 from dataflows.epoch import Epoch
 from dataflows.keys import ShuffledKeys
+from dataflows.meter import Meter
 from dataflows.prefetch import PrefetchPages
 from dataflows.quiet import BatchData
 from dataflows.store import Store
@@ -55,7 +56,7 @@ def cold(path):
 def read(path, cache, each=lambda: None):
     """An epoch of bytes, as the loaders have them."""
     store = Store(path, cache=cache)
-    ds = PrefetchPages(BatchData(ShuffledKeys(store, Epoch()), 2, use_list=True), store, AHEAD_BYTES)
+    ds = PrefetchPages(BatchData(ShuffledKeys(store, Epoch()), 2, use_list=True), store, Meter(), AHEAD_BYTES)
     for numbers, _ in ds:
         for number in numbers:
             store.value(number)[::PAGE].sum()

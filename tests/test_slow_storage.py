@@ -155,3 +155,11 @@ def test_nothing_is_written_and_no_right_to_write_is_needed(slow, folder):
     assert sorted(os.listdir(folder)) == before
     with pytest.raises(OSError, match="Read-only"):
         open(os.path.join(os.path.dirname(slow.path), "lock.mdb"), "w")
+
+
+@pytest.mark.parametrize("io", ["mmap", "pread"])
+def test_the_loader_says_that_it_waits_for_storage(slow, io):
+    with LMDBLoader(slow.path, 10, transform=TRANSFORM, io=io, num_workers=1) as loader:
+        list(loader)
+        stats = loader.stats()
+    assert (stats.images, stats.limit) == (90, "storage"), str(stats)

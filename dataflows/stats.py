@@ -1,0 +1,106 @@
+"""Where the time of loading goes, in figures and in words."""
+import dataclasses
+
+_LITTLE = 0.05  # of the loop's time: waiting for data less than that, it is not held up
+
+
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """Where the time of one iteration went so far, in seconds. `print(stats)` says what limits it.
+
+    Of the training loop, which add up to `seconds`:
+
+    waited_s    for a batch that was not there yet; `first_batch_s` of it for the first
+    finish_s    transferring and converting batches
+    consumer_s  in the body of the loop: training
+
+    Of the `workers` threads or processes, all together:
+
+    storage_s    waiting for pages of the file, or for the disk to take requests for them
+    decode_s     cutting out and decoding
+    resize_s     resizing, into the batch
+    transform_s  in a transform that is a callable
+    python_s     the rest: pointers, crop boxes, the interpreter between the above
+    blocked_s    ready to go on, and waiting for a processor or the GIL
+    idle_s       having nothing to do, mostly because enough batches are ready
+
+    queue_s: how long finished batches waited to be taken, all together. images, batches: yielded.
+    """
+
+    workers: int
+    images: int
+    batches: int
+    seconds: float
+    first_batch_s: float
+    waited_s: float
+    finish_s: float
+    consumer_s: float
+    storage_s: float
+    decode_s: float
+    resize_s: float
+    transform_s: float
+    python_s: float
+    blocked_s: float
+    queue_s: float
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds in which workers had nothing to do."""
+        return max(0.0, self.workers * self.seconds - sum(self._stages().values()))
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the iteration so far, its first batch included."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    @property
+    def waiting(self) -> float:
+        """The share of its time, 0 to 1, that the loop waited for data."""
+        return self.waited_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def limit(self) -> str:
+        """What to make faster: "consumer" or "transfer" while data is ready when it is asked for, else the greatest of
+        "storage", "decode", "resize", "transform", "python" and "blocked"."""
+        if self.waiting < _LITTLE:
+            return "transfer" if self.finish_s > self.consumer_s else "consumer"
+        stages = self._stages()
+        return max(stages, key=lambda name: stages[name])
+
+    @property
+    def line(self) -> str:
+        """A few words for a progress bar: "1,155 images/s, 38 % waiting for data (decode)"."""
+        if not self.batches:
+            return "no batch yet"
+        return f"{self.images_per_second:,.0f} images/s, {self.waiting:.0%} waiting for data ({self.limit})".replace(
+            "%", " %")
+
+    def __str__(self) -> str:
+        if not self.batches:
+            return "no batch was loaded yet"
+        busy = self._stages() | {"idle": self.idle_s}
+        whole = sum(busy.values()) or 1.0
+        shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in busy.items()).replace("%", " %")
+        loop = " and ".join(f"{share:.0%} {what}" for what, share in (
+            ("waiting for data", self.waiting), ("in transfers", self.finish_s / self.seconds),
+            ("in its body", self.consumer_s / self.seconds)) if share >= 0.005).replace("%", " %")
+        return (f"{self.images:,} images in {self.seconds:.1f} s: {self.images_per_second:,.0f} images/s, the first "
+                f"batch after {self.first_batch_s:.2f} s\nthe loop spent {loop}; a finished batch waited "
+                f"{self.queue_s / self.batches:.2f} s for it\n{self.workers} workers: {shares}\n{_WORDS[self.limit]}")
+
+    def _stages(self) -> dict[str, float]:
+        return {"storage": self.storage_s, "decode": self.decode_s, "resize": self.resize_s,
+                "transform": self.transform_s, "python": self.python_s, "blocked": self.blocked_s}
+
+
+_WORDS = {
+    "consumer": "data is ready when it is asked for: training is the limit",
+    "transfer": "data is ready when it is asked for: transferring and converting batches is the limit",
+    "storage": "storage is the limit: a file that fits in memory or on a faster disk, or jpeg instead of uint8",
+    "decode": "decoding is the limit: more workers on more processors, a tiled or smaller jpeg, fast_decode=True, or "
+              "uint8",
+    "resize": "resizing is the limit: more workers on more processors, a file of smaller images, or antialias=False",
+    "transform": "the transform is the limit: more workers, worker_type='process' if it holds the GIL, or less of it",
+    "python": "the interpreter is the limit: worker_type='process', which has one for each worker",
+    "blocked": "workers wait for a processor or for the GIL: fewer of them, or worker_type='process'",
+}
