@@ -29,6 +29,10 @@ benchmarks/cold.py). Medians of:
     read/needed    bytes that the process read from the disk / bytes needed
     first batch s  from before the file is opened
 
+With --scaling it measures the number of workers: LMDBLoader over tiled JPEGs, over JPEGs as the files have them (dumped
+into DIR/jpeg-no-tiles) and over pixels, and torch's DataLoader over the folder, each with 1, 2, 4 ... up to
+--num-workers, all in turns within one run. Prints the median images/s, and PATH.png shows them.
+
 Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
 cache cannot be dropped.
 """
@@ -43,7 +47,7 @@ import statistics
 import sys
 from typing import Any, Callable, Sequence
 
-from benchmarks import cold
+from benchmarks import cold, scaling
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
@@ -78,7 +82,7 @@ def subset(source: str, split: str, count: int, target: str) -> None:
         os.symlink(os.path.abspath(os.path.join(files.root, name)), link)
 
 
-def prepare(source: str, folder: str, split: str, format: str) -> tuple[str, int]:
+def prepare(source: str, folder: str, split: str, format: str, tiles: bool = True) -> tuple[str, int]:
     """(path of the split's LMDB in this format, number of its images), after dumping it if it is missing.
 
     Raises ValueError if an LMDB that exists was not made of the source's files.
@@ -88,9 +92,10 @@ def prepare(source: str, folder: str, split: str, format: str) -> tuple[str, int
     from dump_imagenet import dump_split
 
     files = ImageNetFiles(source, split)
-    path = os.path.join(folder, format, f"{split}.lmdb")
+    folder = os.path.join(folder, format if tiles else scaling.NO_TILES)
+    path = os.path.join(folder, f"{split}.lmdb")
     if not os.path.exists(path):
-        print(dump_split(source, os.path.join(folder, format), split, format=format,
+        print(dump_split(source, folder, split, format=format, tiles=tiles,
                          max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty()))
     store = Store(path)
     names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
@@ -103,7 +108,7 @@ def prepare(source: str, folder: str, split: str, format: str) -> tuple[str, int
 
 def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
     """Runs all groups, prints their tables and appends their figures to run["groups"]."""
-    contestants, run["skipped"] = choose(arguments.what, cold.READERS if arguments.cold else CONTESTANTS)
+    contestants, run["skipped"] = choose(arguments.what, _known(arguments))
     for name, reason in run["skipped"].items():
         print(f"{name} is skipped: {reason}")
     source, folder = arguments.source, arguments.lmdb
@@ -114,6 +119,10 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
             subset(arguments.source, split, arguments.images, source)
     if POINTERS in arguments.what:
         _measure_pointers(arguments, run)
+    if arguments.scaling:
+        for split in arguments.splits:
+            _measure_scaling(contestants, source, folder, split, arguments, run)
+        return
     prepared = {}
     for split in arguments.splits if contestants else ():
         for format in arguments.formats:
@@ -147,6 +156,25 @@ def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any]
                                      _progress(group["split"], group["format"]), lambda: cold.drop_page_cache(paths))
     run["groups"].append(group)
     print(f"\n{cold.table(group)}\n", flush=True)
+
+
+def _measure_scaling(series: Sequence[Contestant], source: str, folder: str, split: str,
+                     arguments: argparse.Namespace, run: dict[str, Any]) -> None:
+    from dataflows.imagenet import ImageNetFiles
+
+    series = [one for one in series if any(one.takes_part(split, format) for format in arguments.formats)]
+    for one in series:
+        if "dump" in one.options:
+            prepare(source, folder, split, one.formats[0], tiles=one.name != scaling.NO_TILES)
+    images, workers = len(ImageNetFiles(source, split)), scaling.worker_counts(arguments.num_workers)
+    # Each point reads its own file in DIR, so the job names none.
+    job = Job(source, split, "", folder, images, arguments.batch_size, arguments.num_workers)
+    results = run_group(scaling.points(series, workers), job, arguments.epochs, arguments.timeout or 120 + images / 10,
+                        _progress(split, "scaling"))
+    group = {"split": split, "images": images, "workers": workers, "cpu_count": run["cpu_count"],
+             "series": [one.name for one in series], "results": results, "limit": []}
+    run["groups"].append(group)
+    print(f"\n{scaling.table(group)}\n", flush=True)
 
 
 def _progress(split: str, format: str) -> Callable[[str], None]:
@@ -193,7 +221,7 @@ def _write(run: dict[str, Any], out: str) -> None:
     elif importlib.util.find_spec("matplotlib") is None:
         print(f". Install matplotlib for {out}.png")
     elif any(not result["error"] for group in run["groups"] for result in group["results"]):
-        plot(run["groups"], f"{out}.png")
+        (scaling.plot if run["arguments"]["scaling"] else plot)(run["groups"], f"{out}.png")
         print(f" and {out}.png")
     else:
         print()
@@ -206,8 +234,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
     add("--what", nargs="+", metavar="NAME",
         help="what to measure (default: all): " + _names(CONTESTANTS)
-             + f"; {POINTERS}: what the chain of keys costs its thread. With --cold: " + _names(cold.READERS))
-    add("--cold", action="store_true", help="measure reading from a disk, with nothing in memory")
+             + f"; {POINTERS}: what the chain of keys costs its thread. With --cold: " + _names(cold.READERS)
+             + ". With --scaling: " + _names(scaling.SERIES))
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--cold", action="store_true", help="measure reading from a disk, with nothing in memory")
+    kind.add_argument("--scaling", action="store_true", help="measure 1, 2, 4 ... up to --num-workers workers")
     add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
     add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
     add("--epochs", type=_positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
@@ -218,6 +249,11 @@ def _parser() -> argparse.ArgumentParser:
                                                    "(default: 120, and 0.1 per image)")
     add("--out", default="benchmark", metavar="PATH", help="writes PATH.json and PATH.png (default: benchmark)")
     return parser
+
+
+def _known(arguments: argparse.Namespace) -> dict[str, Contestant]:
+    """What this kind of run can measure, by name."""
+    return cold.READERS if arguments.cold else scaling.SERIES if arguments.scaling else CONTESTANTS
 
 
 def _names(contestants: dict[str, Contestant]) -> str:
@@ -235,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    known = [*cold.READERS] if arguments.cold else [*CONTESTANTS, POINTERS]
+    known = [*_known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
     arguments.what = arguments.what or known
     if unknown := sorted(set(arguments.what) - set(known)):
         parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}")

@@ -80,6 +80,10 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused (a ValueError) for arguments,
     sources and targets that are refused before anything is written, ValueError for a bad image, OSError when the disk
     fails.
+
+    >>> summary = dump_split("IMAGENET", "DIR", "val", progress=False)
+    >>> summary.path, summary.format, summary.count
+    ('DIR/val.lmdb', 'jpeg', 10)
     """
     path = os.path.join(os.fspath(target), f"{split}.lmdb")
     shuffle = split not in ("val", "test") if shuffle is None else shuffle

@@ -41,7 +41,13 @@ class LMDBIterLoader(TorchBatches):
         about 0.5 ms of processor time per MB.
     max_pixels: how many an image may have by its header; more are an error, which bounds memory for hostile files.
 
-    >>> loader = LMDBIterLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
+    >>> from dataflows import RandomResizedCrop
+    >>> loader = LMDBIterLoader("train.lmdb", 8, transform=RandomResizedCrop(224), num_workers=2, shuffle_buffer=16)
+    >>> for images, labels in loader:
+    ...     pass
+    >>> len(loader), images.shape
+    (3, torch.Size([7, 3, 224, 224]))
+    >>> loader.close()
 
     Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index.
     """

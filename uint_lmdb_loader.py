@@ -41,9 +41,13 @@ class LMDBLoader(TorchBatches):
         about 0.5 ms of processor time per MB.
     max_pixels: how many an image may have by its header; more are an error, which bounds memory for hostile files.
 
-    >>> loader = LMDBLoader("train.lmdb", 256, transform=RandomResizedCrop(224), num_workers=8)   # doctest: +SKIP
-    >>> for images, labels in loader:                                                             # doctest: +SKIP
-    ...     train(images, labels)   # uint8 (256, 3, 224, 224), int64 (256,)
+    >>> from dataflows import RandomResizedCrop
+    >>> with LMDBLoader("train.lmdb", 8, transform=RandomResizedCrop(224), num_workers=2) as loader:
+    ...     for images, labels in loader:
+    ...         print(images.dtype, list(images.shape), labels.dtype, list(labels.shape))
+    torch.uint8 [8, 3, 224, 224] torch.int64 [8]
+    torch.uint8 [8, 3, 224, 224] torch.int64 [8]
+    torch.uint8 [7, 3, 224, 224] torch.int64 [7]
 
     Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index.
     """

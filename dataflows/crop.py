@@ -16,6 +16,7 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataflows.options import integer
 
@@ -32,14 +33,14 @@ def uniforms(columns: range, seed: int, epoch: int, positions: np.ndarray) -> np
     a counter: any position can be had without the ones before it, which numpy's generators cannot do for an array.
     """
     with np.errstate(over="ignore"):
-        stream = _splitmix64(_splitmix64(np.uint64(seed % 2**64)) ^ np.uint64(epoch))
+        stream = _splitmix64(_splitmix64(np.asarray(seed % 2**64, np.uint64)) ^ np.uint64(epoch))
         samples = _splitmix64(stream ^ np.asarray(positions, np.uint64))
         counters = np.arange(columns.start, columns.stop, dtype=np.uint64)
         bits = _splitmix64(samples[:, None] + counters * np.uint64(0x9E3779B97F4A7C15))
     return (bits >> np.uint64(11)) * 2.0**-53
 
 
-def _splitmix64(x: np.ndarray) -> np.ndarray:
+def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -66,6 +67,10 @@ class RandomResizedCrop:
         interpolating it, as many loaders do: a tenth less decoding time; pixels differ, most where colors change.
 
     Raises ValueError for values out of range.
+
+    >>> crop = RandomResizedCrop(224)
+    >>> crop.plan(np.array([375]), np.array([500]), positions=np.array([0]), seed=0, epoch=0)
+    array([[104, 228, 220, 170, 224, 224,   0,   0,   1]], dtype=int32)
     """
 
     size: int | tuple[int, int]
@@ -85,6 +90,11 @@ class RandomResizedCrop:
             raise ValueError(f"hflip is a probability from 0 to 1, not {hflip!r}")
         object.__setattr__(self, "hflip", float(hflip))
 
+    @property
+    def window(self) -> tuple[int, int]:
+        """(height, width) of the output, in pixels."""
+        return _pair(self.size)
+
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The plan for images of these sizes at these positions of an epoch; int32 of shape (B, 9)."""
         heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
@@ -95,7 +105,7 @@ class RandomResizedCrop:
             later, fits = self._attempt(heights[rest], widths[rest], draws)
             boxes[rest] = np.where(fits[:, None], later, self._fallback(heights[rest], widths[rest]))
         flips = uniforms(range(4 * _ATTEMPTS, 4 * _ATTEMPTS + 1), seed, epoch, positions)[:, 0] < self.hflip
-        return _plan(boxes, *self.size, 0, 0, flips)
+        return _plan(boxes, *self.window, 0, 0, flips)
 
     def _attempt(self, heights: np.ndarray, widths: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each image the first of its attempts that fits, and whether one does; `draws` is (B, attempts, 4)."""
@@ -133,6 +143,10 @@ class CenterCrop:
     scaled_decode, fast_decode: as those of RandomResizedCrop.
 
     Raises ValueError for values out of range.
+
+    >>> crop = CenterCrop(224)      # of an image that is resized to 256 x 341
+    >>> crop.plan(np.array([375]), np.array([500]), positions=np.array([0]), seed=0, epoch=0)
+    array([[  0,   0, 375, 500, 256, 341,  16,  58,   0]], dtype=int32)
     """
 
     size: int | tuple[int, int]
@@ -144,9 +158,14 @@ class CenterCrop:
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", _pair(self.size))
         try:
-            object.__setattr__(self, "resize", integer("resize", self.resize, max(self.size)))
+            object.__setattr__(self, "resize", integer("resize", self.resize, max(self.window)))
         except ValueError as error:
             raise ValueError(f"{error}: the crop would reach beyond the image") from None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """(height, width) of the output, in pixels."""
+        return _pair(self.size)
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The plan for images of these sizes; int32 of shape (B, 9). Nothing in it is random."""
@@ -154,13 +173,13 @@ class CenterCrop:
         shorter = np.minimum(heights, widths)
         # torchvision truncates the longer side, and rounds the crop's offset half to even as Python does.
         resized = np.stack([self.resize * heights // shorter, self.resize * widths // shorter], axis=1)
-        offsets = np.rint((resized - self.size) / 2).astype(np.int64)
+        offsets = np.rint((resized - self.window) / 2).astype(np.int64)
         sides = np.stack([heights, widths], axis=1)
         if not self.antialias:
             scale = sides / resized
-            box = np.clip(np.rint(self.size * scale).astype(np.int64), 1, sides)
+            box = np.clip(np.rint(self.window * scale).astype(np.int64), 1, sides)
             first = np.minimum(np.rint(offsets * scale).astype(np.int64), sides - box)
-            return _plan(np.concatenate([first, box], axis=1), *self.size, 0, 0, 0)
+            return _plan(np.concatenate([first, box], axis=1), *self.window, 0, 0, 0)
         whole = np.concatenate([0 * sides, sides], axis=1)
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
 
@@ -233,7 +252,8 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _plan(boxes, height, width, top, left, flip) -> np.ndarray:
+def _plan(boxes: np.ndarray, height: int | np.ndarray, width: int | np.ndarray, top: int | np.ndarray,
+          left: int | np.ndarray, flip: int | np.ndarray) -> np.ndarray:
     plan = np.empty((len(boxes), PLAN_COLUMNS), np.int32)
     plan[:, :4] = boxes
     plan[:, 4], plan[:, 5], plan[:, 6], plan[:, 7], plan[:, 8] = height, width, top, left, flip

@@ -25,17 +25,17 @@ other columns of the image beside the box, and blank MCUs after its last interva
 import functools
 import math
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataflows.jpeg import EOI, Untileable, mcu_geometry, parse_frame
+from dataflows.jpeg import EOI, Buffer, Untileable, mcu_geometry, parse_frame
 
 MAGIC = b"RSTINDEX v2\0"
 LIST_HEAD = struct.Struct("<IIIBBH")
 LIST_PLACES = struct.Struct("<III")  # the three that LIST_HEAD starts with
 MAX_BLANK_BITS = 320  # 10 blocks, each two codes of 16 bits
-_LENGTHS = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+_LENGTHS: dict[int, np.dtype[Any]] = {1: np.dtype("<u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _U16 = struct.Struct(">H").unpack_from
 _SIZE = struct.Struct(">HH")
 _MARKERS = (0xD0 + np.arange(8192) % 8).astype(np.uint8)
@@ -76,8 +76,8 @@ def restart_markers(count: int) -> np.ndarray:
     return _MARKERS[:count] if count <= len(_MARKERS) else (0xD0 + np.arange(count) % 8).astype(np.uint8)
 
 
-def read_tiles(data) -> TileMap | None:
-    """The TileMap of a tiled JPEG; None if `data` (any contiguous buffer of bytes) is anything else.
+def read_tiles(data: Buffer) -> TileMap | None:
+    """The TileMap of a tiled JPEG; None if `data` is anything else.
 
     Raises ValueError if there is a list that does not fit the file: changed by another tool, damaged, or hostile.
     """
@@ -99,7 +99,7 @@ def read_tiles(data) -> TileMap | None:
 def _list_parts(view: memoryview, at: int) -> memoryview | bytes:
     """What the list's segments hold: a long list has several, one after the other."""
     parts = []
-    while view[at:at + 2] == b"\xff\xe9" and view[at + 4:at + 16] == MAGIC:
+    while bytes(view[at:at + 2]) == b"\xff\xe9" and bytes(view[at + 4:at + 16]) == MAGIC:
         end = at + 2 + _U16(view, at + 2)[0]
         parts.append(view[at + 16:end])
         at = end
@@ -110,7 +110,7 @@ def _read_list(view: memoryview, list_at: int, listing: memoryview | bytes) -> T
     """Check the list against the header and the data of the scan, to the last byte."""
     core_at, size_at, scan_at, size, pad_bits, blank_bits = LIST_HEAD.unpack_from(listing)
     if not (list_at < core_at <= size_at - 11 < scan_at - 25 and scan_at < len(view)
-            and view[core_at:core_at + 4] == b"\xff\xdd\0\4"):
+            and bytes(view[core_at:core_at + 4]) == b"\xff\xdd\0\4"):
         raise ValueError("damaged tiled JPEG: its segments are not where the list says")
     height, width, mcu_height, mcu_width, margin_y, margin_x = _frame(bytes(view[size_at - 5:size_at + 14]))
     interval, = _U16(view, core_at + 4)
@@ -126,7 +126,8 @@ def _read_list(view: memoryview, list_at: int, listing: memoryview | bytes) -> T
     lengths = np.frombuffer(listing, _LENGTHS[size], count, at).astype(np.int64)
     offsets = np.add.accumulate(lengths)
     total = offsets.item(-1)
-    if scan_at + total > len(view) or lengths.item(0) or view[scan_at + total - 2:scan_at + total] != b"\xff\xd9":
+    if (scan_at + total > len(view) or lengths.item(0)
+            or bytes(view[scan_at + total - 2:scan_at + total]) != b"\xff\xd9"):
         raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, which is not where they end")
     header = bytes(view[:list_at]) + bytes(view[core_at:scan_at])
     return TileMap(height, width, mcu_height, mcu_width, margin_y, margin_x, interval, columns, rows, lengths, offsets,
@@ -145,7 +146,8 @@ def _frame(segment: bytes) -> tuple[int, int, int, int, int, int]:
     return frame.height, frame.width, *mcu_geometry(frame.factors)
 
 
-def cut(data, tiles: TileMap, top: int, left: int, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
+def cut(data: Buffer, tiles: TileMap, top: int, left: int, height: int, width: int
+        ) -> tuple[np.ndarray, tuple[int, int]]:
     """A small JPEG (uint8, 1-D, fresh memory) that shows the box, and (y, x) in the image of its top left pixel.
 
     The box, in pixels, must be within the image: pixel (i, j) of it is pixel (top - y + i, left - x + j) of the small
@@ -178,7 +180,8 @@ def cut(data, tiles: TileMap, top: int, left: int, height: int, width: int) -> t
     return _join(tiles, pieces, lengths, row, row_end, x_end - x), (row * mcu_height, x)
 
 
-def _cut_wrapped(data, tiles: TileMap, row: int, row_end: int, column: int, column_end: int):
+def _cut_wrapped(data: Buffer, tiles: TileMap, row: int, row_end: int, column: int, column_end: int
+                 ) -> tuple[np.ndarray, tuple[int, int]]:
     """`cut`, given rows and columns of MCUs, where intervals are out of step with rows."""
     interval, columns = tiles.interval, tiles.columns
     height = row_end - row
@@ -204,7 +207,7 @@ def _cut_wrapped(data, tiles: TileMap, row: int, row_end: int, column: int, colu
     return _join(tiles, pieces, lengths, row, row_end, width), (row * tiles.mcu_height, x)
 
 
-def _cut_rows(data, tiles: TileMap, row: int, row_end: int):
+def _cut_rows(data: Buffer, tiles: TileMap, row: int, row_end: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Whole rows, out to where rows and intervals are in step. For boxes at the image's edge: interpolation treats that
     as an edge, so it must stay one."""
     columns, interval = tiles.columns, tiles.interval
@@ -216,14 +219,13 @@ def _cut_rows(data, tiles: TileMap, row: int, row_end: int):
     return _join(tiles, pieces, lengths, row, row_end, tiles.width), (row * tiles.mcu_height, 0)
 
 
-def _pieces(data, tiles: TileMap, begins: list[int], ends: list[int]) -> list:
+def _pieces(data: Buffer, tiles: TileMap, begins: list[int], ends: list[int]) -> list[bytes | memoryview]:
     view = memoryview(data).cast("B")[tiles.scan_at:]
-    pieces = [view[a:b] for a, b in zip(begins, ends)]
-    pieces.insert(0, tiles.header)
-    return pieces
+    return [tiles.header, *(view[a:b] for a, b in zip(begins, ends))]
 
 
-def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: int, width: int) -> np.ndarray:
+def _join(tiles: TileMap, pieces: list[bytes | memoryview], lengths: np.ndarray, row: int, row_end: int,
+          width: int) -> np.ndarray:
     """The JPEG of `width` pixels and the MCU rows row .. row_end, made of header and intervals with these lengths."""
     jpeg = bytearray().join(pieces)
     height = min(row_end * tiles.mcu_height, tiles.height) - row * tiles.mcu_height
@@ -239,24 +241,25 @@ def _join(tiles: TileMap, pieces: list, lengths: np.ndarray, row: int, row_end: 
     return out
 
 
-def _append_blanks(tiles: TileMap, pieces: list, lengths: np.ndarray, blanks: int, short: int) -> np.ndarray:
+def _append_blanks(tiles: TileMap, pieces: list[bytes | memoryview], lengths: np.ndarray, blanks: int,
+                   short: int) -> np.ndarray:
     """Append `blanks` blank MCUs to pieces, the first `short` of them to the last piece. Return lengths with theirs."""
-    lengths = lengths.tolist()
+    counts: list[int] = lengths.tolist()
     if short:  # the image's last interval has fewer MCUs: its last byte goes on with blank ones
         tail = pieces[-1][:-2]
-        used = 2 if tail[-2:] == b"\xff\0" else 1
+        used = 2 if bytes(tail[-2:]) == b"\xff\0" else 1
         if len(tail) < used:
             raise ValueError("damaged tiled JPEG: the last interval is empty")
         bits = f"{tail[-used]:08b}"[:8 - tiles.pad_bits]
         more = _blank_bytes(tiles, bits, min(short, blanks))
         pieces[-1:] = [tail[:-used], more]
-        lengths[-1] += len(more) - used - 2
+        counts[-1] += len(more) - used - 2
         blanks -= short
     while blanks > 0:
         pieces.append(_blank_bytes(tiles, "", min(blanks, tiles.interval)))
-        lengths.append(len(pieces[-1]))
+        counts.append(len(pieces[-1]))
         blanks -= tiles.interval
-    return np.array(lengths, np.int64)
+    return np.array(counts, np.int64)
 
 
 def _blank_bytes(tiles: TileMap, bits: str, count: int) -> bytes:

@@ -109,6 +109,11 @@ class LMDBDataset(_Samples, Dataset[tuple[Any, Any]]):
     """A map-style dataset: `dataset[i]` is `(image, target)` of record i, for any sampler of torch's DataLoader.
 
     `len` is the number of records; negative numbers count from the end; others raise IndexError.
+
+    >>> dataset = LMDBDataset("val.lmdb", image_type="numpy")
+    >>> image, target = dataset[-1]
+    >>> image.shape, target, dataset.classes[target], len(dataset)
+    ((120, 80, 3), 2, 'n01484850', 10)
     """
 
     __doc__ = f"{__doc__}{_OPTIONS}"
@@ -127,6 +132,9 @@ class LMDBIterDataset(_Samples, IterableDataset[tuple[Any, Any]]):
     order, shuffle_buffer, block_size, seed, rank, world_size, uneven, indices, repeats: as of LMDBIterLoader, but that
     nothing is shuffled without a shuffle_buffer. set_epoch changes the order, also of the workers of a DataLoader with
     persistent_workers=True. torchdata's StatefulDataLoader saves and restores the place of each worker.
+
+    >>> [target for image, target in LMDBIterDataset("val.lmdb")]
+    [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
     """
 
     __doc__ = f"{__doc__}{_OPTIONS}"

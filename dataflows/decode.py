@@ -58,7 +58,8 @@ def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, mo
     if most_pixels:
         try:
             into = None if memory is None else memory.take(3 * most_pixels)
-            return simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
+            pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
+            return pixels
         except ValueError:  # it warns of something, or is of four colors
             pass
     return None
@@ -75,6 +76,7 @@ def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = Fal
     """The pixels of a JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, as `decode` gives them."""
     height, width = (-(-side // factor) for side in jpeg_size(encoded) or (0, 0))
     try:
-        return simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, height, width, factor)
+        pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, height, width, factor)
+        return pixels
     except ValueError:
         return cv2.resize(decode(encoded), (width, height), interpolation=cv2.INTER_AREA)

@@ -1,6 +1,8 @@
 """Entropy-coded data and its Huffman tables as arrays: the Python around the kernels. Importing it imports numba."""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +18,13 @@ def lookups(counts: bytes, symbols: bytes) -> tuple[np.ndarray, np.ndarray]:
     bits << 8 | coefficients << 1 | end of block, over as many codes as are known from these bits; 0 if none is.
     """
     single, multi = np.empty(65536, np.uint16), np.empty(1 << kernels.LOOKUP, np.uint16)
-    kernels.fill(*(np.frombuffer(part, np.uint8).astype(np.int64) for part in (counts, symbols)), single, multi)
+    kernels.fill(_int64(counts), _int64(symbols), single, multi)
     single.flags.writeable = multi.flags.writeable = False
     return single, multi
+
+
+def _int64(part: bytes) -> np.ndarray:
+    return np.frombuffer(part, np.uint8).astype(np.int64)
 
 
 def code_words(counts: bytes, symbols: bytes) -> dict[int, tuple[int, int]]:
@@ -60,13 +66,25 @@ def entropy_data(jpeg: bytes, at: int, intervals: int) -> tuple[np.ndarray, np.n
     return data, ends
 
 
-def find_edits(data, ends, blocks, mcus: int, in_interval: int, out_interval: int, dc, ac):
+class Edits(NamedTuple):
+    """The edits that `scan` lists and `write` applies, by column; `kernels` says what they mean."""
+
+    stop: np.ndarray  # uint64
+    resume: np.ndarray  # uint64
+    kind: np.ndarray  # uint8
+    value: np.ndarray  # int64
+
+
+def find_edits(data: np.ndarray, ends: np.ndarray, blocks: list[int], mcus: int, in_interval: int, out_interval: int,
+               dc: tuple[Table, ...], ac: tuple[Table, ...]) -> tuple[Edits, np.uint64, list[set[int]]]:
     """Run `scan` with the tables (jpeg.Table) of every component.
 
     Returns (edits, for `apply_edits`; the bit where the data ends; per component the DC categories that the edits use).
     Raises Untileable if the data is not what the tables and sizes say.
     """
-    edits = [np.empty(mcus * (1 + len(dc)), dtype) for dtype in (np.uint64, np.uint64, np.uint8, np.int64)]
+    room = mcus * (1 + len(dc))
+    edits = Edits(np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.uint8),
+                  np.empty(room, np.int64))
     needs = np.zeros(3, np.int64)
     dcs = [lookups(t.counts, t.symbols) for t in (dc * 3)[:3]]  # always three: one compilation serves all
     acs = [lookups(t.counts, t.symbols) for t in (ac * 3)[:3]]
@@ -75,11 +93,12 @@ def find_edits(data, ends, blocks, mcus: int, in_interval: int, out_interval: in
         tuple(single for single, _ in acs), tuple(multi for _, multi in acs), *edits, needs)
     if status:
         raise Untileable("corrupt entropy data")
-    return ([edit[:count] for edit in edits], end,
+    return (Edits(*(column[:count] for column in edits)), end,
             [{category for category in range(12) if need >> category & 1} for need in needs.tolist()])
 
 
-def apply_edits(data, edits, end, dc, intervals: int) -> tuple[np.ndarray, np.ndarray, int]:
+def apply_edits(data: np.ndarray, edits: Edits, end: np.uint64, dc: Sequence[Table],
+                intervals: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Run `write` with the DC tables of every component:
     (data with markers, length of every interval, padding bits)."""
     codes = np.zeros((3, 16), np.int64)
@@ -87,7 +106,7 @@ def apply_edits(data, edits, end, dc, intervals: int) -> tuple[np.ndarray, np.nd
     for c, table in enumerate(dc):
         for category, (code, length) in code_words(table.counts, table.symbols).items():
             codes[c, category], code_lengths[c, category] = code, length
-    count = len(edits[0])
+    count = len(edits.stop)
     out = np.empty(2 * (len(data) + 4 * count) + 4 * intervals + 256, np.uint8)
     lengths = np.empty(intervals, np.int64)
     status, size, pad_bits = kernels.write(data, count, np.uint64(end), *edits, codes, code_lengths, out, lengths)
@@ -95,7 +114,7 @@ def apply_edits(data, edits, end, dc, intervals: int) -> tuple[np.ndarray, np.nd
     return out[:size], lengths, pad_bits
 
 
-def blank_block(dc, ac) -> str:
+def blank_block(dc: Table, ac: Table) -> str:
     """The bits, as text, of a block without AC coefficients and with the DC coefficient of the block before."""
     words = [code_words(table.counts, table.symbols)[0] for table in (dc, ac)]
     return "".join(f"{code:0{length}b}" for code, length in words)

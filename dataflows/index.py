@@ -112,6 +112,10 @@ def load_index(lmdb_path: str, data_file: str) -> Index | None:
 
     `data_file` is the file whose size the index must state. Raises ValueError, naming file and remedy, when the index
     is damaged, of an unknown version, or belongs to another file.
+
+    >>> index = load_index("val.lmdb", "val.lmdb")
+    >>> index.count, index.classes, bytes(index.name[0])
+    (10, ['n01440764', 'n01443537', 'n01484850'], b'n01440764/n01440764_0.JPEG')
     """
     path = index_path(lmdb_path)
     if not os.path.exists(path):

@@ -25,6 +25,7 @@ SOF0, SOF1, DHT, DAC, SOI, EOI, SOS, DQT, DRI, APP0, APP1, APP9, APP14, COM = (
 _SEGMENT = struct.Struct(">BBH").unpack_from
 _SIZE = struct.Struct(">HH").unpack_from
 FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
+Buffer = bytes | memoryview | np.ndarray  # a contiguous one
 _REASONS = {0xC2: "progressive", 0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical"}
 
 
@@ -35,7 +36,7 @@ class Untileable(ValueError):
         super().__init__(f"cannot tile this image: {reason}; store its bytes unchanged")
         self.reason = reason
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Untileable"], tuple[str]]:
         return Untileable, (self.reason,)
 
 
@@ -72,10 +73,10 @@ class Header(NamedTuple):
     scan_at: int
 
 
-def segments(data) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end) of every segment up to SOS, which is the last; data[start] is the marker's FF.
 
-    `data` is bytes or a memoryview of bytes. Every end is within the data. Raises Untileable at the first flaw.
+    A memoryview is one of bytes. Every end is within the data. Raises Untileable at the first flaw.
     """
     size = len(data)
     if size < 3 or data[0] != 0xFF or data[1] != SOI or data[2] != 0xFF:
@@ -100,7 +101,7 @@ def segments(data) -> Iterator[tuple[int, int, int]]:
     raise Untileable("truncated")
 
 
-def parse_frame(data, start: int, end: int) -> Frame:
+def parse_frame(data: bytes | memoryview, start: int, end: int) -> Frame:
     """The SOFn segment at data[start:end], of any JPEG type. Raises Untileable if it contradicts itself."""
     if end - start < 10 or end - start != 10 + 3 * data[start + 9]:
         raise Untileable("corrupt header")
@@ -113,6 +114,9 @@ def mcu_geometry(factors: bytes) -> tuple[int, int, int, int]:
     """(height, width) in pixels of an MCU, and 1 or 0 for whether a component is subsampled (down, across).
 
     factors: h << 4 | v of every component. A scan of one component has MCUs of 8 x 8 at any factors (T.81, A.2.2).
+
+    >>> mcu_geometry(bytes([0x22, 0x11, 0x11]))      # 4:2:0
+    (16, 16, 1, 1)
     """
     h, v = [byte >> 4 for byte in factors], [byte & 15 for byte in factors]
     if not factors or not all(1 <= factor <= 4 for factor in h + v):
@@ -122,10 +126,10 @@ def mcu_geometry(factors: bytes) -> tuple[int, int, int, int]:
     return 8 * max(v), 8 * max(h), int(min(v) < max(v)), int(min(h) < max(h))
 
 
-def jpeg_size(data) -> tuple[int, int] | None:
+def jpeg_size(data: Buffer) -> tuple[int, int] | None:
     """(height, width) in pixels of a JPEG of any type, as stored (EXIF orientation is not applied); None if not found.
 
-    `data` is any contiguous buffer of bytes. A height of 0 (given after the scan, by DNL) counts as not found.
+    A height of 0 (given after the scan, by DNL) counts as not found.
     """
     data = memoryview(data).cast("B")
     try:

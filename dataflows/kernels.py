@@ -27,12 +27,13 @@ MAX_BLOCK_BITS = 64 * 31  # 63 AC and one DC coefficient, each a code of 16 bits
 PAD = MAX_BLOCK_BITS // 8 + 16
 OK, CORRUPT, DC_RANGE, NO_ROOM = 0, 1, 2, 3
 TRUNCATED, BAD_MARKER = 0, 1  # what `unstuff` returns instead of a marker
+Tables = tuple[np.ndarray, ...]  # of each component
 _U8, _U64 = np.uint64(8), np.uint64(64)
 _BYTE, _ONES, _LOWS, _HIGHS = (np.uint64(word) for word in (0xFF, 0x010101010101, 0x7F7F7F7F7F7F, 0x808080808080))
 
 
 @njit(nogil=True, cache=True)
-def fill(counts, symbols, single, multi):
+def fill(counts: np.ndarray, symbols: np.ndarray, single: np.ndarray, multi: np.ndarray) -> None:
     """Fill the look-up tables of a Huffman table; `huffman.lookups` says how they are laid out."""
     index = used = 0
     for i in range(16):
@@ -43,7 +44,7 @@ def fill(counts, symbols, single, multi):
             used += step
     single[used:] = 0
     for index in range(multi.size):
-        bits = coefficients = end = 0
+        bits, coefficients, end = np.int64(0), np.int64(0), 0
         while bits < LOOKUP and not end:
             entry = np.int64(single[((index << bits) & ((1 << LOOKUP) - 1)) << (16 - LOOKUP)])
             length, run, size = entry >> 8, entry >> 4 & 15, entry & 15
@@ -56,7 +57,7 @@ def fill(counts, symbols, single, multi):
 
 
 @njit(nogil=True, cache=True)
-def unstuff(jpeg, at, out, ends):
+def unstuff(jpeg: np.ndarray, at: int, out: np.ndarray, ends: np.ndarray) -> int:
     """Copy the scan that starts at jpeg[at] to `out` without stuffed zeros, fill bytes and markers,
     and PAD zeros after it.
 
@@ -87,7 +88,7 @@ def unstuff(jpeg, at, out, ends):
 
 
 @njit(nogil=True, cache=True)
-def _peek(src, pos):
+def _peek(src: np.ndarray, pos: np.uint64) -> np.uint64:
     """64 bits from bit `pos` on, of which the first 57 are valid."""
     i = pos >> np.uint64(3)
     word = np.uint64(0)
@@ -97,9 +98,9 @@ def _peek(src, pos):
 
 
 @njit(nogil=True, cache=True)
-def _skip_ac(src, pos, single, multi):
+def _skip_ac(src: np.ndarray, pos: np.uint64, single: np.ndarray, multi: np.ndarray) -> np.uint64:
     """The position after the AC coefficients that start at bit `pos`; 0 if they are corrupt."""
-    k = 1
+    k = np.int64(1)
     while k < 64:
         word = _peek(src, pos)
         for _ in range(2):  # 57 bits are two look-ups: none takes more than LOOKUP + 15
@@ -125,7 +126,9 @@ def _skip_ac(src, pos, single, multi):
 
 
 @njit(nogil=True, cache=True)
-def scan(src, ends, blocks, mcus, in_interval, out_interval, dcs, singles, multis, stop, resume, kind, value, needs):
+def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: int, in_interval: int, out_interval: int,
+         dcs: Tables, singles: Tables, multis: Tables, stop: np.ndarray, resume: np.ndarray, kind: np.ndarray,
+         value: np.ndarray, needs: np.ndarray) -> tuple[int, int, np.uint64]:
     """List the edits that turn restart intervals of `in_interval` MCUs into such of `out_interval`.
 
     src: the data, unstuffed, without markers, PAD at its end.
@@ -184,7 +187,7 @@ def scan(src, ends, blocks, mcus, in_interval, out_interval, dcs, singles, multi
 
 
 @njit(nogil=True, cache=True)
-def _put(out, at, acc, count):
+def _put(out: np.ndarray, at: int, acc: np.uint64, count: int) -> tuple[int, int]:
     """Write the whole bytes among the last `count` bits of `acc`, stuffing a zero after each FF."""
     while count >= 8:
         count -= 8
@@ -198,7 +201,9 @@ def _put(out, at, acc, count):
 
 
 @njit(nogil=True, cache=True)
-def write(src, edits, end, stop, resume, kind, value, codes, code_lengths, out, lengths):
+def write(src: np.ndarray, edits: int, end: np.uint64, stop: np.ndarray, resume: np.ndarray, kind: np.ndarray,
+          value: np.ndarray, codes: np.ndarray, code_lengths: np.ndarray, out: np.ndarray, lengths: np.ndarray
+          ) -> tuple[int, int, int]:
     """Apply the edits and end with EOI. lengths[i]: bytes of interval i with its marker. Returns (status, bytes, pad).
 
     codes, code_lengths: [component, category] of the DC tables. pad: ones (0 .. 7) that fill the last byte before EOI.
@@ -219,7 +224,7 @@ def write(src, edits, end, stop, resume, kind, value, codes, code_lengths, out, 
                     out[at + j] = (six >> np.uint64(40 - 8 * j)) & _BYTE
                 at += 6
             else:
-                at, count = _put(out, at, acc, count + np.int64(take))
+                at, count = _put(out, at, acc, count + int(np.int64(take)))  # int() alone stays unsigned
         what = kind[edit] if edit < edits else RESTART
         if what < JUMP:
             new, category = value[edit], 0

@@ -36,6 +36,9 @@ class SequentialKeys(LMDBData):
     part: (i, n) for the i-th of n contiguous parts of what this rank reads, as workers of a DataLoader share it out.
 
     Raises ValueError for indices beyond the file.
+
+    >>> list(SequentialKeys(Store("train.lmdb"), Epoch(), indices=[5, 7], repeats=2))
+    [[5, 0], [5, 1], [7, 2], [7, 3]]
     """
 
     def __init__(self, store: Store, epoch: Epoch, *, ranks: Ranks = ALONE, indices: Any = None, repeats: int = 1,
@@ -165,7 +168,8 @@ def sequential_pointers(store: Store, epoch: Epoch, order: str, shuffle_buffer: 
     options["buffer_size"] = buffer_size = 0 if order == "sequential" else shuffle_buffer
     keys = (BlockShuffledKeys(store, epoch, block_size, **options) if order == "block"
             else SequentialKeys(store, epoch, **options))
-    description = {"order": order, "shuffle_buffer": buffer_size, "block_size": block_size if order == "block" else 0}
+    description: dict[str, int | str] = {
+        "order": order, "shuffle_buffer": buffer_size, "block_size": block_size if order == "block" else 0}
     description |= keys.description()
     if not buffer_size:
         return keys, description
@@ -176,12 +180,12 @@ def sequential_pointers(store: Store, epoch: Epoch, order: str, shuffle_buffer: 
 def _checked(indices: Any, store: Store) -> np.ndarray | None:
     if indices is None:
         return None
-    indices = np.asarray(indices)
-    if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
-        raise ValueError(f"indices must be a list or array of one or more record numbers, not {indices.dtype} of shape "
-                         f"{indices.shape}; a mask becomes one by numpy.flatnonzero")
-    indices = indices.astype(np.int64)
-    if indices.min() < 0 or indices.max() >= len(store):
-        wrong = indices[(indices < 0) | (indices >= len(store))][0]
+    given = np.asarray(indices)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
+        raise ValueError(f"indices must be a list or array of one or more record numbers, not {given.dtype} of shape "
+                         f"{given.shape}; a mask becomes one by numpy.flatnonzero")
+    numbers = given.astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= len(store):
+        wrong = numbers[(numbers < 0) | (numbers >= len(store))][0]
         raise ValueError(f"indices must be record numbers from 0 to {len(store) - 1} of {store.path}, not {wrong}")
-    return indices
+    return numbers

@@ -29,6 +29,9 @@ def loads(value: np.ndarray) -> Any:
     """The msgpack value that fills all of `value`, a one-dimensional uint8 array.
 
     Binary parts are memoryviews of `value`, arrays are read-only views of it. Raises DamagedMsgpack.
+
+    >>> loads(np.array([0x93, 1, 0xC0, 0xC3], np.uint8))
+    [1, None, True]
     """
     try:
         result, end = read(memoryview(value).toreadonly(), 0)

@@ -4,7 +4,12 @@ from typing import Any, Iterable
 
 
 def integer(name: str, value: Any, least: int) -> int:
-    """`value` as an int, numpy's integers included. Raises ValueError unless it is one of at least `least`."""
+    """`value` as an int, numpy's integers included. Raises ValueError unless it is one of at least `least`.
+
+    >>> integer("num_workers", 2.5, 0)
+    Traceback (most recent call last):
+    ValueError: num_workers must be a non-negative integer, not 2.5
+    """
     try:
         number = operator.index(value)
     except TypeError:

@@ -69,13 +69,13 @@ class Rest(ProxyDataFlow):
         return itertools.islice(self.ds, self._first, None)
 
 
-def shown(ds: DataFlow, bar: tqdm.tqdm) -> DataFlow:
+def shown(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:
     """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
     return _Shown(ds, bar)
 
 
 class _Shown(ProxyDataFlow):
-    def __init__(self, ds: DataFlow, bar: tqdm.tqdm) -> None:
+    def __init__(self, ds: DataFlow, bar: "tqdm.tqdm[Any]") -> None:
         super().__init__(ds)
         self._bar = bar
 

@@ -21,6 +21,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
 _META = struct.Struct("<16xIIQQIHHQQQQQIHHQQQQQQQ")
@@ -155,7 +156,7 @@ class _Nodes(NamedTuple):
 
     page: np.ndarray  # uint8
     number: int  # of the page
-    numbers: np.ndarray  # uint64: the first 4 bytes of the node
+    numbers: NDArray[np.uint64]  # the first 4 bytes of the node
     flags: np.ndarray
     keys: np.ndarray  # where in the page the key starts
     ends: np.ndarray  # and where it ends
@@ -181,8 +182,8 @@ def _nodes(file: BinaryIO, tree: Tree, number: int, kind: int) -> _Nodes:
                   ends)
 
 
-def _read_branch(nodes: _Nodes) -> np.ndarray:
-    """The numbers of the pages below it: uint64."""
+def _read_branch(nodes: _Nodes) -> NDArray[np.uint64]:
+    """The numbers of the pages below it."""
     return nodes.numbers | nodes.flags.astype(np.uint64) << np.uint64(32)
 
 

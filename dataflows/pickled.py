@@ -7,7 +7,7 @@ stand-ins check sizes and types, and build the array from its bytes.
 import io
 import math
 import pickle
-from typing import Any, Callable
+from typing import Any, Callable, Literal
 
 import numpy as np
 
@@ -41,15 +41,15 @@ class _Array:
         self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
 
 
-def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: Literal["C", "F"]) -> np.ndarray:
+    sides: tuple[int, ...] = (shape,) if isinstance(shape, int) else tuple(shape)
     if not isinstance(dtype, _DType) or not isinstance(data, (bytes, bytearray)):
         raise UnsafePickle("an array must be a number type and its bytes")
-    if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.value.itemsize != len(data):
-        raise UnsafePickle(f"an array of shape {shape} and dtype {dtype.value} does not fit its {len(data)} bytes")
+    if any(type(n) is not int or n < 0 for n in sides) or math.prod(sides) * dtype.value.itemsize != len(data):
+        raise UnsafePickle(f"an array of shape {sides} and dtype {dtype.value} does not fit its {len(data)} bytes")
     array = np.frombuffer(data, dtype.value)
     array.flags.writeable = False
-    return array.reshape(shape, order=order)
+    return array.reshape(sides, order=order)
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: str, axes: tuple[int, ...] | None = None) -> _Array:

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataflows.adapter import TorchBatches
 from dataflows.keys import SequentialKeys
@@ -68,6 +69,14 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     epochs: how many; at least 2 to compare an epoch with the one before.
 
     Raises ValueError for less than one epoch.
+
+    >>> from uint_lmdb_loader import LMDBLoader
+    >>> with LMDBLoader("val.lmdb", 2, shuffle=False) as loader:      # whose records are sorted by class
+    ...     print(shuffle_quality(loader))
+    10 samples in batches of 2, 2 epochs
+    classes in a batch   0.20 bits, 27.3% of the 0.73 bits of a full shuffle
+    displacement         0.000 from the file, 0.000 from the epoch before (a full shuffle: 0.333)
+    coverage             100.00% of the samples come exactly once in an epoch
     """
     epochs = integer("epochs", epochs, 1)
     keys, labels = _keys(loader), loader.labels
@@ -98,7 +107,11 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
 
 
 def entropy(labels: np.ndarray) -> float:
-    """Of the distribution of classes among these samples, in bits."""
+    """Of the distribution of classes among these samples, in bits.
+
+    >>> entropy(np.array([7, 7, 3, 3]))
+    1.0
+    """
     shares = np.bincount(np.unique(labels, return_inverse=True)[1]) / len(labels)
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
@@ -111,10 +124,10 @@ def shuffled_entropy(counts: np.ndarray, sizes: Iterable[int]) -> float:
     """
     counts = np.asarray(counts, np.int64)
     total = int(counts.sum())
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
+    log_factorial: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
 
-    def log_choose(n: int, k: np.ndarray) -> np.ndarray:
-        return log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+    def log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+        return log_factorial.item(n) - log_factorial[k] - log_factorial[n - k]
 
     def expectation(size: int) -> float:
         result = 0.0
@@ -129,7 +142,11 @@ def shuffled_entropy(counts: np.ndarray, sizes: Iterable[int]) -> float:
 
 
 def displacement(places: np.ndarray, others: np.ndarray, size: int) -> float:
-    """Mean distance between two places of the same samples, relative to `size` places."""
+    """Mean distance between two places of the same samples, relative to `size` places.
+
+    >>> displacement(np.array([0, 1, 2, 3]), np.array([3, 2, 1, 0]), 4)
+    0.5
+    """
     return float(np.abs(places - others).mean() / size)
 
 

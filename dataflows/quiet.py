@@ -6,6 +6,7 @@ Every other file takes tensorpack's names from here, so that neither reaches a u
 import contextlib
 import io
 import logging
+from typing import Iterator
 
 with contextlib.redirect_stdout(io.StringIO()):
     from tensorpack.dataflow import (
@@ -23,7 +24,7 @@ __all__ = ["BatchData", "DataFlow", "LMDBData", "LMDBSerializer", "LocallyShuffl
 
 
 @contextlib.contextmanager
-def quiet_tensorpack():
+def quiet_tensorpack() -> Iterator[None]:
     """Silences tensorpack's log lines below WARNING while the body runs, and only then."""
     logger = logging.getLogger("tensorpack")
     level = logger.level

@@ -54,11 +54,19 @@ class Ranks:
         return count // self.world_size if self.uneven == "drop" else -(-count // self.world_size)
 
     def strided(self, count: int) -> np.ndarray:
-        """This rank's positions: every world_size-th. Those from `count` on are repetitions of the epoch's start."""
+        """This rank's positions: every world_size-th. Those from `count` on are repetitions of the epoch's start.
+
+        >>> [Ranks(rank, 3, "pad").strided(7).tolist() for rank in range(3)]
+        [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+        """
         return self.rank + self.world_size * np.arange(self.size(count))
 
     def contiguous(self, count: int, turn: int) -> np.ndarray:
-        """This rank's positions: one range. Ranks change places with each `turn`, so that each reads all in time."""
+        """This rank's positions: one range. Ranks change places with each `turn`, so that each reads all in time.
+
+        >>> [Ranks(0, 3, "drop").contiguous(7, turn).tolist() for turn in range(3)]
+        [[0, 1], [2, 3], [4, 5]]
+        """
         size = self.size(count)
         if self.uneven == "keep":  # the first `more` ranks have one more; changing places would change their sizes
             more = count % self.world_size

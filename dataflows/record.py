@@ -38,6 +38,9 @@ def pack(datapoint: list[Any]) -> bytes:
     """The bytes of `[image, label]`: image is encoded bytes or uint8 RGB of shape (H, W, 3), label an int.
 
     Raises RecordError when they are anything else: a wrong record is cheaper to refuse here than to read for years.
+
+    >>> pack([b"a JPEG", 3]).hex(" ")
+    '92 c4 06 61 20 4a 50 45 47 03'
     """
     if len(datapoint) != 2:
         raise RecordError(f"a record must be [image, label], not a list of {len(datapoint)}")
@@ -57,6 +60,10 @@ def view(value: np.ndarray, *, array_layout: str = "HWC", array_channels: str = 
     The image is uint8: of shape (n,) when it is an encoded file, of shape (H, W, 3) in RGB when it is pixels. It is a
     read-only view of `value` where the format allows it. `array_layout` ("HWC" or "CHW") and `array_channels` ("RGB"
     or "BGR") say how the writer stored arrays of pixels; encoded files need neither. Raises RecordError.
+
+    >>> image, label = view(np.frombuffer(pack([b"a JPEG", 3]), np.uint8))
+    >>> image.tobytes(), label
+    (b'a JPEG', 3)
     """
     record = _unpack_encoded(value) or _unpack_pixels(value) or _unpack(value)
     if not isinstance(record, list) or len(record) != 2:

@@ -36,13 +36,31 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
     def reset_state(self) -> None:
         ProxyDataFlow.reset_state(self)
 
+    @property
+    def skip(self) -> int:
+        """How many datapoints of the coming iteration an earlier run has had."""
+        return self._epoch.skip
+
+    @property
+    def buffer_size(self) -> int:
+        """How many datapoints the buffer holds when it is full."""
+        return self._buffer_size
+
+    def taken(self, count: int) -> int:
+        """How many datapoints of `ds`, if it has so many, have been taken when `count` have been yielded."""
+        return count + min(count, self._buffer_size)
+
     def __iter__(self) -> Iterator[list[Any]]:
         return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank, len(self._epoch.done))
 
 
 def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch, rank: int,
                      interruptions: int) -> Iterator[list[Any]]:
-    """The shuffle itself, of the rank's stream after so many interruptions of the epoch."""
+    """The shuffle itself, of the rank's stream after so many interruptions of the epoch.
+
+    >>> [number for [number] in shuffled_locally(iter([[i] for i in range(8)]), 4, Epoch(), rank=0, interruptions=0)]
+    [0, 2, 1, 6, 5, 3, 7, 4]
+    """
     rng = epoch.generator(_STREAM, rank, interruptions)
     draws: list[float] = []
     buffer: list[list[Any]] = []
@@ -51,9 +69,10 @@ def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch
             draws = rng.random(_DRAWS).tolist()
         if len(buffer) < buffer_size:
             buffer.append(datapoint)
-            datapoint = next(source, None)
-            if datapoint is None:
+            following = next(source, None)
+            if following is None:
                 break
+            datapoint = following
         place = int(draws.pop() * len(buffer))
         chosen, buffer[place] = buffer[place], datapoint
         yield chosen

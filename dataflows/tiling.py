@@ -42,6 +42,15 @@ def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
     ours, and Huffman tables that get missing codes appended. What follows EOI is dropped: no decoder reads it, every
     loader would. Raises Untileable for what is not a complete 8-bit sequential Huffman JPEG of 1 or 3 components in one
     scan. Thread-safe.
+
+    >>> import pathlib
+    >>> photo = pathlib.Path("IMAGENET/val/n01440764/n01440764_3.JPEG").read_bytes()
+    >>> tiled = tile(photo)
+    >>> jpeg_size(tiled) == jpeg_size(photo)
+    True
+    >>> small, (y, x) = cut(tiled, read_tiles(tiled), top=100, left=70, height=20, width=30)
+    >>> jpeg_size(small), y, x                     # the box begins in row 4 and column 22 of it
+    ((24, 56), 96, 48)
     """
     from dataflows import huffman  # numba, half a second: nothing that reads may pay for it
 

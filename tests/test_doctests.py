@@ -1,0 +1,52 @@
+"""The examples in docstrings run, in a folder such as a user has."""
+import doctest
+import importlib
+import pathlib
+
+import pytest
+
+import dataflows
+
+ROOT = pathlib.Path(dataflows.__file__).parents[1]
+PACKAGE = sorted(path.stem for path in (ROOT / "dataflows").glob("*.py") if path.stem != "__main__")
+MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark",
+           *("dataflows" if name == "__init__" else f"dataflows.{name}" for name in PACKAGE)]
+# What users call is shown.
+SHOWN = {"dump_imagenet.dump_split", "uint_lmdb_loader.LMDBLoader", "uint_lmdb_iterloader.LMDBIterLoader",
+         "dataflows.dataset.LMDBDataset", "dataflows.dataset.LMDBIterDataset", "dataflows.crop.RandomResizedCrop",
+         "dataflows.crop.CenterCrop", "dataflows.quality.shuffle_quality", "dataflows.verify.verify"}
+
+
+def examples(name):
+    """The docstrings of a module that have examples."""
+    module = importlib.import_module(name)
+    return [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]
+
+
+@pytest.fixture
+def folder(photos, tiled_lmdb, tmp_path, monkeypatch):
+    """The working folder: IMAGENET, of train and val; and train.lmdb and val.lmdb with their indexes."""
+    (tmp_path / "IMAGENET").symlink_to(photos)
+    for path in tiled_lmdb.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_show_what_happens(name, folder):
+    said = []
+    for test in examples(name):
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
+        runner.run(test, out=said.append)
+    assert not said, "".join(said)
+
+
+def test_what_users_call_has_an_example():
+    found = {test.name for name in MODULES for test in examples(name)}
+    assert found >= SHOWN
+
+
+def test_no_example_is_left_out():
+    for name in MODULES:
+        for test in examples(name):
+            assert not any(doctest.SKIP in example.options for example in test.examples), test.name
