@@ -22,7 +22,7 @@ from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
 from dataflows.ranks import Done, Ranks
 from dataflows.reader import RecordReader
-from dataflows.shuffle import RestOfEpoch
+from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.stats import Stats
 
 Position = tuple[int, Done, int]  # epoch, its interruptions, samples of this rank since then
@@ -38,7 +38,9 @@ class TorchBatches:
         shape (H, W, 3), which runs in the worker threads; or None for whole images.
     num_workers: threads or processes that read and decode, by default one per processor; 0 decodes in the caller. Of
         threads with a fused transform, no more run than there are processors.
-    worker_type: "thread", or "process" for a transform in Python that holds the GIL. Batches are the same.
+    worker_type: "thread", or "process" for a transform in Python that holds the GIL. Batches are the same, but for what
+        a callable draws at random: processes seed the global generators of Python, numpy and torch for each image, by
+        (seed, epoch, position), so that any number of processes draws the same; threads share those of the program.
     drop_last: leave out the last batch if it is smaller than `batch_size`.
     prefetch: batches that may be decoded ahead of the one in use. Each costs its own size in memory.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
@@ -80,6 +82,7 @@ class TorchBatches:
                              f"drop_last=False or uneven='pad'")
         self._worker_type = worker_type
         self._channels_last = channels_last
+        self._local_shuffle = pointers if isinstance(pointers, FiniteLocallyShuffleData) else None
         self._batches = BatchData(RestOfEpoch(pointers, epoch), self.batch_size, remainder=not drop_last, use_list=True)
         self._finish = Finish(device, pin_memory, normalize, dtype, channels_last)
         self._epoch = epoch
@@ -106,18 +109,19 @@ class TorchBatches:
         self.dataflow.reset_state()
 
     def _chain(self) -> DataFlow:
-        def decoded(batches: DataFlow, num_threads: int, prefetch: int, sharers: int) -> DecodeBatches:
-            fetched = PrefetchPages(batches, self._reader.store, self._meter, AHEAD_BYTES // sharers)
+        def decoded(batches: DataFlow, num_threads: int, prefetch: int, sharers: int, seeds: bool) -> DecodeBatches:
+            fetched = PrefetchPages(batches, self._reader.store, self._meter, AHEAD_BYTES // sharers,
+                                    shuffle=self._local_shuffle, every=sharers)
             return DecodeBatches(fetched, self._reader, self._transform, self._epoch, batch_size=self.batch_size,
                                  num_threads=num_threads, prefetch=prefetch, meter=self._meter,
-                                 channels_last=self._channels_last)
+                                 channels_last=self._channels_last, seeds=seeds)
 
         if self._worker_type == "thread":
-            chain = decoded(self._batches, self._num_workers, self._prefetch, 1)
+            chain = decoded(self._batches, self._num_workers, self._prefetch, 1, False)
             self._at_work = max(1, chain.num_threads)
             return chain
         self._at_work = workers = self._num_workers
-        parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers) for i in range(workers)]
+        parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers, True) for i in range(workers)]
         fused = isinstance(self._transform, (RandomResizedCrop, CenterCrop))
         batch_bytes = self.batch_size * 3 * math.prod(self._transform.size) if fused else 0
         return RoundRobinProcesses(self._batches, parts, self._prefetch, self._meter, batch_bytes)

@@ -147,10 +147,10 @@ class Store:
         content = self._content = Content(path, os.path.getsize(path), copies=copies)
         return content
 
-    def fetch(self, numbers: list[int]) -> tuple[int, bool]:
+    def fetch(self, numbers: list[int], *, sample: int = 1) -> tuple[int, bool]:
         """Asks the kernel for the pages of these records, which will be read soon: how many bytes, and whether it did.
 
-        Does not ask again when all of them are in memory, as far as two pages of each tell. Without an index, only
+        Does not ask again when all of them are in memory, as far as two pages of every `sample`-th tell. Without an index, only
         those are asked for that were read before; for the others the kernel's readahead on LMDB's map has to do.
         """
         if self.index is not None:
@@ -163,7 +163,8 @@ class Store:
         content = self._content or self._open_content()
         # A crop touches some pages of its record; when memory is short the others go first. Between a record's quarter
         # and its end lies most of it. All records: one that is missed costs a fault and a wait for every page of it.
-        missing = not (content.resident(offsets + nbytes - 1) and content.resident(offsets + nbytes // 4))
+        ends, quarters = (offsets + nbytes - 1)[::sample], (offsets + nbytes // 4)[::sample]
+        missing = not (content.resident(ends) and content.resident(quarters))
         if missing:
             content.fetch(extents(offsets, nbytes))
         return int(nbytes.sum()), missing

@@ -13,13 +13,14 @@ ROOT = PACKAGE.parent
 TIMEOUT_SECONDS = 120
 
 # Each module may import only those before it.
-ORDER = ("quiet", "options", "interrupts", "threads", "stats", "meter", "jpeg", "cutting", "kernels", "huffman",
+ORDER = ("quiet", "options", "interrupts", "threads", "available", "stats", "meter", "jpeg", "cutting", "kernels", "huffman",
          "tiling",
          "pickled", "msgpacked", "epoch", "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record",
-         "index", "pillow", "audit", "pages", "environment", "content", "store", "prefetch", "ranks", "shuffle", "keys",
+         "index", "pillow", "audit", "pages", "environment", "content", "store", "shuffle", "prefetch", "ranks", "keys",
          "crop", "decode", "resize", "reader", "prepare", "report", "parallel", "memory", "messages", "processes",
          "batch", "write", "verify", "journal", "publish", "unfinished", "packing", "columns", "space", "summary",
-         "finish", "adapter", "dataset", "quality")
+         "finish", "adapter", "dataset", "quality", "predict", "sampling", "disk", "measure", "advise",
+         "bins", "plain", "provenance", "look", "statements", "info", "views", "sheet", "markup", "rates", "page")
 PUBLIC = {"__init__": ("crop",), "__main__": ORDER}  # what the package itself may import
 ROOT_MODULES = ("dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader")
 

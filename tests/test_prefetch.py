@@ -1,4 +1,5 @@
 """Pages are asked for ahead of their decoding, within bounds, and none of it shows in the batches."""
+import itertools
 import os
 import shutil
 import time
@@ -8,14 +9,16 @@ import pytest
 import torch
 from test_content import resident_pages
 
-from dataflows import CenterCrop, RandomResizedCrop
+from dataflows import CenterCrop, RandomResizedCrop, prefetch
+from dataflows.batch import EveryNthBatch
 from dataflows.content import PAGE
 from dataflows.epoch import Epoch
 from dataflows.index import load_index
-from dataflows.keys import ShuffledKeys
+from dataflows.keys import SequentialKeys, ShuffledKeys
 from dataflows.meter import Meter
 from dataflows.prefetch import PrefetchPages
 from dataflows.quiet import BatchData
+from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.store import Store
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -26,11 +29,12 @@ class Recorded(Store):
 
     def __init__(self, path):
         super().__init__(path)
-        self.fetched = []
+        self.fetched, self.own, self.entering = [], [], []  # all numbers; those of batches; those that enter a shuffle
 
-    def fetch(self, numbers):
+    def fetch(self, numbers, **options):
         self.fetched += numbers
-        return super().fetch(numbers)
+        (self.entering if options else self.own).append(numbers)
+        return super().fetch(numbers, **options)
 
 
 def chain(store, ahead_bytes):
@@ -61,6 +65,51 @@ def test_it_looks_ahead_by_as_many_bytes_as_it_may(uint8_lmdb):
     for yielded, _ in enumerate(chain(store, 6 * largest), 1):
         ahead = store.fetched[2 * yielded:]
         assert store.index.nbytes[ahead].sum() <= 6 * largest
+
+
+def shuffled_chain(store, buffer_size, *, batch_size=3, epoch=None, start=0, step=1):
+    """What an LMDBIterLoader, or one of its worker processes, has below its decoding."""
+    epoch = epoch or Epoch()
+    shuffle = FiniteLocallyShuffleData(SequentialKeys(store, epoch), buffer_size, epoch)
+    batches = BatchData(RestOfEpoch(shuffle, epoch), batch_size, remainder=True, use_list=True)
+    return PrefetchPages(EveryNthBatch(batches, start, step), store, Meter(), shuffle=shuffle, every=step)
+
+
+@pytest.mark.parametrize("buffer_size", [1, 4, 8, 100])
+def test_pages_are_asked_for_in_the_order_of_the_file_as_records_enter_the_shuffle(uint8_lmdb, buffer_size):
+    store = Recorded(uint8_lmdb / "train.lmdb")
+    ds = shuffled_chain(store, buffer_size)
+    batches = list(ds)
+    assert batches == list(ds.ds)  # pure: it asks for nothing
+    assert store.own == [numbers for numbers, _ in batches]
+    assert list(itertools.chain.from_iterable(store.entering)) == list(range(len(store)))
+    for number, [numbers, _] in enumerate(batches):  # each record has entered when its batch leaves
+        assert set(numbers) <= set(itertools.chain.from_iterable(store.entering[:number + 1]))
+
+
+def test_an_epoch_that_is_resumed_does_not_read_what_was_had(uint8_lmdb):
+    store, epoch = Recorded(uint8_lmdb / "train.lmdb"), Epoch()
+    epoch.go_to(0, (), 12)
+    list(shuffled_chain(store, 4, epoch=epoch))
+    assert list(itertools.chain.from_iterable(store.entering)) == list(range(16, len(store)))  # 12 had, 4 in the buffer
+
+
+def test_every_worker_asks_for_its_own_batches_and_for_what_enters_until_its_next(uint8_lmdb):
+    for start in (0, 1):
+        store = Recorded(uint8_lmdb / "train.lmdb")
+        batches = list(shuffled_chain(store, 4, start=start, step=2))
+        assert store.own[0] == batches[0][0]
+        assert store.entering[0] == list(range(6 + 4))  # two batches of three, and the buffer
+
+
+def test_without_memory_for_the_buffer_records_are_asked_for_as_they_leave_it(uint8_lmdb, monkeypatch):
+    store = Recorded(uint8_lmdb / "train.lmdb")
+    needed = 2 * 8 * int(store.index.nbytes.mean())
+    for memory, asks_twice in ((needed + 100, True), (needed - 100, False)):
+        store.entering.clear()
+        monkeypatch.setattr(prefetch, "available_memory", lambda memory=memory: memory)
+        list(shuffled_chain(store, 8))
+        assert bool(store.entering) == asks_twice
 
 
 @pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])

@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -576,6 +577,36 @@ def test_a_fork_in_mid_iteration_harms_neither_side(path):
     with in_child(child) as (pid, log):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, log.read_text()
     assert got + batches_of(batches) == expected
+
+
+# --- what transforms draw at random
+
+
+def draw(_):
+    """One number of each global generator."""
+    return torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("cls", LOADERS)
+def test_random_transforms_draw_the_same_on_any_number_of_processes(cls, path):
+    epochs = []
+    for num_workers, batch_size in ((1, 5), (2, 5), (3, 4)):
+        random.seed(num_workers)  # what the program has drawn before does not matter
+        torch.manual_seed(num_workers)
+        loader = processes(path, batch_size, cls=cls, num_workers=num_workers, transform=draw, seed=1)
+        epochs.append([torch.cat([images for images, _ in loader]) for _ in range(2)])
+    assert all(torch.equal(a, b) for other in epochs[1:] for a, b in zip(epochs[0], other, strict=True))
+    numbers = torch.cat(epochs[0])
+    assert numbers.shape == (46, 3) and len(numbers.unique(dim=0)) == 46  # each image, in each epoch, its own
+    other = torch.cat([images for images, _ in processes(path, 5, cls=cls, transform=draw, seed=2)])
+    assert not torch.isin(other, numbers).any()
+
+
+def test_the_programs_own_generators_are_left_alone(path):
+    before = random.getstate(), torch.get_rng_state(), np.random.get_state()[1]
+    list(processes(path, 5, transform=draw))
+    after = random.getstate(), torch.get_rng_state(), np.random.get_state()[1]
+    assert before[0] == after[0] and torch.equal(before[1], after[1]) and (before[2] == after[2]).all()
 
 
 # --- the end of the training process

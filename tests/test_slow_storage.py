@@ -116,6 +116,19 @@ def test_the_file_is_read_from_its_start_to_its_end(slow):
     assert len(offsets) > 20 and max(abs(places[offset] - place) for place, offset in enumerate(offsets)) <= 16
 
 
+@pytest.mark.parametrize("cls, in_order", [(LMDBIterLoader, True), (LMDBLoader, False)])
+def test_a_local_shuffle_reads_in_the_order_of_the_file(slow, cls, in_order):
+    """But for the first batch, which comes before the rest of what enters the buffer with it."""
+    with cls(slow.path, 5, transform=TRANSFORM) as loader:
+        before = len(slow.requests())
+        list(loader)
+    offsets = [offset for offset, _, _ in slow.requests()[before:]]
+    places = {offset: place for place, offset in enumerate(sorted(offsets))}
+    displacement = max(abs(places[offset] - place) for place, offset in enumerate(offsets))
+    assert len(offsets) >= 40, offsets
+    assert (displacement <= 24) == in_order, displacement  # 12 that wait together, some of the first batch
+
+
 def test_the_first_batch_does_not_wait_for_the_shuffle_buffer(slow):
     with LMDBIterLoader(slow.path, 2, transform=TRANSFORM, shuffle_buffer=50_000, prefetch=1, num_workers=1) as loader:
         batches = iter(loader)
