@@ -2,8 +2,11 @@
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite
 # make fuzz    the readers on many more hostile files than the test suite has time for
-# make lint    ruff
-# make clean   removes .venv, caches and demo/
+# make lint    ruff, and mypy in its strict mode; with Python >= 3.11, for numpy's types
+# make hooks   has git run the same before each commit
+# make coverage   the test suite, and which lines it did not run; it takes longer than make test
+# make package    builds wheel and sdist, installs the wheel into an empty environment, and uses it there
+# make clean   removes .venv, caches, builds and demo/
 # Needs Python >= 3.10 with venv; everything else is installed into .venv, at the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -13,7 +16,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo train test fuzz lint clean
+.PHONY: demo train test fuzz lint hooks coverage package clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -39,6 +42,42 @@ fuzz: .venv/installed
 
 lint: .venv/lint-installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+hooks: .venv/lint-installed
+	$(BIN)/pre-commit install
+
+coverage: .venv/installed
+	$(PIP) install --quiet -c constraints.txt coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# The wheel is built from the sdist. What runs in the empty environment finds nothing of this folder, and may not warn.
+package: .venv/installed
+	rm -rf dist
+	$(PIP) install --quiet -c constraints.txt build
+	$(BIN)/python -m build
+	$(PYTHON) -m venv dist/empty
+	dist/empty/bin/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt dist/*.whl
+	dist/empty/bin/python -m pip --disable-pip-version-check check
+	dist/empty/bin/python examples/synthetic_photos.py --out dist/photos --train 12 --val 4
+	cd dist && empty/bin/dump-imagenet --help >/dev/null
+	cd dist && for split in train val; do PYTHONWARNINGS=error empty/bin/dump-imagenet --source photos --target . \
+		--split $$split --format jpeg --no-progress || exit 1; done
+	cd dist && PYTHONWARNINGS=error empty/bin/python -m dataflows verify train.lmdb
+	cd dist && PYTHONWARNINGS=error empty/bin/python -c "$$EPOCH"
+	rm -r dist/empty dist/photos dist/*.lmdb*
+
+define EPOCH
+from dataflows import RandomResizedCrop
+from uint_lmdb_loader import LMDBLoader
+loader = LMDBLoader("train.lmdb", 5, transform=RandomResizedCrop(64), num_workers=2)
+shapes = [tuple(images.shape) for images, labels in loader]
+assert shapes == [(5, 3, 64, 64), (5, 3, 64, 64), (2, 3, 64, 64)], shapes
+endef
+export EPOCH
 
 # A new environment, never a changed one: what is in it depends on these files alone.
 .venv/installed: setup.py constraints.txt
@@ -49,9 +88,9 @@ lint: .venv/lint-installed
 	@touch $@
 
 .venv/lint-installed: .venv/installed
-	$(PIP) install --quiet -c constraints.txt ruff
+	$(PIP) install --quiet -c constraints.txt ruff mypy types-tqdm pre-commit
 	@touch $@
 
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

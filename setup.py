@@ -17,11 +17,16 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        # Those that all tests were run with, in the versions of constraints.txt.
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
     py_modules=["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark"],
-    packages=["dataflows", "benchmarks"],
+    packages=["dataflows", "dataflows.tools", "benchmarks"],
     # Each bound is the oldest release that has what we use, or that runs on Python 3.10.
     install_requires=[
         "tensorpack>=0.11",
@@ -30,20 +35,20 @@ setup(
         "simplejpeg>=1.8",         # NumPy 2; JPEG decoding into memory of ours
         "numpy>=1.23.5",           # what opencv-python 4.11 asks for
         "torch>=2.3",              # uint8 antialiased resize (2.1), NumPy 2 (2.3)
-        "Pillow>=9.4",             # older ones are not tested
+        "Pillow>=10.1",            # ImageFont.load_default(size)
         "msgpack>=1.0.3",          # first for Python 3.10
         "msgpack-numpy>=0.4.8",    # of 2022; older ones are not tested
         "numba>=0.57",             # for Python 3.11; older ones are not tested
         "tqdm>=4.62",
     ],
     extras_require={
-        "plot": ["matplotlib>=3.6"],
+        "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
         # What benchmark.py compares with, as it was run; each is left out where it is missing.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
-                      "matplotlib>=3.6"],
-        "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.6", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
-                 "mfusepy>=3.1"],
+                      "matplotlib>=3.7"],
+        "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.7", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
+                 "mfusepy>=3.1", "setuptools>=77"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )

@@ -9,6 +9,7 @@ Exit code 0: done, and the file is as it was written; 1: it is not, and what dif
 """
 import argparse
 import json
+import os
 import sys
 from typing import Sequence
 
@@ -30,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", help="the LMDB")
     command.add_argument("--transform", choices=("train", "val"), default="train",
                          help="RandomResizedCrop(224) or CenterCrop(224) (default: train)")
-    command.add_argument("--count", type=int, default=24, metavar="N", help="samples, drawn by the seed (default 24)")
+    command.add_argument("--count", type=int, default=24, metavar="N",
+                         help="samples, 1 to 300, drawn by the seed (default 24)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("-o", "--out", default="sheet.png", metavar="FILE", help="the picture (default: sheet.png)")
     command.add_argument("--report", metavar="DIR", help="write DIR/index.html instead: one page with the sheet, the "
@@ -54,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from dataflows.info import as_text, describe
+    from dataflows.tools.info import as_text, describe
 
     facts = describe(arguments.file)
     print(json.dumps(facts, indent=1) if arguments.json else as_text(facts))
@@ -63,13 +65,13 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _sheet(arguments: argparse.Namespace) -> int:
     if arguments.report is None:
-        from dataflows.sheet import contact_sheet
+        from dataflows.tools.sheet import contact_sheet
 
         contact_sheet(arguments.file, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed).save(arguments.out)
         print(f"Wrote {arguments.out}")
         return 0
-    from dataflows.page import write_page
+    from dataflows.tools.page import write_page
 
     page = write_page(arguments.file, arguments.report, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed, benchmarks=arguments.benchmark)
@@ -78,7 +80,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    from dataflows.advise import advise
+    from dataflows.tools.advise import advise
 
     advice = advise(arguments.source, gpu_rate=arguments.gpu_rate, num_workers=arguments.workers)
     print(json.dumps(advice.as_dict(), indent=1) if arguments.json else advice)
@@ -100,6 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush would complain
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 2

@@ -5,12 +5,12 @@ import functools
 import math
 import time
 import weakref
-from typing import Any, Callable, Iterator
+from typing import Any, Generator
 
 import numpy as np
 import torch
 
-from dataflows.batch import DecodeBatches, EveryNthBatch
+from dataflows.batch import DecodeBatches, EveryNthBatch, Transform
 from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.epoch import Epoch
 from dataflows.finish import Batch, Finish
@@ -64,7 +64,7 @@ class TorchBatches:
     """
 
     def __init__(self, pointers: DataFlow, reader: RecordReader, epoch: Epoch, order: dict[str, Any], ranks: Ranks,
-                 batch_size: int, *, transform: Callable[[np.ndarray], Any] | None = None,
+                 batch_size: int, *, transform: Transform | None = None,
                  num_workers: int | None = None, worker_type: str = "thread", drop_last: bool = False,
                  prefetch: int = 2, device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
@@ -91,17 +91,17 @@ class TorchBatches:
         self._order = order
         self._at: Position = (0, (), 0)
         self._meter = Meter()
-        self._running: list[weakref.ref[Iterator[Batch]]] = []
+        self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
         self._closed = False
         self.transform = transform
 
     @property
-    def transform(self) -> Callable[[np.ndarray], Any] | None:
+    def transform(self) -> Transform | None:
         """What is done to each image. A new one takes effect with the next iteration: resolution may grow by epochs."""
         return self._transform
 
     @transform.setter
-    def transform(self, transform: Callable[[np.ndarray], Any] | None) -> None:
+    def transform(self, transform: Transform | None) -> None:
         if transform is not None and not callable(transform) and not hasattr(transform, "plan"):
             raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
         self._transform = transform
@@ -122,8 +122,9 @@ class TorchBatches:
             return chain
         self._at_work = workers = self._num_workers
         parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers, True) for i in range(workers)]
-        fused = isinstance(self._transform, (RandomResizedCrop, CenterCrop))
-        batch_bytes = self.batch_size * 3 * math.prod(self._transform.size) if fused else 0
+        batch_bytes = 0
+        if isinstance(self._transform, (RandomResizedCrop, CenterCrop)):
+            batch_bytes = self.batch_size * 3 * math.prod(self._transform.window)
         return RoundRobinProcesses(self._batches, parts, self._prefetch, self._meter, batch_bytes)
 
     def pointers(self, epoch: int) -> DataFlow:
@@ -143,14 +144,14 @@ class TorchBatches:
     def __len__(self) -> int:
         return len(self.dataflow)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one to iterate again")
         batches = self._iterate()
         self._running = [*filter(lambda ref: ref() is not None, self._running), weakref.ref(batches)]
         return batches
 
-    def _iterate(self) -> Iterator[Batch]:
+    def _iterate(self) -> Generator[Batch, None, None]:
         epoch, meter, clock = self._epoch, self._meter, time.perf_counter
         number, done, samples = epoch.number, epoch.done, epoch.skip
         started = False

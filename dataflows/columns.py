@@ -45,6 +45,6 @@ class Columns:
         """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
         found = self.findings.report(self.labels, meta["classes"], meta["split"])
         skipped = [skip._asdict() for skip in sorted(self.skipped)]
-        columns = (np.array(column) for column in (self.labels, self.heights, self.widths))
-        return Index(*columns, nbytes, offsets, np.array(self.checksums), np.array(self.names),
+        return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,
+                     np.array(self.checksums), np.array(self.names),
                      meta=meta | {"untiled": dict(self.untiled), "skipped": skipped, **found._asdict()})

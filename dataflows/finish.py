@@ -40,10 +40,10 @@ class Finish:
 
     def __call__(self, images: Any, labels: np.ndarray) -> Batch:
         images = torch.from_numpy(images) if isinstance(images, np.ndarray) else _stack(images)
-        labels = self._transfer(torch.from_numpy(labels))
+        targets = self._transfer(torch.from_numpy(labels))
         if isinstance(images, list):
-            return [self._convert(self._transfer(image)) for image in images], labels
-        return self._convert(self._transfer(images)), labels
+            return [self._convert(self._transfer(image)) for image in images], targets
+        return self._convert(self._transfer(images)), targets
 
     def _transfer(self, tensor: Any) -> Any:
         if self._device is None or not isinstance(tensor, torch.Tensor):

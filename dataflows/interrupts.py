@@ -23,5 +23,5 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if replace:
             signal.signal(signal.SIGINT, handler)
-        if held:
+        if held and callable(handler):
             handler(*held[0])

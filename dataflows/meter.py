@@ -89,8 +89,8 @@ class Watch:
     """Times one piece of work in the thread that does it, from its construction on.
 
     The thread adds to `decode`, `resize` and `transform` seconds by time.perf_counter, and to `transform_running` those
-    of `transform` by time.thread_time. When it did not run and has had major faults, it waited for pages; without any, for
-    a processor or the GIL. Which of the stages that was in is not known: it is taken from each alike, but
+    of `transform` by time.thread_time. When it did not run and has had major faults, it waited for pages; without any,
+    for a processor or the GIL. Which of the stages that was in is not known: it is taken from each alike, but
     for a transform, which may wait for what it likes.
     """
 

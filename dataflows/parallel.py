@@ -2,7 +2,7 @@
 import os
 from collections import deque
 from concurrent.futures import Future
-from typing import Any, Callable, Iterable, Iterator, TypeVar
+from typing import Any, Callable, Generator, Iterable, Iterator, TypeVar
 
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.threads import Threads
@@ -16,7 +16,7 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahead: int) -> Iterator[R]:
+def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahead: int) -> Generator[R, None, None]:
     """Yields fn(item) for each item, in order, while up to `ahead` calls after it run or wait in `num_threads` threads.
 
     With num_threads=0 each call runs in the caller when its result is asked for. An exception of `items` or of `fn` is

@@ -187,7 +187,7 @@ class _Runner(MultiProcessRunnerZMQ):
         """Nothing: tensorpack's would print, and what there is to be done the finalizers do."""
 
 
-def _disconnect(socket: zmq.Socket, context: zmq.Context) -> None:
+def _disconnect(socket: "zmq.Socket[bytes]", context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     socket.close(0)
     context.term()
 

@@ -136,7 +136,7 @@ def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
 def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray, max_pixels: int) -> _Source:
     image, label = view(value)
     if image.ndim == 3:
-        return _Source(*image.shape[:2], image, None, label)
+        return _Source(image.shape[0], image.shape[1], image, None, label)
     tiles = read_tiles(image)
     size = jpeg_size(image) if tiles is None else tiles[:2]
     if size is None:  # not a JPEG: only its decoder knows its size

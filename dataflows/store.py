@@ -150,8 +150,9 @@ class Store:
     def fetch(self, numbers: list[int], *, sample: int = 1) -> tuple[int, bool]:
         """Asks the kernel for the pages of these records, which will be read soon: how many bytes, and whether it did.
 
-        Does not ask again when all of them are in memory, as far as two pages of every `sample`-th tell. Without an index, only
-        those are asked for that were read before; for the others the kernel's readahead on LMDB's map has to do.
+        Does not ask again when all of them are in memory, as far as two pages of every `sample`-th tell. Without an
+        index, only those are asked for that were read before; for the others the kernel's readahead on LMDB's map has
+        to do.
         """
         if self.index is not None:
             offsets, nbytes = self.index.offset[numbers], self.index.nbytes[numbers]

@@ -94,7 +94,8 @@ def _headers(fd: int, start: int, size: int, where: str) -> Iterator[tarfile.Tar
     try:
         tar: Any  # typeshed does not know its members
         with tarfile.open(fileobj=cast(IO[bytes], _Stretch(fd, start, size)), mode="r:") as tar:
-            while (member := tar.next()) is not None:
+            is_empty = tar.firstmember is None  # Python 3.10 would then look for the next one before the start
+            while not is_empty and (member := tar.next()) is not None:
                 tar.members.clear()  # it would keep them all
                 if member.size < 0:
                     raise ValueError(f"{member.name} has a negative size")

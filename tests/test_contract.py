@@ -24,6 +24,7 @@ from dataflows.ranks import Ranks
 from dataflows.reader import RecordReader
 from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.store import Store
+from dataflows.tools.sampling import Image, Sample
 
 ROOT = pathlib.Path(dataflows.__file__).parents[1]
 
@@ -80,6 +81,8 @@ CASES = {
     "DecodeBatches of crops without threads": (DecodeBatches, lambda path, photos:
                                                decode_batches(path, RandomResizedCrop(9), 0)),
     "DecodeBatches of whole images": (DecodeBatches, lambda path, photos: decode_batches(path, None, 2)),
+    "Sample": (Sample, lambda path, photos: Sample("photos", [
+        Image(f"{number}.JPEG", b"content", number % 3, 4096) for number in range(9)])),
     "ImageNetFiles": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train")),
     "ImageNetFiles in a permutation": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train", seed=0)),
     "ImageNetFiles of a tar": (ImageNetFiles, lambda path, photos: ImageNetFiles(tar_of_classes(photos), "train",
@@ -95,10 +98,10 @@ def test_a_dataflow(case, check, jpeg_lmdb, photos):
 
 
 def test_no_dataflow_is_missing_from_the_list():
-    names = [f"dataflows.{module.name}" for module in pkgutil.iter_modules(dataflows.__path__)
-             if module.name != "__main__"]
+    names = [module.name for module in pkgutil.walk_packages(dataflows.__path__, "dataflows.")
+             if module.name != "dataflows.__main__"]
     names += [path.stem for path in ROOT.glob("*.py") if path.stem != "setup"]
     found = {cls for name in names for cls in vars(importlib.import_module(name)).values()
-             if inspect.isclass(cls) and issubclass(cls, DataFlow) and cls.__module__ == name
+             if inspect.isclass(cls) and cls.__module__ == name and issubclass(cls, DataFlow)
              and not cls.__name__.startswith("_")}
     assert found == {cls for cls, _ in CASES.values()}

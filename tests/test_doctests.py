@@ -8,9 +8,9 @@ import pytest
 import dataflows
 
 ROOT = pathlib.Path(dataflows.__file__).parents[1]
-PACKAGE = sorted(path.stem for path in (ROOT / "dataflows").glob("*.py") if path.stem != "__main__")
+PACKAGE = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "dataflows").rglob("*.py"))
 MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark",
-           *("dataflows" if name == "__init__" else f"dataflows.{name}" for name in PACKAGE)]
+           *(name.removesuffix(".__init__") for name in PACKAGE if not name.endswith("__main__"))]
 # What users call is shown.
 SHOWN = {"dump_imagenet.dump_split", "uint_lmdb_loader.LMDBLoader", "uint_lmdb_iterloader.LMDBIterLoader",
          "dataflows.dataset.LMDBDataset", "dataflows.dataset.LMDBIterDataset", "dataflows.crop.RandomResizedCrop",

@@ -61,7 +61,7 @@ def test_the_examples_in_docstrings_are_literally_true(cls):
         FiniteLocallyShuffleData: "ds: 0 1 2 3 4 5 6 7    buffer_size=4:    " + shown(
             number for [number] in FiniteLocallyShuffleData(numbers, 4, Epoch())),
     }[cls]
-    assert f"        {example}\n" in cls.__doc__
+    assert example in map(str.strip, cls.__doc__.splitlines())  # Python 3.13 takes the indentation away
 
 
 @given(sizes, seeds, epochs)

@@ -13,15 +13,16 @@ ROOT = PACKAGE.parent
 TIMEOUT_SECONDS = 120
 
 # Each module may import only those before it.
-ORDER = ("quiet", "options", "interrupts", "threads", "available", "stats", "meter", "jpeg", "cutting", "kernels", "huffman",
-         "tiling",
-         "pickled", "msgpacked", "epoch", "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record",
-         "index", "pillow", "audit", "pages", "environment", "content", "store", "shuffle", "prefetch", "ranks", "keys",
-         "crop", "decode", "resize", "reader", "prepare", "report", "parallel", "memory", "messages", "processes",
-         "batch", "write", "verify", "journal", "publish", "unfinished", "packing", "columns", "space", "summary",
-         "finish", "adapter", "dataset", "quality", "predict", "sampling", "disk", "measure", "advise",
-         "bins", "plain", "provenance", "look", "statements", "info", "views", "sheet", "markup", "rates", "page")
-PUBLIC = {"__init__": ("crop",), "__main__": ORDER}  # what the package itself may import
+CORE = ("quiet", "options", "interrupts", "threads", "available", "stats", "meter", "jpeg", "cutting", "kernels",
+        "huffman", "tiling", "pickled", "msgpacked", "epoch", "folders", "tars", "annotations", "metadata", "layouts",
+        "imagenet", "record", "index", "pillow", "audit", "pages", "environment", "content", "store", "shuffle",
+        "prefetch", "ranks", "keys", "crop", "decode", "resize", "reader", "prepare", "report", "parallel", "memory",
+        "messages", "processes", "batch", "write", "verify", "journal", "publish", "unfinished", "packing", "columns",
+        "space", "summary", "finish", "adapter", "dataset", "quality")
+TOOLS = ("predict", "sampling", "disk", "measure", "advise", "bins", "plain", "provenance", "look", "statements",
+         "info", "views", "sheet", "markup", "rates", "page")
+ORDER = (*CORE, *(f"tools.{name}" for name in TOOLS))
+PUBLIC = {"__init__": ("crop",), "tools.__init__": (), "__main__": ORDER}  # what packages may import
 ROOT_MODULES = ("dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader")
 
 
@@ -38,7 +39,11 @@ def imported_modules(path):
 
 
 def modules():
-    return sorted(path.stem for path in PACKAGE.glob("*.py"))
+    return sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+
+
+def file_of(module):
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def test_every_module_has_a_place_in_the_order():
@@ -48,10 +53,10 @@ def test_every_module_has_a_place_in_the_order():
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_down_the_order(module):
     ours = {f"dataflows.{name}" for name in modules()}
-    allowed = PUBLIC.get(module) or ORDER[:ORDER.index(module)]
-    found = {name.removeprefix("dataflows.") for name in imported_modules(PACKAGE / f"{module}.py") & ours}
+    allowed = PUBLIC[module] if module in PUBLIC else ORDER[:ORDER.index(module)]
+    found = {name.removeprefix("dataflows.") for name in imported_modules(file_of(module)) & ours}
     assert found <= set(allowed)
-    assert not imported_modules(PACKAGE / f"{module}.py") & set(ROOT_MODULES)
+    assert not imported_modules(file_of(module)) & set(ROOT_MODULES)
 
 
 def test_the_name_of_a_module_is_not_hidden_by_the_package():

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflows.__main__ import main
-from dataflows.bins import bins
 from dataflows.index import index_path, load_index, write_index
-from dataflows.info import SAMPLE, WIDTH, as_text, describe
-from dataflows.plain import bar, columns, fit, printable, size_text
 from dataflows.store import Store
+from dataflows.tools.bins import bins
+from dataflows.tools.info import SAMPLE, WIDTH, as_text, describe
+from dataflows.tools.plain import bar, columns, fit, printable, size_text
 from dump_imagenet import dump_split
 
 TIMEOUT_SECONDS = 60
@@ -201,8 +201,9 @@ def test_of_an_indexed_file_nothing_is_read_but_the_sample_and_what_the_store_co
 
 
 def test_neither_pillow_nor_torch_is_loaded_for_jpegs(tiled_lmdb):
-    code = ("import sys; from dataflows.info import as_text, describe; as_text(describe(sys.argv[1])); print([name for "
-            "name in ('PIL', 'torch', 'cv2', 'matplotlib', 'numba', 'tensorpack') if name in sys.modules])")
+    code = ("import sys; from dataflows.tools.info import as_text, describe; as_text(describe(sys.argv[1])); "
+            "print([name for name in ('PIL', 'torch', 'cv2', 'matplotlib', 'numba', 'tensorpack') "
+            "if name in sys.modules])")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, tiled_lmdb / "val.lmdb"], text=True,
                           capture_output=True, timeout=TIMEOUT_SECONDS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

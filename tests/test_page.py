@@ -16,12 +16,12 @@ from test_info import change_meta, pack_msgpack, write_lmdb
 
 from dataflows.__main__ import main
 from dataflows.index import index_path, load_index, write_index
-from dataflows.markup import Bar, Markup, bars, element
-from dataflows.page import write_page
-from dataflows.rates import measured
 from dataflows.record import RecordError
 from dataflows.report import ACROSS, DUPLICATE
-from dataflows.views import SIDE, Views
+from dataflows.tools.markup import Bar, Markup, bars, element
+from dataflows.tools.page import write_page
+from dataflows.tools.rates import measured
+from dataflows.tools.views import SIDE, Views
 from dump_imagenet import dump_split
 
 HOSTILE = '"><script>hacked = 1</script><img src=x onerror="hacked = 1">&amp;\x1b\udcff'

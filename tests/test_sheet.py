@@ -16,9 +16,9 @@ from dataflows.__main__ import main
 from dataflows.index import load_index
 from dataflows.reader import RecordReader
 from dataflows.record import RecordError
-from dataflows.sheet import contact_sheet
 from dataflows.store import Store
-from dataflows.views import SIDE, TRANSFORMS, WIDTH, Views, scaled, window, with_box
+from dataflows.tools.sheet import contact_sheet
+from dataflows.tools.views import SIDE, TRANSFORMS, WIDTH, Views, scaled, window, with_box
 from uint_lmdb_loader import LMDBLoader
 
 FOLDERS = ("tiled_lmdb", "jpeg_lmdb", "uint8_lmdb")

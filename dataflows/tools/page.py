@@ -2,14 +2,14 @@
 import os
 from typing import Any, Sequence
 
-from dataflows.info import describe
-from dataflows.markup import Bar, Markup, bars, document, element, joined, picture
-from dataflows.plain import printable, size_text
-from dataflows.provenance import Provenance
-from dataflows.rates import Measured, measured
 from dataflows.report import ACROSS, DUPLICATE
-from dataflows.statements import FOUND, Part, statements
-from dataflows.views import View, Views
+from dataflows.tools.info import describe
+from dataflows.tools.markup import Bar, Markup, bars, document, element, joined, picture
+from dataflows.tools.plain import printable, size_text
+from dataflows.tools.provenance import Provenance
+from dataflows.tools.rates import Measured, measured
+from dataflows.tools.statements import FOUND, Part, statements
+from dataflows.tools.views import View, Views
 
 _SHOWN = 6  # pictures of one finding, groups of equal files
 _NAMED = 12  # files of one reason, remarks

@@ -25,15 +25,15 @@ from typing import Any, Iterable
 
 import numpy as np
 
-from dataflows import plain
-from dataflows.bins import bins
 from dataflows.environment import data_file
 from dataflows.index import Index, index_path
-from dataflows.look import Look, look, spread
-from dataflows.provenance import Provenance, provenance
 from dataflows.record import RecordError
-from dataflows.statements import statements
 from dataflows.store import Store
+from dataflows.tools import plain
+from dataflows.tools.bins import bins
+from dataflows.tools.look import Look, look, spread
+from dataflows.tools.provenance import Provenance, provenance
+from dataflows.tools.statements import statements
 
 SAMPLE = 100  # records that are looked at: 0.1 s, and some MB of a cold disk
 _EXAMPLES = 3  # names of a finding

@@ -5,8 +5,8 @@ import os
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataflows.plain import printable
-from dataflows.views import SIDE, WIDTH, View, Views
+from dataflows.tools.plain import printable
+from dataflows.tools.views import SIDE, WIDTH, View, Views
 
 COLUMNS = 3
 _MARGIN, _GAP, _PADDING, _LINE = 32, 20, 14, 20  # pixels

@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dataflows.crop import CenterCrop, RandomResizedCrop
-from dataflows.look import look
 from dataflows.options import integer
-from dataflows.plain import printable
-from dataflows.provenance import Provenance, provenance
 from dataflows.reader import RecordReader
 from dataflows.store import Store
+from dataflows.tools.look import look
+from dataflows.tools.plain import printable
+from dataflows.tools.provenance import Provenance, provenance
 
 SIDE = 224  # pixels of a crop, and the height of the image beside it
 WIDTH = 300  # pixels that the image beside it may have: a photo of 4 to 3

@@ -1,7 +1,7 @@
 """Facts of a file (the table in `info.py`) as statements and charts in plain words, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
-from dataflows.plain import printable, size_text
+from dataflows.tools.plain import printable, size_text
 
 _MANY = 24  # classes, each of which has a bar of its own
 FOUND = "What the dump found in its source"  # title of that part
