@@ -47,12 +47,14 @@ lint: .venv/lint-installed
 hooks: .venv/lint-installed
 	$(BIN)/pre-commit install
 
+# The test that is left out limits the size of files, and coverage has to write one. Where tests kill processes, combine
+# finds files that were cut off, and says so.
 coverage: .venv/installed
 	$(PIP) install --quiet -c constraints.txt coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) \
+		--deselect tests/test_dump.py::test_a_disk_that_takes_no_more_ends_the_process_with_1; status=$$?; \
+		$(BIN)/coverage combine --quiet; $(BIN)/coverage report && exit $$status
 
 # The wheel is built from the sdist. What runs in the empty environment finds nothing of this folder, and may not warn.
 package: .venv/installed

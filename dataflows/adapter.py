@@ -20,7 +20,7 @@ from dataflows.parallel import usable_cpus
 from dataflows.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
-from dataflows.ranks import Done, Ranks
+from dataflows.ranks import Done, Ranks, check_done
 from dataflows.reader import RecordReader
 from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.stats import Stats
@@ -42,7 +42,8 @@ class TorchBatches:
         a callable draws at random: processes seed the global generators of Python, numpy and torch for each image, by
         (seed, epoch, position), so that any number of processes draws the same; threads share those of the program.
     drop_last: leave out the last batch if it is smaller than `batch_size`.
-    prefetch: batches that may be decoded ahead of the one in use. Each costs its own size in memory.
+    prefetch: batches that may be decoded ahead of the one in use, of each process if workers are processes. Each costs
+        its own size in memory.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
 
     What follows is done once per batch, after the transfer to the device:
@@ -55,9 +56,9 @@ class TorchBatches:
     channels_last: images in torch.channels_last memory format.
 
     The order is a function of (seed, epoch). Each iteration is one epoch, and the next one is the next epoch unless
-    set_epoch says otherwise; leaving one early is fine. `len` is the exact number of batches. A batch is the caller's
-    own: it is never overwritten while any part of it is referenced. `dataflow` is the chain itself, whose datapoints
-    are numpy arrays.
+    set_epoch says otherwise; leaving one early is fine. `len` is the exact number of batches of a whole epoch. A batch
+    is the caller's own: it is never overwritten while any part of it is referenced. `dataflow` is the chain itself,
+    whose datapoints are numpy arrays.
 
     Errors name the option, its rule and the remedy; those of data name file and key, and are raised at the sample's
     place in the order.
@@ -219,9 +220,12 @@ class TorchBatches:
         number, samples = integer("epoch", state["epoch"], 0), integer("samples", state["samples"], 0)
         world_size = integer("world_size", state["world_size"], 1)
         try:
-            done = tuple((integer("world_size", pair[0], 1), integer("samples", pair[1], 0)) for pair in state["done"])
-        except (TypeError, LookupError) as error:
+            done = tuple((integer("world_size", ranks, 1), integer("samples", each, 0))
+                         for ranks, each in list(state["done"]))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"the state's done must be a list of pairs of integers, not {state['done']!r}") from error
+        most = (len(self._batches.ds) + 1) * self._ranks.world_size  # "drop" may have left out one of each rank
+        check_done(most, (*done, (world_size, samples)))
         if world_size != self._ranks.world_size and samples:
             done, samples = (*done, (world_size, samples)), 0
         self._epoch.go_to(number, done, samples)

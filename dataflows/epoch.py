@@ -15,7 +15,7 @@ class Epoch:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = integer("seed", seed, 0)
+        self.seed = integer("seed", seed, 0, 2**128)
         self.go_to(0)
 
     def go_to(self, number: int, done: tuple[tuple[int, int], ...] = (), skip: int = 0) -> None:

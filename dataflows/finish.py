@@ -61,7 +61,7 @@ class Finish:
             images = images.float().sub_(self._constants[0]).mul_(self._constants[1])
         elif images.dtype == torch.uint8 and self._dtype.is_floating_point:
             images = images.float().mul_(1 / 255)
-        dtype = images.dtype if images.is_floating_point() and self._dtype == torch.uint8 else self._dtype
+        dtype = images.dtype if self._dtype == torch.uint8 else self._dtype  # other integers would wrap around
         return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
 
 

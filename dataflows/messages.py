@@ -1,7 +1,7 @@
 """What worker processes send: datapoints as arrays where that loses nothing, and exceptions with their tracebacks."""
 import pickle
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,15 +15,24 @@ class WorkerTraceback(Exception):
 
 
 def pickled(error: BaseException) -> bytes:
-    """The exception and its traceback; of one that does not pickle, a RuntimeError with its name, message and notes."""
-    text = "".join(traceback.format_exception(error))
+    """The exception, its traceback and its notes, for `raise_again`; in place of one that does not pickle, a
+    RuntimeError with its name, message and notes."""
+    text, notes = "".join(traceback.format_exception(error)), list(getattr(error, "__notes__", ()))
     try:
-        pickled = pickle.dumps((error, text))
+        pickled = pickle.dumps((error, text, notes))
         pickle.loads(pickled)
         return pickled
     except Exception:
         summary = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-        return pickle.dumps((RuntimeError(f"a worker process raised {summary}"), text))
+        return pickle.dumps((RuntimeError(f"a worker process raised {summary}"), text, []))
+
+
+def raise_again(content: bytes) -> NoReturn:
+    """Raises what `pickled` gave, with the worker's traceback as its cause."""
+    error, text, notes = pickle.loads(content)
+    if notes:
+        error.__notes__ = notes  # an exception that pickles in a way of its own has lost them
+    raise error from WorkerTraceback(text)
 
 
 def unpicklable(what: str, error: Exception, remedy: str) -> TypeError:

@@ -3,8 +3,8 @@ import operator
 from typing import Any, Iterable
 
 
-def integer(name: str, value: Any, least: int) -> int:
-    """`value` as an int, numpy's integers included. Raises ValueError unless it is one of at least `least`.
+def integer(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
+    """`value` as an int, numpy's integers included. Raises ValueError unless it is one from `least` to `most`.
 
     >>> integer("num_workers", 2.5, 0)
     Traceback (most recent call last):
@@ -14,8 +14,9 @@ def integer(name: str, value: Any, least: int) -> int:
         number = operator.index(value)
     except TypeError:
         number = least - 1
-    if number < least:
+    if not least <= number <= most:
         wanted = "a non-negative integer" if least == 0 else f"an integer of at least {least}"
+        wanted += f", {most:,} at most" * (number > most)
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
     return number
 

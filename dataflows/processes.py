@@ -1,4 +1,7 @@
 """Work for several processes, in order: tensorpack's MultiProcessRunnerZMQ, one process each, read in turns."""
+import atexit
+import contextlib
+import ctypes
 import errno
 import io
 import itertools
@@ -13,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Iterator, Sequence
+import weakref
+from typing import Any, Callable, Generator, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -22,7 +26,7 @@ import zmq
 
 from dataflows.interrupts import interrupts_held
 from dataflows.memory import SharedMemory, lent
-from dataflows.messages import WorkerTraceback, packed, pickled, unpicklable
+from dataflows.messages import packed, pickled, raise_again, unpicklable
 from dataflows.meter import Meter
 from dataflows.quiet import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
 
@@ -30,6 +34,7 @@ _POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
 _BINDINGS = 20  # attempts at a name of a socket that nobody has
 _TAKEN = b""
 _SMALL = 2**16  # bytes: less is sent, labels for one
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _WATCH_S = 0.5  # between a worker's looks at whether its parent is alive
 
 
@@ -65,19 +70,24 @@ class RoundRobinProcesses(ProxyDataFlow):
         self._shared_bytes = shared_bytes if hasattr(os, "memfd_create") else 0
 
     def __iter__(self) -> Iterator[list[Any]]:
+        iteration = self._iterate()
+        _end_at_exit(iteration)
+        return iteration
+
+    def _iterate(self) -> Generator[list[Any], None, None]:
         runners: list[_Runner] = []
         messages = None
         try:
             for part in self._parts[:max(1, len(self.ds))]:
                 runners.append(_Runner(part, self._prefetch, self._meter, self._shared_bytes))
                 runners[-1].reset_state()
-            for messages in itertools.cycle([iter(runner) for runner in runners]):
+            for place, messages in itertools.cycle(enumerate([iter(runner) for runner in runners])):
+                _wait(runners, place)
                 kind, content = next(messages)
                 if kind == "end":
                     return
                 if kind == "error":
-                    error, text = pickle.loads(content)
-                    raise error from WorkerTraceback(text)
+                    raise_again(content)
                 yield content
         finally:
             with interrupts_held():
@@ -142,18 +152,24 @@ class _Runner(MultiProcessRunnerZMQ):
         process.conn_name += "-" + secrets.token_hex(8)  # of its own, whoever else has had the other
         self.socket.bind(process.conn_name)
 
-    def _recv(self) -> Any:
+    def has_message(self) -> bool:
+        """Waits a little for one."""
         if os.getpid() != self._pid:
             raise RuntimeError("an iteration with worker processes does not go on in a fork; begin another one there")
+        return bool(self.socket.poll(_POLL_MS))
+
+    def check_alive(self) -> None:
+        """Raises WorkerDied if the process is gone and has left nothing to read."""
         [process] = self._procs
-        while not self.socket.poll(_POLL_MS):
-            if _has_ended(process) and not self.socket.poll(_POLL_MS):  # its last words may still be on the way
-                code = process.exitcode
-                how = (f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0
-                       else f"ended with exit code {code}")
-                raise WorkerDied(f"worker process {process.pid} {how} before its work was done. If it was killed for "
-                                 f"want of memory, use fewer num_workers or a smaller batch_size or prefetch; if it "
-                                 f"could not start, guard your script with if __name__ == '__main__'")
+        if _has_ended(process) and not self.socket.poll(_POLL_MS):  # its last words may still be on the way
+            code = process.exitcode
+            how = (f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0
+                   else f"ended with exit code {code}")
+            raise WorkerDied(f"worker process {process.pid} {how} before its work was done. If it was killed for want "
+                             f"of memory, use fewer num_workers or a smaller batch_size or prefetch; if it could not "
+                             f"start, guard your script with if __name__ == '__main__'")
+
+    def _recv(self) -> Any:
         with interrupts_held():  # zmq looks for signals where it frees a message, and loses what their handlers raise
             kind, content = super()._recv()
         self._give_back()
@@ -187,6 +203,30 @@ class _Runner(MultiProcessRunnerZMQ):
         """Nothing: tensorpack's would print, and what there is to be done the finalizers do."""
 
 
+def _wait(runners: Sequence[_Runner], place: int) -> None:
+    """Until this one has a message; raises WorkerDied when any of them is gone, also one whose turn comes later."""
+    while not runners[place].has_message():
+        for runner in runners:
+            runner.check_alive()
+
+
+_iterations: list[weakref.ref[Generator[list[Any], None, None]]] = []
+
+
+def _end_at_exit(iteration: Generator[list[Any], None, None]) -> None:
+    """Ends an iteration that lives until the interpreter exits, before modules are taken apart: it needs zmq's."""
+    if not _iterations:
+        atexit.register(_end_all)
+    _iterations[:] = [*filter(lambda ref: ref() is not None, _iterations), weakref.ref(iteration)]
+
+
+def _end_all() -> None:
+    for iteration in [ref() for ref in _iterations]:
+        if iteration is not None:
+            with contextlib.suppress(ValueError):  # another thread is in it
+                iteration.close()
+
+
 def _disconnect(socket: "zmq.Socket[bytes]", context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     socket.close(0)
     context.term()
@@ -214,6 +254,8 @@ class _InWorker(ProxyDataFlow):
         super().__init__(ds)
         self._prefetch = prefetch
         self._meter = meter
+        # The system ends a process with the thread that has forked it, which need not live as long as its process.
+        self._bound = threading.current_thread() is threading.main_thread()
         self._taken = taken
         self._shared = shared
         self._free = list(range(slots))
@@ -224,6 +266,8 @@ class _InWorker(ProxyDataFlow):
     def reset_state(self) -> None:
         parent = os.getppid()  # read before the thread starts, or it may be the next one already
         threading.Thread(target=_watch, args=(parent,), daemon=True, name="dataflows-watch").start()
+        if self._bound:
+            _die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler that saves the training's state is the parent's
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -247,7 +291,6 @@ class _InWorker(ProxyDataFlow):
             yield "error", pickled(error)
         threading.Event().wait()
 
-
     def _hear(self) -> bytes:
         message: bytes = self._taken.recv_bytes()
         if message != _TAKEN:
@@ -264,6 +307,12 @@ class _InWorker(ProxyDataFlow):
         what = slot, content.shape, content.dtype.str
         np.copyto(self._shared.slot(*what), content)
         return "shared", what, axes
+
+
+def _die_with_parent() -> None:
+    """Has Linux kill this process when its parent is gone: a process that is stopped cannot watch."""
+    with contextlib.suppress(OSError, AttributeError):  # no Linux; tensorpack asks for this where python-prctl is
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch(parent: int) -> None:

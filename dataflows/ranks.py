@@ -13,6 +13,8 @@ import torch
 from dataflows.options import integer
 
 UNEVEN = ("pad", "drop", "keep")
+MOST_RANKS = 2**16  # what was yielded by ranks of an earlier run is replayed for each of them
+MOST_INTERRUPTIONS = 1000
 Done = tuple[tuple[int, int], ...]  # (world size, samples of each rank), one pair for each interruption of an epoch
 
 
@@ -41,6 +43,8 @@ class Ranks:
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         world_size, rank = integer("world_size", world_size, 1), integer("rank", rank, 0)
+        if world_size > MOST_RANKS:
+            raise ValueError(f"world_size may be up to {MOST_RANKS:,}, not {world_size:,}")
         if rank >= world_size:
             raise ValueError(f"rank must be below world_size={world_size}, not {rank}")
         if uneven not in UNEVEN:
@@ -72,6 +76,20 @@ class Ranks:
             more = count % self.world_size
             return self.rank * (count // self.world_size) + min(self.rank, more) + np.arange(size)
         return (self.rank + turn) % self.world_size * size + np.arange(size)
+
+
+def check_done(count: int, done: Done) -> None:
+    """Raises ValueError unless an epoch of `count` samples, or a few less, can have been interrupted at `done`."""
+    if len(done) > MOST_INTERRUPTIONS:
+        raise ValueError(f"the state tells of {len(done):,} interruptions of one epoch, and {MOST_INTERRUPTIONS:,} are "
+                         f"the most that are replayed. Start the epoch anew with set_epoch")
+    left = count
+    for world_size, samples in done:
+        if world_size > MOST_RANKS or samples > -(-left // world_size):
+            raise ValueError(f"the state says that {world_size:,} ranks had {samples:,} samples each, when the epoch "
+                             f"had {left:,} left at most, and ranks are up to {MOST_RANKS:,}: state_dict did not give "
+                             f"that")
+        left = max(0, left - world_size * samples)
 
 
 def left_over(count: int, done: Done, uneven: str,

@@ -153,6 +153,13 @@ def test_white_is_one_and_black_is_zero(loader):
     assert black == [0, 0, 0] and white == pytest.approx([1, 1, 1], abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int16, torch.int64, torch.complex64, torch.float64])
+def test_without_a_dtype_a_callables_results_keep_theirs(loader, dtype):
+    values = torch.tensor([0, 300, -1], dtype=dtype)
+    for images, _ in loader(transform=lambda pixels: values):
+        assert images.dtype == dtype and (images == values).all()
+
+
 def test_an_integer_dtype_keeps_zero_to_255(loader):
     images = first_images(loader(dtype=torch.int32))
     assert images.dtype == torch.int32 and torch.equal(images, first_images(loader()).int())

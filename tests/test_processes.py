@@ -311,6 +311,13 @@ class NamedError(Exception):
     pass
 
 
+class OwnPickle(NamedError):
+    """As several libraries have them: what is added to it later does not travel."""
+
+    def __reduce__(self):
+        return type(self), self.args
+
+
 def failing_at(path, place, raising):
     """A transform that fails for one record: that at `place` in the order."""
     wanted = []
@@ -329,10 +336,11 @@ def raises(error):
     return raising
 
 
+@pytest.mark.parametrize("error", [NamedError, OwnPickle])
 @pytest.mark.parametrize("place", [0, 1, 7, 22])
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_an_exception_comes_at_its_place_and_names_file_and_key(path, place, num_workers):
-    loader = processes(path, 1, num_workers=num_workers, transform=failing_at(path, place, raises(NamedError("no"))))
+def test_an_exception_comes_at_its_place_and_names_file_and_key(path, place, num_workers, error):
+    loader = processes(path, 1, num_workers=num_workers, transform=failing_at(path, place, raises(error("no"))))
     got = []
     with pytest.raises(NamedError, match="^no") as failed:
         for batch in loader:
@@ -436,6 +444,17 @@ def test_a_killed_worker_is_an_error_and_never_a_hang(path, when):
     with pytest.raises(WorkerDied, match="killed by SIGKILL.*num_workers"):
         for _ in batches:
             started = time.monotonic()
+    assert time.monotonic() - started < DEATH_SECONDS
+    assert not workers()
+
+
+def test_a_killed_worker_is_noticed_before_its_turn(path):
+    """The other one is at work on the batch that comes first, and will be for long."""
+    batches = iter(processes(path, 2, transform=lambda pixels: time.sleep(TIMEOUT_SECONDS)))
+    threading.Thread(target=lambda: eventually(lambda: len(workers()) == 2) and workers()[1].kill()).start()
+    started = time.monotonic()
+    with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+        next(batches)
     assert time.monotonic() - started < DEATH_SECONDS
     assert not workers()
 
@@ -731,6 +750,26 @@ def run_round(kind, path, random):
         assert log.read_text() == ""
 
 
+def test_a_stopped_worker_does_not_outlive_a_killed_parent(path):
+    ready, write = os.pipe()
+
+    def body():
+        batches = iter(processes(path, transform=CROP, repeats=50))
+        next(batches)
+        os.write(write, b"x")
+        time.sleep(TIMEOUT_SECONDS)
+
+    with in_child(body) as (pid, log):
+        os.close(write)
+        assert os.read(ready, 1) == b"x", log.read_text()
+        os.close(ready)
+        [one, _] = set(session(pid)) - {pid}
+        stop(psutil.Process(one))
+        os.kill(pid, signal.SIGKILL)
+        assert exit_code(pid, log) == -signal.SIGKILL
+        assert eventually(lambda: not session(pid))
+
+
 FAULTS = ("raise", "kill", "stop", "parent killed", "interrupt")
 
 
@@ -898,6 +937,10 @@ EXITS = {
     "os._exit": ("os._exit(4)", 4, ""),
     "a thread that goes on": ("threading.Thread(target=list, args=(batches,), daemon=True).start(); time.sleep(0.3)", 0,
                               ""),
+    "somebody who keeps the main module": ("""
+import types
+sys.modules["keeper"] = types.ModuleType("keeper")
+sys.modules["keeper"].main = sys.modules["__main__"]""", 0, ""),
     "a process of multiprocessing": ("""
 def child():
     global more

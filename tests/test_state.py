@@ -355,6 +355,12 @@ def damaged():
     for value in (None, [], "order", {}, {"file": 3}):
         yield f"order={value!r}", lambda state, value=value: state | {"order": value}
     yield "world_size=0", lambda state: state | {"world_size": 0}
+    # Numbers that would be replayed for hours, or overflow.
+    for name, value in itertools.product(("epoch", "samples", "world_size"), (10**9 * (1 + 10**10), 10**40)):
+        yield f"{name}={value:.0e}", lambda state, name=name, value=value: state | {name: value}
+    for done in ([[10**9, 1]], [[2**17, 0]], [[10**40, 1]], [[2, 10**9]], [[2, 10**40]], [[23, 1], [2, 1]],
+                 [[2, 1]] * 10**5, [[1, 0]] * 1001):
+        yield f"done={str(done)[:20]}", lambda state, done=done: state | {"done": done}
 
 
 @pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in damaged()])
