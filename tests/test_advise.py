@@ -102,9 +102,10 @@ def test_a_dict_of_it_is_json_and_complete():
 def test_the_report_has_a_row_for_each_format():
     text = str(advice(measured(memory_bytes=200 * GB, storage=HARD_DISK)))
     rows = {line[:24].strip(): line.split() for line in text.splitlines()}
-    assert rows[TILED][1:] == ["100.0", "GB", "2,000", "200", "2,000", "decoding", "1.60:", "0.02,", "0.90,",
+    assert rows[TILED][1:] == ["100.0", "GB", "2,000", "200", "2,000", "decoding", "1.60:", "0.02,", "0.90",
+                               "(0.60),",
                                "0.30", "(0.10)"]
-    assert rows[PLAIN][-6:] == ["decoding", "2.20:", "0.02,", "1.70,", "0.30", "(0.10)"]
+    assert rows[PLAIN][-7:] == ["decoding", "2.20:", "0.02,", "1.70", "(0.60),", "0.30", "(0.10)"]
     assert rows["uint8"][1:7] == ["500.0", "GB", "6,000", "320", "320", "storage"]
 
 

@@ -110,7 +110,7 @@ def _scaling(found: Measurements, encoded: bool) -> str:
 
 
 _HEADS = ("format", "file", "from memory", "from disk", "in training", "limited by",
-          "CPU ms: copy, decode, resize (linear)")
+          "CPU ms: copy, decode (Huffman), resize (linear)")
 
 
 def _table(advice: Advice) -> list[str]:
@@ -121,8 +121,8 @@ def _table(advice: Advice) -> list[str]:
         steps = found.steps
         rows.append((one.name, _size(one.file_bytes), f"{one.memory_images_per_s:,.0f}", disk,
                      f"{one.images_per_s:,.0f}", one.bottleneck,
-                     f"{found.cpu_ms:.2f}: {steps.copy_ms:.2f}, {steps.decode_ms:.2f}, {steps.resize_ms:.2f} "
-                     f"({steps.resize_linear_ms:.2f})"))
+                     f"{found.cpu_ms:.2f}: {steps.copy_ms:.2f}, {steps.decode_ms:.2f} ({steps.huffman_ms:.2f}), "
+                     f"{steps.resize_ms:.2f} ({steps.resize_linear_ms:.2f})"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     left = (0, 5)
     lines = ["  ".join(cell.ljust(width) if i in left else cell.rjust(width)
