@@ -5,7 +5,7 @@ import functools
 import math
 import time
 import weakref
-from typing import Any, Generator
+from typing import Any, Generator, NoReturn
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class TorchBatches:
                  prefetch: int = 2, device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
                  channels_last: bool = False) -> None:
-        self.batch_size = integer("batch_size", batch_size, 1)
+        self._batch_size = integer("batch_size", batch_size, 1)
         self._prefetch = integer("prefetch", prefetch, 1)
         self._num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 0)
         if worker_type not in ("thread", "process"):
@@ -95,6 +95,11 @@ class TorchBatches:
         self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
         self._closed = False
         self.transform = transform
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, of each rank; fixed, as in torch's DataLoader."""
+        return self._batch_size
 
     @property
     def transform(self) -> Transform | None:
@@ -144,6 +149,10 @@ class TorchBatches:
 
     def __len__(self) -> int:
         return len(self.dataflow)
+
+    def __getitem__(self, number: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} gives whole batches: iterate over it. torch's DataLoader takes "
+                        f"LMDBDataset or LMDBIterDataset")
 
     def __iter__(self) -> Generator[Batch, None, None]:
         if self._closed:

@@ -185,12 +185,14 @@ class DecodeBatches(ProxyDataFlow):
         assert not isinstance(self._transform, (RandomResizedCrop, CenterCrop))
         try:
             result = self._transform(pixels)
+            if result is None:
+                raise TypeError("the transform gave None: it must return an image, so a `return` may be missing")
+            return planar(result)
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11 and later
                 error.add_note(f"raised by the transform of {self._reader.store.path}, "
                                f"key {self._reader.store.key(number).decode(errors='replace')}")
             raise
-        return planar(result)
 
 
 def _seed_global_generators(seed: int) -> None:
@@ -204,6 +206,8 @@ def planar(image: Any) -> Any:
     if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
         return image
     image = np.asarray(image)
+    if not image.size:
+        raise ValueError(f"the transform gave an image without pixels, of shape {image.shape}")
     if image.ndim == 3 and image.shape[2] == 3:
         return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
     return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")

@@ -38,9 +38,9 @@ class _Samples:
     and RecordError, with file and key, for a wrong record.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, image_type: str = "tensor",
+    def __init__(self, path: str | os.PathLike[str],
                  transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
-                 target_transform: Callable[[int], Any] | None = None,
+                 target_transform: Callable[[int], Any] | None = None, *, image_type: str = "tensor",
                  array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
                  verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         if image_type not in _TYPES:

@@ -14,6 +14,11 @@ class Finish:
     def __init__(self, device: torch.device | str | None, pin_memory: bool, normalize: tuple[Any, Any] | None,
                  dtype: torch.dtype | None, channels_last: bool) -> None:
         self._device = None if device is None else torch.device(device)
+        if self._device is not None:
+            try:
+                torch.empty(0, device=self._device)
+            except (RuntimeError, AssertionError) as error:
+                raise ValueError(f"device={device!r} is not to be had here: {error}") from error
         self._pin = pin_memory and torch.cuda.is_available()
         if pin_memory and not self._pin:
             warnings.warn("pin_memory=True needs a CUDA device to transfer to, and there is none: it does nothing",

@@ -60,10 +60,13 @@ class Stats:
 
     @property
     def limit(self) -> str:
-        """What to make faster: "consumer" or "transfer" while data is ready when it is asked for, else the greatest of
-        "storage", "decode", "resize", "transform", "python" and "blocked"."""
+        """What to make faster: "transfer" where that takes most of the loop's time, else "consumer" while data is ready
+        when it is asked for, else the greatest of "storage", "decode", "resize", "transform", "python" and "blocked".
+        """
+        if self.finish_s > max(self.waited_s, self.consumer_s):
+            return "transfer"
         if self.waiting < _LITTLE:
-            return "transfer" if self.finish_s > self.consumer_s else "consumer"
+            return "consumer"
         stages = self._stages()
         return max(stages, key=lambda name: stages[name])
 
@@ -82,11 +85,12 @@ class Stats:
         whole = sum(busy.values()) or 1.0
         shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in busy.items()).replace("%", " %")
         loop = " and ".join(f"{share:.0%} {what}" for what, share in (
-            ("waiting for data", self.waiting), ("in transfers", self.finish_s / self.seconds),
+            ("waiting for data", self.waiting), ("transferring and converting", self.finish_s / self.seconds),
             ("in its body", self.consumer_s / self.seconds)) if share >= 0.005).replace("%", " %")
+        workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
         return (f"{self.images:,} images in {self.seconds:.1f} s: {self.images_per_second:,.0f} images/s, the first "
                 f"batch after {self.first_batch_s:.2f} s\nthe loop spent {loop}; a finished batch waited "
-                f"{self.queue_s / self.batches:.2f} s for it\n{self.workers} workers: {shares}\n{_WORDS[self.limit]}")
+                f"{self.queue_s / self.batches:.2f} s for it\n{workers}: {shares}\n{_WORDS[self.limit]}")
 
     def _stages(self) -> dict[str, float]:
         return {"storage": self.storage_s, "decode": self.decode_s, "resize": self.resize_s,
@@ -95,12 +99,14 @@ class Stats:
 
 _WORDS = {
     "consumer": "data is ready when it is asked for: training is the limit",
-    "transfer": "data is ready when it is asked for: transferring and converting batches is the limit",
-    "storage": "storage is the limit: a file that fits in memory or on a faster disk, or jpeg instead of uint8",
+    "transfer": "transferring and converting batches is the limit: without a GPU, normalize and dtype cost processor "
+                "time, and uint8 batches do not",
+    "storage": "storage is the limit: a file that fits in memory, is smaller, or is on a faster disk",
     "decode": "decoding is the limit: more workers on more processors, a tiled or smaller jpeg, fast_decode=True, or "
               "uint8",
     "resize": "resizing is the limit: more workers on more processors, a file of smaller images, or antialias=False",
     "transform": "the transform is the limit: more workers, worker_type='process' if it holds the GIL, or less of it",
-    "python": "the interpreter is the limit: worker_type='process', which has one for each worker",
-    "blocked": "workers wait for a processor or for the GIL: fewer of them, or worker_type='process'",
+    "python": "the interpreter is the limit: larger batches, or, for a transform in Python, worker_type='process'",
+    "blocked": "workers wait for a processor, which others have, or for the GIL: fewer workers, or, for a transform in "
+               "Python, worker_type='process'",
 }

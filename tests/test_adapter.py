@@ -1,4 +1,5 @@
 """From batches to torch tensors: shapes, types, normalization, memory formats, and options that are refused."""
+import sys
 import warnings
 
 import numpy as np
@@ -345,3 +346,39 @@ def test_a_wrong_epoch_is_refused(loader, epoch):
 def test_a_wrong_seed_is_refused(loader, seed):
     with pytest.raises((ValueError, TypeError), match="seed must be a non-negative integer"):
         loader(seed=seed)
+
+
+# --- mistakes
+
+
+@pytest.fixture
+def path(uint8_lmdb):
+    return uint8_lmdb / "train.lmdb"
+
+
+def test_a_dataloader_over_a_loader_is_told_what_to_take(path):
+    with LMDBLoader(path, 4) as batches, pytest.raises(TypeError, match="whole batches.*LMDBDataset"):
+        next(iter(torch.utils.data.DataLoader(batches)))
+
+
+def test_the_batch_size_is_fixed(path):
+    with LMDBLoader(path, 4) as batches, pytest.raises(AttributeError):
+        batches.batch_size = 8
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+@pytest.mark.parametrize("result, message", [(lambda _: None, "return.* may be missing"),
+                                             (lambda pixels: pixels[:0], "an image without pixels")])
+def test_a_transform_that_gives_no_image_is_named_with_its_record(path, worker_type, result, message):
+    with LMDBLoader(path, 4, transform=result, num_workers=1, worker_type=worker_type) as batches:
+        with pytest.raises((TypeError, ValueError), match=message) as failed:
+            next(iter(batches))
+    if sys.version_info >= (3, 11):
+        [note] = failed.value.__notes__
+        assert str(path) in note and "key 0000" in note
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused_at_once(path):
+    with pytest.raises(ValueError, match="device='cuda' is not to be had here"):
+        LMDBLoader(path, 4, device="cuda")

@@ -29,8 +29,8 @@ def test_the_words():
     assert STATS.line == "100 images/s, 60 % waiting for data (decode)"
     assert str(STATS) == (
         "1,000 images in 10.0 s: 100 images/s, the first batch after 0.50 s\n"
-        "the loop spent 60 % waiting for data and 10 % in transfers and 30 % in its body; a finished batch waited "
-        "0.50 s for it\n"
+        "the loop spent 60 % waiting for data and 10 % transferring and converting and 30 % in its body; a finished "
+        "batch waited 0.50 s for it\n"
         "2 workers: storage 5 %, decode 40 %, resize 20 %, transform 0 %, python 5 %, blocked 2 %, idle 28 %\n"
         "decoding is the limit: more workers on more processors, a tiled or smaller jpeg, fast_decode=True, or uint8")
 
@@ -47,6 +47,11 @@ def test_a_loop_that_does_not_wait_is_the_limit_itself():
     stats = dataclasses.replace(STATS, waited_s=0.4, consumer_s=9.0, finish_s=0.6)
     assert stats.limit == "consumer"
     assert dataclasses.replace(stats, consumer_s=1.0, finish_s=8.6).limit == "transfer"
+
+
+def test_converting_that_takes_more_than_waiting_is_the_limit():
+    stats = dataclasses.replace(STATS, waited_s=3.0, consumer_s=1.0, finish_s=6.0)
+    assert stats.limit == "transfer" and "converting batches is the limit" in str(stats)
 
 
 def test_before_the_first_batch_there_is_nothing_to_tell(jpeg_lmdb):
