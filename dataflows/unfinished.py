@@ -92,6 +92,8 @@ def refuse_existing(path: str, overwrite: bool) -> None:
     """Raises FileExistsError unless a dump may take these names, IsADirectoryError if it cannot."""
     existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
     if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists already. Give another target, or --overwrite to replace it")
+        complete = ", and its index says that it is complete: nothing is left to do" * (len(existing) == 2)
+        raise FileExistsError(f"{existing[0]} exists already{complete}. Give another target, or --overwrite to replace "
+                              f"it")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
