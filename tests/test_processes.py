@@ -450,7 +450,7 @@ def test_a_killed_worker_is_an_error_and_never_a_hang(path, when):
 
 def test_a_killed_worker_is_noticed_before_its_turn(path):
     """The other one is at work on the batch that comes first, and will be for long."""
-    batches = iter(processes(path, 2, transform=lambda pixels: time.sleep(TIMEOUT_SECONDS)))
+    batches = iter(processes(path, 2, transform=lambda pixels: time.sleep(TIMEOUT_SECONDS) or pixels))
     threading.Thread(target=lambda: eventually(lambda: len(workers()) == 2) and workers()[1].kill()).start()
     started = time.monotonic()
     with pytest.raises(WorkerDied, match="killed by SIGKILL"):
@@ -539,7 +539,7 @@ def closed_by_another_thread_in_the_loop(loader):
 
 
 def closed_by_another_thread_while_waiting(loader):
-    loader.transform = lambda pixels: time.sleep(0.2)
+    loader.transform = lambda pixels: time.sleep(0.2) or pixels
     closer = threading.Timer(0.1, loader.close)
     closer.start()
     assert sum(1 for _ in loader) == 1
@@ -755,7 +755,7 @@ def test_a_stopped_worker_does_not_outlive_a_killed_parent(path):
 
     def body():
         batches = iter(processes(path, transform=CROP, repeats=50))
-        next(batches)
+        next(batches), next(batches)  # one of each: both have started
         os.write(write, b"x")
         time.sleep(TIMEOUT_SECONDS)
 
@@ -989,7 +989,7 @@ def test_the_interpreter_may_exit_in_mid_epoch(exits, name):
 
 
 def test_what_a_transform_prints_is_not_lost(path, tmp_path):
-    code = "list(make(lambda pixels: print('seen'), num_workers=1))"
+    code = "list(make(lambda pixels: print('seen') or pixels, num_workers=1))"
     with script(tmp_path, path, code) as process:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert (out, err) == ("seen\n" * 23, "")
