@@ -167,13 +167,14 @@ class DecodeBatches(ProxyDataFlow):
         watch.decode, watch.resize = crops.decode_s, crops.resize_s
 
     def _decode_and_apply(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
-        draws = uniforms(range(_SEED_COLUMN, _SEED_COLUMN + 1), self._epoch.seed, epoch, batch.positions).ravel()
         for i in part:
             started = time.perf_counter()
             pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
             decoded, running = time.perf_counter(), time.thread_time()
             if self._seeds:
-                _seed_global_generators(int(draws[i] * 2**53))
+                [[draw]] = uniforms(range(_SEED_COLUMN, _SEED_COLUMN + 1), self._epoch.seed, epoch,
+                                    batch.positions[i:i + 1])
+                _seed_global_generators(int(draw * 2**53))
             batch.images[i] = self._apply(pixels, batch.numbers[i])
             watch.decode += decoded - started
             watch.transform += time.perf_counter() - decoded

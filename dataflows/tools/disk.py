@@ -6,12 +6,12 @@ import contextlib
 import os
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
 from dataflows.content import Content, extents, on_network
+from dataflows.threads import Threads
 from dataflows.tools.predict import Storage
 from dataflows.tools.sampling import Files, Piece, Records
 
@@ -91,7 +91,7 @@ def read(pieces: Sequence[Piece], num_threads: int, seconds: float) -> Reading:
     """Reads the pieces in their order, for that long or little longer, a group being asked for while one is read."""
     started, cpu, disk = time.perf_counter(), time.process_time(), _disk_bytes()
     nbytes = 0
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="dataflows") as pool:
+    with Threads(num_threads, "dataflows") as pool:
         groups = _asked(pieces)
         waiting = next(groups, None)
         while waiting is not None:
