@@ -26,11 +26,12 @@ from dataflows.journal import Journal, journal_path
 from dataflows.options import integer
 from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
-from dataflows.parallel import OrderedThreadMapData, usable_cpus
+from dataflows.parallel import OrderedThreadMapData
 from dataflows.prepare import MAX_PIXELS, Preparation
 from dataflows.publish import discard, partial_path, prepare, rename
 from dataflows.space import refuse_full_disk
 from dataflows.summary import Summary, stages
+from dataflows.system import usable_cpus
 from dataflows.unfinished import Start, refuse_existing, take_up
 from dataflows.verify import checksums
 from dataflows.write import PackedLMDBSerializer

@@ -16,7 +16,6 @@ from dataflows.epoch import Epoch
 from dataflows.finish import Batch, Finish
 from dataflows.meter import Meter
 from dataflows.options import check_state, integer
-from dataflows.parallel import usable_cpus
 from dataflows.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.processes import RoundRobinProcesses
 from dataflows.quiet import BatchData, DataFlow
@@ -24,6 +23,7 @@ from dataflows.ranks import Done, Ranks, check_done
 from dataflows.reader import RecordReader
 from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.stats import Stats
+from dataflows.system import usable_cpus
 
 Position = tuple[int, Done, int]  # epoch, its interruptions, samples of this rank since then
 

@@ -15,10 +15,11 @@ from dataflows.crop import CenterCrop, RandomResizedCrop, uniforms
 from dataflows.epoch import Epoch
 from dataflows.memory import lent
 from dataflows.meter import Meter, Spent, Watch
-from dataflows.parallel import map_ordered, usable_cpus
+from dataflows.parallel import map_ordered
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.reader import RecordReader
 from dataflows.resize import to_planes
+from dataflows.system import usable_cpus
 
 Transform = Callable[[np.ndarray], Any] | RandomResizedCrop | CenterCrop
 

@@ -20,6 +20,8 @@ from dataflows.ranks import Ranks
 from dataflows.reader import RecordReader
 from dataflows.store import Store
 
+_MOST_CLASSES = 2**20  # of a file with fewer records; 60 MB of names
+
 
 class _Samples:
     """What both datasets share: their options, one sample by its record number, and ImageFolder's attributes.
@@ -82,10 +84,20 @@ class _Samples:
 
     @functools.cached_property
     def classes(self) -> list[str]:
-        """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index."""
+        """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index.
+
+        Raises ValueError where labels are no class numbers: without an index, negative ones, and such as are greater
+        than any number of classes; `classes[target]` could not hold for them.
+        """
         if self._store.index is not None:
             return self._store.index.classes
-        return [str(number) for number in range(max(self.targets) + 1)]
+        least, greatest, most = min(self.targets), max(self.targets), max(len(self), _MOST_CLASSES)
+        if least < 0 or greatest >= most:
+            raise ValueError(f"{self._store.path}: its labels are from {least:,} to {greatest:,}, and class numbers "
+                             f"are from 0 to {most - 1:,} at most, so `classes` cannot have a name for each. `targets` "
+                             f"has the labels; number those that occur, as numpy.unique(dataset.targets, "
+                             f"return_inverse=True) does, and give such numbers by target_transform")
+        return [str(number) for number in range(greatest + 1)]
 
     @property
     def class_names(self) -> list[str]:

@@ -8,6 +8,7 @@ LMDB also forbids to use an environment after a fork, because its reader table a
 opened it. Opened read-only without locks it has neither: a child goes on with the map it inherits, and its views stay
 valid. (It could not do otherwise: py-lmdb refuses to open in the child what the parent has open.)
 """
+import errno
 import os
 import threading
 import time
@@ -18,16 +19,16 @@ import lmdb
 import numpy as np
 
 from dataflows.pages import read_header
+from dataflows.system import told
 
 _OPEN_ATTEMPTS = 500  # at 1 ms each
 
 
-def _open_readonly(path: str, readahead: bool) -> lmdb.Environment:
+def _open_readonly(path: str) -> lmdb.Environment:
     """py-lmdb's environment. It refuses a file that is open, and another thread may be about to close this one."""
     for _ in range(_OPEN_ATTEMPTS):
         try:
-            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False,
-                             readahead=readahead)
+            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
         except lmdb.Error as error:
             if "already open" not in str(error):
                 raise
@@ -39,18 +40,15 @@ def _open_readonly(path: str, readahead: bool) -> lmdb.Environment:
 class Environment:
     """One memory-mapped LMDB file, and this thread's read transaction on it.
 
-    entries: in it, the list of keys included. size: of its used part, in bytes.
+    entries: in it, the list of keys included.
     """
 
-    def __init__(self, path: str, readahead: bool) -> None:
-        tree = read_header(data_file(path))  # liblmdb would trust what it says
-        self.size = tree.nbytes
-        self.entries = tree.entries
+    def __init__(self, path: str) -> None:
+        self.entries = read_header(data_file(path)).entries  # liblmdb would trust what it says
         try:
-            self._env = _open_readonly(path, readahead)
+            self._env = _open_readonly(path)
         except lmdb.Error as error:
-            raise ValueError(f"{path} cannot be read as an LMDB file: {error}. Write one with dump_imagenet.py, check "
-                             f"the path, or close other readers of it in this process, such as tensorpack's") from error
+            raise _refused(path, str(error)) from error
         self._threads = threading.local()
         self._stat = os.stat(data_file(path))
 
@@ -81,15 +79,25 @@ class Environment:
         return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
 
 
+def _refused(path: str, reason: str) -> Exception:
+    """What to raise when liblmdb does not open a file whose header is right."""
+    if "already open" in reason:
+        return ValueError(f"{path} cannot be read by liblmdb: {reason}. Close other readers of it in this process, "
+                          f"such as tensorpack's")
+    number = next((number for number in errno.errorcode if reason.endswith(os.strerror(number))), None)
+    if number is None:
+        return ValueError(f"{path} cannot be read as an LMDB file: {reason}. Copy it again, or write it again")
+    if number in (errno.EMFILE, errno.ENFILE, errno.EACCES):
+        return OSError(number, os.strerror(number), path)
+    return OSError(number, f"{path} cannot be mapped into memory by liblmdb: {os.strerror(number)}. Copy it to another "
+                           f"file system, or raise the limit on memory, if there is one (ulimit -v); one with an index "
+                           f"is also read without a map (io='pread')")
+
+
 def _map_address(stat: os.stat_result) -> int | None:
     """Where this process maps a file from its start."""
     device = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}"
-    try:
-        with open("/proc/self/maps") as file:
-            maps = [line.split(maxsplit=5) for line in file]
-    except OSError:
-        return None
-    found = [int(fields[0].split("-")[0], 16) for fields in maps
+    found = [int(fields[0].split("-")[0], 16) for fields in told("/proc/self/maps")
              if fields[2:5] == ["00000000", device, str(stat.st_ino)]]
     return found[0] if len(found) == 1 else None
 
@@ -122,18 +130,14 @@ def data_file(path: str) -> str:
     return os.path.join(path, "data.mdb") if os.path.isdir(path) else path
 
 
-def open_environment(path: str, *, readahead: bool = True) -> Environment:
-    """This process's environment of an LMDB file; the first to open it decides on the kernel's readahead.
+def open_environment(path: str) -> Environment:
+    """This process's environment of an LMDB file.
 
-    Raises FileNotFoundError, or ValueError if it is no LMDB file, or truncated.
+    Raises ValueError if it is no LMDB file, or truncated, and OSError if it is not there or the system refuses it.
     """
-    try:
-        stat = os.stat(data_file(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no LMDB file {path}. Write one with dump_imagenet.py, or check the path"
-                                ) from None
+    stat = os.stat(data_file(path))
     with _lock:
         environment = _environments.get((stat.st_dev, stat.st_ino))
         if environment is None:
-            environment = _environments[stat.st_dev, stat.st_ino] = Environment(path, readahead)
+            environment = _environments[stat.st_dev, stat.st_ino] = Environment(path)
         return environment

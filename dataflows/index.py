@@ -31,7 +31,10 @@ from typing import Any
 
 import numpy as np
 
+from dataflows.system import naming
+
 VERSION = 2
+REMEDY = "Remove it to read the LMDB without an index, or dump again"
 _DIGITS = 8  # of the checksum at the end
 _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
 
@@ -68,6 +71,15 @@ class Index:
 def index_path(lmdb_path: str) -> str:
     """Where the index of an LMDB file is."""
     return lmdb_path.rstrip(os.sep) + ".index.npz"
+
+
+def find_index(lmdb_path: str, data_file: str) -> str | None:
+    """The index that an LMDB file has: beside the path that is given, else beside the file that it is a link to.
+
+    `data_file` holds the data; it is another than `lmdb_path` where that is a folder, and may be a link, too.
+    """
+    targets = map(os.path.realpath, (lmdb_path, data_file))
+    return next(filter(os.path.lexists, map(index_path, (lmdb_path, *targets))), None)
 
 
 def write_index(index: Index, lmdb_path: str) -> str:
@@ -107,37 +119,69 @@ def sealed(archive: bytes) -> bytes:
     return content + b"%08x" % zlib.crc32(content)
 
 
-def load_index(lmdb_path: str, data_file: str) -> Index | None:
+def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index | None:
     """The index of an LMDB file, or None when it has none.
 
-    `data_file` is the file whose size the index must state. Raises ValueError, naming file and remedy, when the index
-    is damaged, of an unknown version, or belongs to another file.
+    `data_file` is the file whose size the index must state, and `used`, where it is known, how many of its bytes are in
+    use by its own header. Raises ValueError, naming file and remedy, when the index is damaged, of another version, or
+    belongs to another file, and OSError, with its name, when it cannot be read.
 
     >>> index = load_index("val.lmdb", "val.lmdb")
     >>> index.count, index.classes, bytes(index.name[0])
     (10, ['n01440764', 'n01443537', 'n01484850'], b'n01440764/n01440764_0.JPEG')
     """
-    path = index_path(lmdb_path)
-    if not os.path.exists(path):
+    path = find_index(lmdb_path, data_file)
+    if path is None:
         return None
-    remedy = "Remove it to read the LMDB without an index, or dump again"
     try:
-        index = _read(path)
+        with naming(path), open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder, and no index. {REMEDY}") from error
+    try:
+        index = _parse(content)
+    except _OtherVersion as error:
+        raise ValueError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can make zipfile, zlib, numpy and json raise nearly anything
-        raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {remedy}") from error
-    if os.path.exists(data_file) and index.meta["file_size"] != os.path.getsize(data_file):
-        raise ValueError(f"{path} is the index of another file: it states {index.meta['file_size']:,} bytes and "
-                         f"{data_file} has {os.path.getsize(data_file):,}. {remedy}")
+        raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {REMEDY}") from error
+    if os.path.exists(data_file):
+        _refuse_size(path, index.meta["file_size"], data_file, used)
     return index
 
 
-def _read(path: str) -> Index:
-    with open(path, "rb") as file:
-        content = file.read()
+def _refuse_size(path: str, stated: int, data_file: str, used: int | None) -> None:
+    actual = os.path.getsize(data_file)
+    if actual == stated:
+        return
+    if used == stated:
+        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} by LMDB's header "
+                         f"and by its index {path}. Something was added behind its end: cut it off (truncate -s "
+                         f"{stated}), or copy the file again")
+    index_is_newer = os.stat(path).st_mtime_ns >= os.stat(data_file).st_mtime_ns
+    what = ("the index is the newer one: it came from another dump, or the LMDB was put back" if index_is_newer
+            else "the LMDB is the newer one: it was dumped again or changed, and the index was not")
+    raise ValueError(f"{path} is the index of another file: it states {stated:,} bytes and {data_file} has {actual:,}; "
+                     f"{what}. {REMEDY}")
+
+
+class _OtherVersion(ValueError):
+    """The index is of another version of the table."""
+
+
+def _refuse_version(version: Any) -> None:
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        raise _OtherVersion(f"is an index of version {version!r}, and this package reads version {VERSION}: it was "
+                            f"written by {'a newer' if newer else 'an older'} one. "
+                            f"{'Update this package. ' * newer}{REMEDY}")
+
+
+def _parse(content: bytes) -> Index:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         meta = json.loads(archive["meta"].tobytes())
-        if meta["version"] != VERSION:
-            raise ValueError(f"its version is {meta['version']} and this reader knows version {VERSION}")
+        _refuse_version(meta["version"])
         if content[-_DIGITS:] != b"%08x" % zlib.crc32(content[:-_DIGITS]):
             raise ValueError("its bytes are not those that were written: their checksum is another")
         if not all(isinstance(meta[name], int) for name in ("file_size", "rest_crc32")):

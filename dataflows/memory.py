@@ -32,18 +32,21 @@ def lent(memory: np.ndarray) -> tuple[np.ndarray, Callable[[], object | None]]:
 class SharedMemory:
     """`slots` pieces of `nbytes` bytes that a process shares with a child it starts, whatever the start method.
 
-    Has no name: nothing is left of it when the last process that has it is gone, however it went. Linux only.
+    Has no name: nothing is left of it when the last process that has it is gone, however it went. Raises OSError where
+    the system does not give it; AttributeError where it is not Linux.
     """
 
     def __init__(self, slots: int, nbytes: int) -> None:
-        descriptor = os.memfd_create("dataflows")
-        os.ftruncate(descriptor, slots * nbytes)
-        self._attach(descriptor, slots, nbytes)
+        self._own(os.memfd_create("dataflows"))
+        os.ftruncate(self._descriptor, slots * nbytes)
+        self._map(slots, nbytes)
 
-    def _attach(self, descriptor: int, slots: int, nbytes: int) -> None:
+    def _own(self, descriptor: int) -> None:
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
-        self._bytes = np.frombuffer(mmap.mmap(descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+
+    def _map(self, slots: int, nbytes: int) -> None:
+        self._bytes = np.frombuffer(mmap.mmap(self._descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
 
     @property
     def nbytes(self) -> int:
@@ -62,5 +65,6 @@ class SharedMemory:
 
 def _attached(descriptor: Any, slots: int, nbytes: int) -> SharedMemory:
     shared = SharedMemory.__new__(SharedMemory)
-    shared._attach(descriptor.detach(), slots, nbytes)
+    shared._own(descriptor.detach())
+    shared._map(slots, nbytes)
     return shared

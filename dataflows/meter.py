@@ -2,12 +2,12 @@
 
 Clocks are read a few times per image and a few more per slice of a batch, under 0.3 µs an image in all.
 """
-import sys
 import time
 from collections import deque
 from typing import NamedTuple
 
 from dataflows.stats import Stats
+from dataflows.system import major_faults
 
 
 class Spent(NamedTuple):
@@ -90,13 +90,13 @@ class Watch:
 
     The thread adds to `decode`, `resize` and `transform` seconds by time.perf_counter, and to `transform_running` those
     of `transform` by time.thread_time. When it did not run and has had major faults, it waited for pages; without any,
-    for a processor or the GIL. Which of the stages that was in is not known: it is taken from each alike, but
-    for a transform, which may wait for what it likes.
+    or where nobody counts them, for a processor or the GIL. Which of the stages that was in is not known: it is taken
+    from each alike, but for a transform, which may wait for what it likes.
     """
 
     def __init__(self) -> None:
         self.decode = self.resize = self.transform = self.transform_running = 0.0
-        self._faults, self._cpu, self._wall = _major_faults(), time.thread_time(), time.perf_counter()
+        self._faults, self._cpu, self._wall = major_faults(), time.thread_time(), time.perf_counter()
 
     def spent(self, reads: bool) -> Spent:
         """What went on since. `reads`: waiting is taken to be for storage, also without such faults, which the kernel
@@ -104,19 +104,8 @@ class Watch:
         wall = time.perf_counter() - self._wall - self.transform
         cpu = min(wall, time.thread_time() - self._cpu - self.transform_running)
         running = cpu / wall if wall > 0 else 1.0
-        stalled = reads or _major_faults() > self._faults
+        stalled = reads or major_faults() > self._faults
         waited = {"storage" if stalled else "blocked": wall - cpu}
         return Spent(decode=self.decode * running, resize=self.resize * running, transform=self.transform,
                      python=max(0.0, cpu - (self.decode + self.resize) * running), **waited)
 
-
-if sys.platform == "linux":
-    import resource
-
-    def _major_faults() -> int:
-        """Of this thread: pages that it waited for, also for those that were on their way already."""
-        return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
-else:
-    def _major_faults() -> int:
-        """Not told here: what threads wait for is taken to be a processor."""
-        return 0

@@ -23,6 +23,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dataflows.system import advise, naming
+
 KEYS = b"__keys__"  # tensorpack's list of keys: the one entry that is not a record
 _META = struct.Struct("<16xIIQQIHHQQQQQIHHQQQQQQQ")
 _MAGIC, _VERSION, _EMPTY = 0xBEEFC0DE, 1, 2**64 - 1
@@ -48,13 +50,13 @@ class Tree(NamedTuple):
 
 def read_header(path: str) -> Tree:
     """The main tree of an LMDB file. Raises ValueError if its first two pages are not what liblmdb can rely on."""
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
+        actual = os.fstat(file.fileno()).st_size
         first = file.read(_META.size)
-        page_bytes = _page_bytes(path, first)
+        page_bytes = _page_bytes(path, first, actual)
         file.seek(page_bytes)
         second = file.read(_META.size)
-        actual = os.fstat(file.fileno()).st_size
-    if _page_bytes(path, second) != page_bytes:
+    if _page_bytes(path, second, actual) != page_bytes:
         raise _damaged(path, "its two headers differ in the size of a page")
     *_, flags, depth, _, _, _, entries, root, last, _ = max(map(_META.unpack, (first, second)),
                                                             key=lambda meta: meta[-1])
@@ -70,10 +72,10 @@ def read_header(path: str) -> Tree:
     return tree
 
 
-def _page_bytes(path: str, meta: bytes) -> int:
+def _page_bytes(path: str, meta: bytes, actual: int) -> int:
     if len(meta) < _META.size:
-        raise ValueError(f"{path} cannot be read as an LMDB file: it is shorter than LMDB's header. Write one with "
-                         f"dump_imagenet.py, or check the path")
+        raise ValueError(f"{path} cannot be read as an LMDB file: it has {actual:,} bytes, which is shorter than "
+                         f"LMDB's header. Copy it again, write one with dump_imagenet.py, or check the path")
     magic, version, _, _, page_bytes, flags, *_ = _META.unpack(meta)
     if magic != _MAGIC or version != _VERSION:
         raise ValueError(f"{path} cannot be read as an LMDB file: it does not start as one of LMDB 0.9 does. Write one "
@@ -126,9 +128,8 @@ def _read_leaves(path: str) -> list[_Leaf]:
     tree = read_header(path)
     if tree.root == _EMPTY:
         return []
-    with open(path, "rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+    with naming(path), open(path, "rb", buffering=0) as file:
+        advise(file.fileno(), 0, 0, "RANDOM")
         try:
             leaves = _descend(file, tree)
         except ValueError as error:

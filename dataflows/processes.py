@@ -3,8 +3,10 @@ import atexit
 import contextlib
 import ctypes
 import errno
+import functools
 import io
 import itertools
+import logging
 import multiprocessing.connection
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -30,11 +32,14 @@ from dataflows.messages import packed, pickled, raise_again, unpicklable
 from dataflows.meter import Meter
 from dataflows.quiet import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
 
+logger = logging.getLogger(__name__)
+
 _POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
 _BINDINGS = 20  # attempts at a name of a socket that nobody has
 _TAKEN = b""
 _SMALL = 2**16  # bytes: less is sent, labels for one
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+_DESCRIPTORS = 32  # open files: a worker takes 14 of its parent's, and 8 more in its fork
 _WATCH_S = 0.5  # between a worker's looks at whether its parent is alive
 
 
@@ -67,7 +72,7 @@ class RoundRobinProcesses(ProxyDataFlow):
         self._meter = meter
         self._parts = parts
         self._prefetch = prefetch
-        self._shared_bytes = shared_bytes if hasattr(os, "memfd_create") else 0
+        self._shared_bytes = shared_bytes
 
     def __iter__(self) -> Iterator[list[Any]]:
         iteration = self._iterate()
@@ -102,12 +107,14 @@ class _Runner(MultiProcessRunnerZMQ):
 
     def __init__(self, part: DataFlow, prefetch: int, meter: Meter, shared_bytes: int) -> None:
         self._meter = meter
+        _refuse_few_descriptors()
         taken, self._taken = multiprocessing.Pipe(duplex=False)
         # Besides those that wait to be read, the user has one and lets go of the one before it.
         slots = min(prefetch + 2, 255) if shared_bytes else 0
-        self._shared = SharedMemory(slots, shared_bytes) if slots else None
+        self._shared = _shared_memory(slots, shared_bytes) if slots else None
         self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
-        super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots), hwm=prefetch + 1)
+        super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots if self._shared else 0),
+                         hwm=prefetch + 1)
         self._pid = os.getpid()
         # What ends this, at the latest when it is deleted, and never in a fork. Finalizers hold what they end: garbage
         # collection of a cycle would let zmq's context forget its socket, and then wait for it for ever.
@@ -126,10 +133,19 @@ class _Runner(MultiProcessRunnerZMQ):
                     return
                 except zmq.ZMQError as error:
                     # tensorpack names its sockets after the time, so those of two ranks that start together can meet.
-                    _disconnect(self.socket, self.context)
+                    self._take_back()
                     self._reset_done = False  # tensorpack's guard against a second call
                     if error.errno != errno.EADDRINUSE or attempt + 1 == _BINDINGS:
                         raise
+
+    def _take_back(self) -> None:
+        """Of what tensorpack has made before it failed: both, the context alone, or neither."""
+        if hasattr(self, "socket"):
+            self.socket.close(0)
+            del self.socket
+        if hasattr(self, "context"):
+            self.context.term()
+            del self.context
 
     def _start_processes(self) -> None:
         # Not at the exit of the interpreter: a thread may be using them.
@@ -225,6 +241,38 @@ def _end_all() -> None:
         if iteration is not None:
             with contextlib.suppress(ValueError):  # another thread is in it
                 iteration.close()
+
+
+def _refuse_few_descriptors() -> None:
+    """Raises OSError where this process may not open as many files as a worker takes: libzmq would end it."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken += os.pipe()
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: a worker process takes {_DESCRIPTORS} open files in its parent, "
+                                   f"and there are {len(taken)} left. Raise the limit (ulimit -n), use fewer "
+                                   f"num_workers, or threads (worker_type=\"thread\")") from error
+    finally:
+        for each in taken:
+            os.close(each)
+
+
+def _shared_memory(slots: int, nbytes: int) -> SharedMemory | None:
+    """None where the system gives none: then arrays travel as copies."""
+    try:
+        return SharedMemory(slots, nbytes)
+    except AttributeError:  # not Linux
+        return None
+    except OSError as error:
+        _tell_of_copies(error.strerror)
+        return None
+
+
+@functools.cache
+def _tell_of_copies(reason: str) -> None:
+    logger.warning("the system gives no memory that processes share (%s), so batches travel as copies, which takes "
+                   "more processor time", reason)
 
 
 def _disconnect(socket: "zmq.Socket[bytes]", context: "zmq.Context[zmq.Socket[bytes]]") -> None:

@@ -81,7 +81,7 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     epochs = integer("epochs", epochs, 1)
     keys, labels = _keys(loader), loader.labels
     records = keys.records
-    counts = np.bincount(labels[records])
+    counts = np.unique(labels[records], return_counts=True)[1]  # labels may be any numbers
     expected = np.bincount(records, minlength=len(labels))
     entropies: list[float] = []
     sizes: list[int] = []
@@ -112,7 +112,7 @@ def entropy(labels: np.ndarray) -> float:
     >>> entropy(np.array([7, 7, 3, 3]))
     1.0
     """
-    shares = np.bincount(np.unique(labels, return_inverse=True)[1]) / len(labels)
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
 

@@ -2,12 +2,12 @@
 import contextlib
 import errno
 import os
-import shutil
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from dataflows.parallel import map_ordered
+from dataflows.system import free_bytes
 from dataflows.write import Packed
 
 _SAMPLE = 128  # images, or 1 %: to within about 5 % on ImageNet
@@ -25,8 +25,8 @@ def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pa
     sample = [pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist()]
     with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
         sizes = [-(-(len(image.value) + 16) // _PAGE) * _PAGE for image in packed if image.value is not None]
-    needed, free = _SURE * count * float(np.mean(sizes or [_PAGE])), shutil.disk_usage(folder).free
-    if needed > free:
+    needed, free = _SURE * count * float(np.mean(sizes or [_PAGE])), free_bytes(folder)
+    if free is not None and needed > free:
         raise OSError(errno.ENOSPC, f"the dump needs about {needed / 1e9:,.2f} GB and {os.fspath(folder)} has "
                                     f"{free / 1e9:,.2f} GB free. Free some, give another --target, or store less with "
                                     f"--format jpeg, --max-side or --shorter-side")

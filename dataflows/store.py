@@ -7,10 +7,11 @@ from zlib import crc32
 import numpy as np
 
 from dataflows import record
-from dataflows.content import Content, extents, on_network
+from dataflows.content import Content, extents, open_content
 from dataflows.environment import Environment, data_file, open_environment
-from dataflows.index import Index, index_path, load_index
-from dataflows.pages import KEYS, check_tree
+from dataflows.index import REMEDY, Index, find_index, load_index
+from dataflows.pages import KEYS, Tree, check_tree, read_header
+from dataflows.paths import existing_file
 
 logger = logging.getLogger(__name__)
 
@@ -18,19 +19,23 @@ logger = logging.getLogger(__name__)
 class Store:
     """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
 
-    With an index, LMDB itself is needed only to check that the index belongs to the file: a record is a stretch of the
-    file. Without one, LMDB finds each record. Opens the file on first use; may be pickled, forked and used by any
-    number of threads, and any number of Stores may name one file. Writes nothing, and needs no write access.
+    With an index, a record is a stretch of the file, and liblmdb is not needed. Without one, liblmdb finds each record.
+    Opens the file on first use; may be pickled, forked and used by any number of threads, and any number of Stores may
+    name one file. Writes nothing, and needs no write access.
+
+    index: the file's, or None. index_path: where it is: beside the path, or beside the file that it is a link to.
 
     io: "mmap" gives views of the file, "pread" copies of it, which suits file systems where a page fault is a message
-        to a server; "auto" is "pread" on the network file systems that we know, else "mmap". Without an index: LMDB's
-        own map.
+        to a server; "auto" is "pread" on the network file systems that we know, else "mmap", and "pread" again where
+        the system does not map the file. With "pread" nothing is mapped. Without an index: LMDB's own map.
     cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
         nothing else; "keep" leaves them to be read again.
     verify: compare each record with its checksum in the index whenever it is read, and raise RecordError if it differs.
 
     Raises FileNotFoundError or ValueError when the file is missing, truncated, not an LMDB, or holds no records, and
-    for options that need an index where there is none.
+    for options that need an index where there is none; OSError when it cannot be opened, or not mapped as it has to be.
+    A record that cannot be read from an open file is a RecordError, with file and key; where the file is mapped, the
+    system ends the process by SIGBUS.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep",
@@ -43,44 +48,46 @@ class Store:
         self._environment: Environment | None = None
         self._content: Content | None = None
         self._keys: list[bytes] | None = None
-        self.index = load_index(self.path, data_file(self.path))
+        file = existing_file(self.path)
+        tree = read_header(file)
+        self.index_path = find_index(self.path, file)
+        self.index = load_index(self.path, file, tree.nbytes)
         if self.index is None and (io == "pread" or cache == "drop" or verify):
             raise ValueError(f"io='pread', cache='drop' and verify=True need to know where records are and what their "
                              f"checksums are, and {self.path} has no index. dump_imagenet.py writes one; or leave "
                              f"these options out")
-        self._size = self._check()  # has its own word on what differs
+        self._size = self._check(tree)  # has its own word on what differs
         self._verify = verify
 
-    def _check(self) -> int:
+    def _check(self, tree: Tree) -> int:
         """Compares the index with the file, or finds the keys; the number of records."""
-        # Readahead would bring in records that nobody asked for, where only LMDB's own pages are looked at.
-        environment = open_environment(self.path, readahead=self.index is None)
         if self.index is None:
             check_tree(data_file(self.path))
-            self._environment = environment
-            self._keys = self._find_keys(environment)
+            self._environment = open_environment(self.path)
+            self._keys = self._find_keys(self._environment)
             size = len(self._keys)
             self._learned = np.zeros((2, size), np.int64)  # offset and bytes of each record that was read
         else:
             size = self.index.count
-            self._refuse_foreign_index(self.index, environment)
+            self._refuse_foreign_index(self.index, tree)
         if size == 0:
             raise ValueError(f"{self.path} holds no records. Dump it again, and look at the summary of that dump")
         return size
 
-    def _refuse_foreign_index(self, index: Index, environment: Environment) -> None:
-        # Files of images of one size can have equal lengths, so the first and the last record are compared too.
-        ends = {0, index.count - 1} if index.count else set()
-        if (environment.entries - 1 != index.count or not self._contains(index, environment)
-                or any(crc32(self.value(number)) != index.crc32[number] for number in ends)):
-            raise ValueError(f"{index_path(self.path)} is the index of another file than {self.path}: their records "
-                             f"differ. Remove it to read the LMDB without an index, or dump again")
-
-    def _contains(self, index: Index, environment: Environment) -> bool:
-        """Whether every record that the index names is within the file, and has a size."""
-        return bool((index.height > 0).all() and (index.width > 0).all()
-                    and (index.offset >= 0).all() and (index.nbytes > 0).all()
-                    and (index.offset <= environment.size - index.nbytes).all())
+    def _refuse_foreign_index(self, index: Index, tree: Tree) -> None:
+        different = ""
+        if tree.entries - 1 != index.count:
+            different = f"the file holds {max(0, tree.entries - 1):,} records, and the index {index.count:,}"
+        elif not _contains(index, tree):
+            different = "the index has records that are not within the file, or have no size"
+        else:  # files of images of one size can have equal lengths
+            ends = [0, index.count - 1] if index.count else []
+            wrong = [number for number in ends if crc32(self.value(number)) != index.crc32[number]]
+            if wrong:
+                different = (f"record {self.key(wrong[0]).decode()} has another checksum. If only the record was "
+                             f"damaged, `python -m dataflows verify` says so")
+        if different:
+            raise ValueError(f"{self.index_path} is the index of another file than {self.path}: {different}. {REMEDY}")
 
     def _find_keys(self, environment: Environment) -> list[bytes]:
         listed = environment.transaction.get(KEYS)
@@ -114,16 +121,21 @@ class Store:
             content = self._content
             if content is None:
                 content = self._open_content()
-            return self._verified(number, content.read(index.offset.item(number), index.nbytes.item(number)))
+            offset, nbytes = index.offset.item(number), index.nbytes.item(number)
+            try:
+                value = content.read(offset, nbytes)
+            except OSError as error:
+                raise self._unreadable(number, error) from error
+            return self._verified(number, value)
         if self._environment is None:
             self._environment = open_environment(self.path)
-        value = self._environment.get(self.key(number))
-        if value is None:
+        found = self._environment.get(self.key(number))
+        if found is None:
             raise ValueError(f"{self.path} has no key {self.key(number)!r}, which its list of keys names. Write it "
                              f"again")
         if self._environment.base is not None:
-            self._learned[:, number] = value.__array_interface__["data"][0] - self._environment.base, len(value)
-        return value
+            self._learned[:, number] = found.__array_interface__["data"][0] - self._environment.base, len(found)
+        return found
 
     def values(self, numbers: list[int]) -> Iterator[np.ndarray]:
         """What `value` gives for each of these records, looked up at once."""
@@ -132,7 +144,16 @@ class Store:
             return
         content = self._content or self._open_content()
         values = map(content.read, self.index.offset[numbers].tolist(), self.index.nbytes[numbers].tolist())
-        yield from map(self._verified, numbers, values) if self._verify else values
+        for number in numbers:
+            try:
+                value = next(values)
+            except OSError as error:
+                raise self._unreadable(number, error) from error
+            yield self._verified(number, value)
+
+    def _unreadable(self, number: int, error: OSError) -> record.RecordError:
+        return record.RecordError(f"{self.path}, key {self.key(number).decode()}: it cannot be read: {error.strerror}. "
+                                  f"Look after the disk or the network, or copy the file again")
 
     def _verified(self, number: int, value: np.ndarray) -> np.ndarray:
         if self._verify and self.index is not None and crc32(value) != self.index.crc32[number]:
@@ -142,9 +163,9 @@ class Store:
         return value
 
     def _open_content(self) -> Content:
-        path = data_file(self.path)
-        copies = self._io == "pread" or self._io == "auto" and on_network(path)
-        content = self._content = Content(path, os.path.getsize(path), copies=copies)
+        # Without an index nothing is read through it, and pages are asked for.
+        io = "pread" if self.index is None else self._io
+        content = self._content = open_content(data_file(self.path), io)
         return content
 
     def fetch(self, numbers: list[int], *, sample: int = 1) -> tuple[int, bool]:
@@ -187,3 +208,10 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_environment": None, "_content": None}
+
+
+def _contains(index: Index, tree: Tree) -> bool:
+    """Whether every record that the index names is within the file, and has a size."""
+    return bool((index.height > 0).all() and (index.width > 0).all()
+                and (index.offset >= 0).all() and (index.nbytes > 0).all()
+                and (index.offset <= tree.nbytes - index.nbytes).all())

@@ -4,6 +4,7 @@ The index holds the checksum of each record, of all bytes between them, and of i
 the order of their place, by several threads, and past the page cache: what a disk holds is of interest, and not what
 memory does. Nothing is mapped, so the memory that is used is that of a few regions, however large the file is.
 """
+import contextlib
 import os
 import time
 from typing import Callable, NamedTuple
@@ -12,10 +13,12 @@ from zlib import crc32
 import numpy as np
 import tqdm
 
-from dataflows.environment import data_file
-from dataflows.index import Index, index_path, load_index
+from dataflows.content import pread
+from dataflows.index import Index, find_index, index_path, load_index
 from dataflows.pages import read_header
-from dataflows.parallel import map_ordered, usable_cpus
+from dataflows.parallel import map_ordered
+from dataflows.paths import existing_file
+from dataflows.system import advise, usable_cpus
 
 OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
@@ -52,18 +55,16 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     val.lmdb: 10 records, ... MB read in ... s, ... MB/s: all as they were written
     """
     path, started = os.fspath(path), time.perf_counter()
-    if not os.path.exists(data_file(path)):
-        raise FileNotFoundError(f"there is no LMDB file {path}. Check the path")
-    if not os.path.exists(index_path(path)):
+    file = existing_file(path)
+    if find_index(path, file) is None:
         raise NoChecksums(f"{path} has no index {os.path.basename(index_path(path))}, which holds the checksums to "
                           f"compare it with. Dump it again to have one")
-    read_header(data_file(path))
-    index = load_index(path, data_file(path))
+    index = load_index(path, file, read_header(file).nbytes)
     assert index is not None
     size = index.meta["file_size"]
     with tqdm.tqdm(total=size, desc="verifying", unit="B", unit_scale=True, disable=not progress,
                    dynamic_ncols=True) as bar:
-        bad, rest = checksums(data_file(path), index.nbytes, index.offset, index.crc32,
+        bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
                               num_threads=num_threads or usable_cpus(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
     if rest != index.meta["rest_crc32"]:
@@ -90,7 +91,7 @@ def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.n
         raise ValueError(f"{path}: the places of its records overlap or are beyond its end")
     fd = os.open(path, os.O_RDONLY)
     try:
-        reader = _RegionReader(fd, order, starts, ends, expected)
+        reader = _RegionReader(fd, path, order, starts, ends, expected)
         bad: dict[int, str] = {}
         rest: int | None = 0
         regions = _regions(ends, size)
@@ -118,15 +119,16 @@ def _regions(ends: np.ndarray, size: int) -> list[tuple[int, int, int, int]]:
 class _RegionReader:
     """Reads one region: the work of a thread."""
 
-    def __init__(self, fd: int, order: np.ndarray, starts: np.ndarray, ends: np.ndarray, expected: np.ndarray) -> None:
-        self._fd, self._order, self._starts, self._ends, self._expected = fd, order, starts, ends, expected
+    def __init__(self, fd: int, path: str, order: np.ndarray, starts: np.ndarray, ends: np.ndarray,
+                 expected: np.ndarray) -> None:
+        self._fd, self._path = fd, path
+        self._order, self._starts, self._ends, self._expected = order, starts, ends, expected
 
     def __call__(self, region: tuple[int, int, int, int]) -> tuple[dict[int, str], bytes | None]:
         """({number: reason} of its bad records, its bytes outside of records, or None if some cannot be read)."""
         first, last, at, end = region
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, at, end - at, os.POSIX_FADV_DONTNEED)
-        pieces = _Pieces(self._fd, at, end)
+        advise(self._fd, at, end - at, "DONTNEED")
+        pieces = _Pieces(self._fd, at, end, self._path)
         bad: dict[int, str] = {}
         between: list[memoryview] = []
         readable = True
@@ -142,34 +144,21 @@ class _RegionReader:
                 if number is not None and crc32(pieces.read(start, stop)) != self._expected[number]:
                     bad[number] = "its bytes are not what was written"
             except OSError as error:
-                bad[number] = f"it cannot be read: {error}"
+                bad[number] = f"it cannot be read: {error.strerror}"
         return bad, b"".join(between) if readable else None
 
 
 class _Pieces:
     """Parts of one region, which is read at once; where that fails, each part is read by itself, to tell which does."""
 
-    def __init__(self, fd: int, start: int, end: int) -> None:
-        self._fd, self._start = fd, start
+    def __init__(self, fd: int, start: int, end: int, path: str) -> None:
+        self._fd, self._start, self._path = fd, start, path
         self._content: memoryview | None = None
-        try:
-            self._content = memoryview(_pread(fd, start, end))
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            self._content = memoryview(pread(fd, start, end, path))
 
     def read(self, start: int, end: int) -> memoryview:
         if self._content is None:
-            return memoryview(_pread(self._fd, start, end))
+            return memoryview(pread(self._fd, start, end, self._path))
         return self._content[start - self._start:end - self._start]
 
-
-def _pread(fd: int, start: int, end: int) -> bytes:
-    """The bytes there. Raises OSError if reading fails or the file has become shorter."""
-    parts = []
-    while start < end:
-        part = os.pread(fd, end - start, start)
-        if not part:
-            raise OSError(f"the file ends at byte {start:,}")
-        parts.append(part)
-        start += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from dataflows.options import integer
-from dataflows.parallel import usable_cpus
+from dataflows.system import usable_cpus
 from dataflows.tools.measure import measure
 from dataflows.tools.predict import (
     BATCH_BYTES,

@@ -2,15 +2,14 @@
 
 Only pages that are about to be read are taken out of the page cache, and no more than some hundred MB of them.
 """
-import contextlib
-import os
 import statistics
 import time
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from dataflows.content import Content, extents, on_network
+from dataflows.content import Content, extents, on_network, open_content
+from dataflows.system import told
 from dataflows.threads import Threads
 from dataflows.tools.predict import Storage
 from dataflows.tools.sampling import Files, Piece, Records
@@ -117,8 +116,7 @@ def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[list[Content], list[Piec
     nbytes = 0
     for piece in pieces:
         same = contents and group[-1].path == piece.path
-        contents.append(contents[-1] if same else Content(piece.path, os.path.getsize(piece.path),
-                                                          copies=on_network(piece.path)))
+        contents.append(contents[-1] if same else open_content(piece.path))
         group.append(piece)
         nbytes += piece.nbytes
         if nbytes >= _GROUP_BYTES or len(group) == _GROUP_PIECES:
@@ -139,9 +137,4 @@ def _touch(content: Content, piece: Piece) -> int:
 
 def _disk_bytes() -> int | None:
     """What this process has read from disks so far, in all of its threads, pages of maps included."""
-    with contextlib.suppress(OSError):
-        with open("/proc/self/io") as file:
-            for line in file:
-                if line.startswith("read_bytes:"):
-                    return int(line.split()[1])
-    return None
+    return next((int(words[1]) for words in told("/proc/self/io") if words[:1] == ["read_bytes:"]), None)

@@ -26,7 +26,7 @@ from typing import Any, Iterable
 import numpy as np
 
 from dataflows.environment import data_file
-from dataflows.index import Index, index_path
+from dataflows.index import Index
 from dataflows.record import RecordError
 from dataflows.store import Store
 from dataflows.tools import plain
@@ -54,10 +54,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     store = Store(path)
     index = store.index
     facts = {"path": store.path, "file_bytes": os.path.getsize(data_file(store.path)),
-             "index": None if index is None else index_path(store.path), "records": len(store)}
+             "index": store.index_path, "records": len(store)}
     parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "found"))
-    if index is not None:
-        made = provenance(index, store.path)
+    if index is not None and store.index_path is not None:
+        made = provenance(index, store.index_path)
         parts = {"dump": _dump(made), "tiles": _tiles(made, index.count), "bytes": _bytes(index),
                  "sizes": _sizes(index.height, index.width), "classes": _classes(index.label, made),
                  "found": _found(index, made)}

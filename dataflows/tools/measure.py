@@ -6,7 +6,6 @@ number of threads is touched, and the folder is removed whatever happens.
 """
 import contextlib
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -22,11 +21,11 @@ from dataflows.decode import Memory, decode, decode_reduced
 from dataflows.epoch import Epoch
 from dataflows.keys import ShuffledKeys
 from dataflows.packing import FilePacker
-from dataflows.parallel import usable_cpus
 from dataflows.ranks import Ranks
 from dataflows.reader import RecordReader
 from dataflows.resize import crop
 from dataflows.store import Store
+from dataflows.system import free_bytes, load, usable_cpus
 from dataflows.tools.disk import measure_storage
 from dataflows.tools.predict import (
     BATCH_SIZE,
@@ -66,7 +65,7 @@ class _Clock:
 
 def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
     """Measures for about so many seconds. Raises FileNotFoundError, ValueError or OSError for what cannot be read."""
-    clock, load = _Clock(seconds), os.getloadavg()[0]
+    clock, busy = _Clock(seconds), load()
     with contextlib.closing(open_source(path, clock.until(0.12))) as source:
         mean_bytes = source.mean_bytes(clock.until(0.15))
         # Before the sample is read: pages that this process has mapped would stay.
@@ -84,7 +83,7 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
     formats = tuple(
         Format(name, *estimate([*sizes[name].values()], [bytes_now[image] for image in sizes[name]], mean_bytes,
                                source.count), *runs[name, threads], steps[name]) for name in dumps)
-    return Measurements(path, stored, source.count, source.permuted, len(sample), usable_cpus(), load,
+    return Measurements(path, stored, source.count, source.permuted, len(sample), usable_cpus(), busy,
                         available_memory(), workers, _points(runs, _SCALED[True]), _points(runs, _SCALED[False]),
                         storage, formats)
 
@@ -98,7 +97,8 @@ def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sa
     started = time.perf_counter()
     nbytes = sum(len(packer(pointer).value or b"") for packer in packers for pointer in few)
     seconds_each = (time.perf_counter() - started) / len(few) / threads + nbytes / len(few) / _write_rate(folder)
-    room = min(_DUMPED_BYTES, shutil.disk_usage(folder).free // 4, available_memory() // 4)
+    limits = [each // 4 for each in (free_bytes(folder), available_memory()) if each is not None]
+    room = min(_DUMPED_BYTES, *limits)
     count = sample_size(len(sample), seconds_each, max(1, nbytes / len(few)), seconds=seconds, nbytes=room)
     return Sample(sample.root, sample.images[:count])
 

@@ -5,7 +5,7 @@ and looked up in arrays, so it has to be what its table (`index.py`) says.
 """
 from typing import Any, Callable, NamedTuple
 
-from dataflows.index import Index, index_path
+from dataflows.index import REMEDY, Index
 
 
 class Provenance(NamedTuple):
@@ -32,8 +32,8 @@ class Provenance(NamedTuple):
         return f"label {label}", f"label {label}"
 
 
-def provenance(index: Index, lmdb_path: str) -> Provenance:
-    """What the index of this LMDB file says. Raises ValueError, naming the index, where a part is of another type."""
+def provenance(index: Index, path: str) -> Provenance:
+    """What an index says; `path` is its own. Raises ValueError, naming that, where a part is of another type."""
     def numbers(value: Any) -> bool:
         return isinstance(value, list) and all(type(n) is int and 0 <= n < index.count for n in value)
 
@@ -52,8 +52,7 @@ def provenance(index: Index, lmdb_path: str) -> Provenance:
     parts = {name: index.meta.get(name, default) for name, (default, _) in rules.items()}
     for name, (_, holds) in rules.items():
         if not holds(parts[name]):
-            raise ValueError(f"{index_path(lmdb_path)}: {name} of its meta object is not what the format fixes. Remove "
-                             f"it to read the LMDB without an index, or dump again")
+            raise ValueError(f"{path}: {name} of its meta object is not what the format fixes. {REMEDY}")
     return Provenance(**parts)
 
 

@@ -22,6 +22,7 @@ from dataflows.layouts import find_layout
 from dataflows.packing import FilePacker
 from dataflows.pages import locate
 from dataflows.parallel import OrderedThreadMapData, map_ordered
+from dataflows.paths import holdings
 from dataflows.prepare import Preparation
 from dataflows.quiet import DataFlow
 from dataflows.reader import RecordReader
@@ -62,18 +63,22 @@ class Image(NamedTuple):
 
 
 class Sample(DataFlow):
-    """Yields `[name, label]`, and gives each file's content: what FilePacker asks of ImageNetFiles. `len` is exact."""
+    """Yields `[name, label]`, and gives each file's content: what FilePacker asks of ImageNetFiles. `len` is exact.
+
+    Labels are numbered anew, from 0, in their order: those of other writers' files may be any numbers.
+    """
 
     def __init__(self, root: str, images: Sequence[Image]) -> None:
         self.root = root
         self.images = images
         self._contents = {image.name: image.content for image in images}
+        self._labels = {label: number for number, label in enumerate(sorted({image.label for image in images}))}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return ([image.name, image.label] for image in self.images)
+        return ([image.name, self._labels[image.label]] for image in self.images)
 
     def read(self, name: str) -> bytes:
         """The content of one file."""
@@ -288,8 +293,10 @@ def _root(path: str) -> str:
             raise ValueError(f"{layout.path} is of {layout.kind}, and advise takes class folders or an LMDB. Dump it, "
                              f"and give the LMDB")
         return layout.path
-    raise FileNotFoundError(f"{path} holds no class folders with images. Give an LMDB, a folder with one sub-folder "
-                            f"per class, or one that holds such a folder named train")
+    held = holdings(path)
+    raise FileNotFoundError(f"{path} holds no class folders with images" + (f": it is a folder, {held}" if held else
+                            ". Give an LMDB, a folder with one sub-folder per class, or one that holds such a folder "
+                            "named train"))
 
 
 def _images(root: str, folder: str) -> list[str]:

@@ -52,8 +52,8 @@ class Views:
         self._store = Store(path)
         self.path = self._store.path
         self.provenance: Provenance | None = None
-        if self._store.index is not None:
-            self.provenance = provenance(self._store.index, self.path)
+        if self._store.index is not None and self._store.index_path is not None:
+            self.provenance = provenance(self._store.index, self._store.index_path)
         self._reader = RecordReader(self._store, array_layout=look(self._store, 0).array_layout)
 
     def __len__(self) -> int:

@@ -1,0 +1,100 @@
+"""What the operating system is asked, and may not answer: hints, and facts about itself.
+
+Sandboxes refuse calls that they do not know, FUSE and network file systems those that they do not have, and containers
+may hide /proc and /sys. Nothing but speed may depend on these: a hint tells whether it was taken, and a fact is missing
+where it is not told. So every hint and every look at such a fact is one of these functions.
+"""
+import contextlib
+import mmap
+import os
+import shutil
+import sys
+from typing import Iterator
+
+if sys.platform == "linux":
+    import resource
+
+
+def advise(fd: int, start: int, nbytes: int, plan: str) -> bool:
+    """Tells the kernel what is planned with a stretch of an open file; whether it took the hint.
+
+    plan: "RANDOM", "WILLNEED" or "DONTNEED", as posix_fadvise has them. nbytes: 0 means to the end of the file.
+    """
+    try:
+        os.posix_fadvise(fd, start, nbytes, getattr(os, f"POSIX_FADV_{plan}"))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+def advise_map(content: mmap.mmap, plan: str, start: int = 0, nbytes: int | None = None) -> bool:
+    """The same for a map, by madvise; `start` is a whole number of pages, and by default all of the map is meant."""
+    try:
+        content.madvise(getattr(mmap, f"MADV_{plan}"), start, len(content) - start if nbytes is None else nbytes)
+    except (AttributeError, OSError, ValueError):  # ValueError: the last page of a file may be beyond its map
+        return False
+    return True
+
+
+def told(path: str) -> list[list[str]]:
+    """The words of each line of a file in /proc or /sys; none where there is no such file, or it may not be read."""
+    try:
+        with open(path, errors="surrogateescape") as file:  # paths in it may be any bytes
+            return [line.split() for line in file]
+    except OSError:
+        return []
+
+
+def usable_cpus() -> int:
+    """How many processors this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError, OverflowError):  # the last one: Python has asked for ever larger sets
+        return os.cpu_count() or 1
+
+
+def load() -> float:
+    """How many processes wanted a processor, over the last minute; 0 where the system does not tell."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
+
+
+def major_faults() -> int:
+    """Pages that this thread has waited for so far, also for those that were on their way; 0 where nobody counts."""
+    try:
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+    except (NameError, OSError, ValueError):  # NameError: it is not Linux
+        return 0
+
+
+def memory_bytes() -> int | None:
+    """The memory of the machine; None where the system does not tell."""
+    try:
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return found if found > 0 else None
+
+
+def free_bytes(folder: str | os.PathLike[str]) -> int | None:
+    """What there is room for on the file system of a folder; None where that does not tell, or says that it has none
+    at all, as FUSE says for a file system that was not asked to tell.
+    """
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Has the OSErrors of the body name a file: those of reading and mapping do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = path
+        raise
