@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 
+from dataflows.flush import flush_file
+
 VERSION = 2
 _DIGITS = 8  # of the checksum at the end
 _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
@@ -78,7 +80,7 @@ def write_index(index: Index, lmdb_path: str) -> str:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            flush_file(file.fileno())
     except BaseException:
         os.unlink(temporary)
         raise

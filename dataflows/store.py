@@ -11,6 +11,7 @@ from dataflows.content import Content, extents, on_network
 from dataflows.environment import Environment, data_file, open_environment
 from dataflows.index import Index, index_path, load_index
 from dataflows.pages import KEYS, check_tree
+from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Store:
         listed = environment.transaction.get(KEYS)
         if listed is None:
             logger.warning("%s has no %s, so all of its keys are read once: slow on a large file. tensorpack's "
-                           "LMDBSerializer.save and dump_imagenet.py write them", self.path, KEYS.decode())
+                           "LMDBSerializer.save and dump_imagenet.py write them", printable(self.path), KEYS.decode())
             return [bytes(key) for key in environment.transaction.cursor().iternext(keys=True, values=False)]
         try:
             keys = record.unpack_keys(np.frombuffer(listed, np.uint8))

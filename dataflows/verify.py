@@ -4,18 +4,19 @@ The index holds the checksum of each record, of all bytes between them, and of i
 the order of their place, by several threads, and past the page cache: what a disk holds is of interest, and not what
 memory does. Nothing is mapped, so the memory that is used is that of a few regions, however large the file is.
 """
+import contextlib
 import os
 import time
 from typing import Callable, NamedTuple
 from zlib import crc32
 
 import numpy as np
-import tqdm
 
 from dataflows.environment import data_file
 from dataflows.index import Index, index_path, load_index
 from dataflows.pages import read_header
 from dataflows.parallel import map_ordered, usable_cpus
+from dataflows.terminal import printable, progress_bar
 
 OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
@@ -35,9 +36,10 @@ class Report(NamedTuple):
     seconds: float
 
     def __str__(self) -> str:
-        found = "\n  ".join(["these are bad:", *self.bad]) if self.bad else "all as they were written"
-        return (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
-                f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found}")
+        found = ["these are bad:", *self.bad] if self.bad else ["all as they were written"]
+        text = (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
+                f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found[0]}")
+        return "\n  ".join(map(printable, (text, *found[1:])))
 
 
 def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> Report:
@@ -61,8 +63,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     index = load_index(path, data_file(path))
     assert index is not None
     size = index.meta["file_size"]
-    with tqdm.tqdm(total=size, desc="verifying", unit="B", unit_scale=True, disable=not progress,
-                   dynamic_ncols=True) as bar:
+    with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(data_file(path), index.nbytes, index.offset, index.crc32,
                               num_threads=num_threads or usable_cpus(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
@@ -72,7 +73,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
 
 
 def _name(index: Index, number: int) -> str:
-    return os.fsdecode(bytes(index.name[number])).encode(errors="backslashreplace").decode()
+    return printable(os.fsdecode(bytes(index.name[number])))
 
 
 def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray, *, num_threads: int,
@@ -125,7 +126,8 @@ class _RegionReader:
         """({number: reason} of its bad records, its bytes outside of records, or None if some cannot be read)."""
         first, last, at, end = region
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, at, end - at, os.POSIX_FADV_DONTNEED)
+            with contextlib.suppress(OSError):  # a file system that takes no advice is read all the same
+                os.posix_fadvise(self._fd, at, end - at, os.POSIX_FADV_DONTNEED)
         pieces = _Pieces(self._fd, at, end)
         bad: dict[int, str] = {}
         between: list[memoryview] = []
