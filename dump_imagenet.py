@@ -3,41 +3,45 @@
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
 writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/layouts.py lists. Exit code
-0: the files are complete and verified; 1: the dump failed or was interrupted, changed nothing that has a final name,
-and said whether --resume can go on with it; 2: it was refused before anything was written.
+0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted, changed nothing
+that has a final name, and said whether --resume can go on with it; 2: it was refused before anything was written.
 """
 import argparse
 import contextlib
 import hashlib
+import logging
 import os
 import sys
 import time
+import traceback
 from importlib.metadata import version
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
-import tqdm
 
 from dataflows import report
 from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
-from dataflows.index import Index, index_path, load_index
-from dataflows.journal import Journal, journal_path
+from dataflows.index import Index, index_path, load_index, temporary_index_path
+from dataflows.journal import Journal, is_verified, journal_path
 from dataflows.options import integer
 from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
 from dataflows.parallel import OrderedThreadMapData
 from dataflows.prepare import MAX_PIXELS, Preparation
-from dataflows.publish import discard, partial_path, prepare, rename
+from dataflows.publish import discard, leftovers, partial_path, prepare, rename
 from dataflows.space import refuse_full_disk
 from dataflows.summary import Summary, stages
 from dataflows.system import usable_cpus
+from dataflows.terminal import fill_standard_streams, printable, progress_bar, say, warn
+from dataflows.tiling import NoTiling, make_ready
 from dataflows.unfinished import Start, refuse_existing, take_up
 from dataflows.verify import checksums
 from dataflows.write import PackedLMDBSerializer
 
 __all__ = ["Summary", "dump_split", "main"]
 
+logger = logging.getLogger(__name__)
 _AHEAD = 32  # images that may wait for one before them that takes long
 
 
@@ -80,7 +84,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
     written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused (a ValueError) for arguments,
     sources and targets that are refused before anything is written, ValueError for a bad image, OSError when the disk
-    fails.
+    or the system fails, MemoryError.
 
     >>> summary = dump_split("IMAGENET", "DIR", "val", progress=False)
     >>> summary.path, summary.format, summary.count
@@ -97,9 +101,10 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error == "fix", max_pixels)
         num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
+        if preparation.tiles and format == "jpeg":  # before anything is written, and in one thread
+            make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
-        if progress:
-            tqdm.tqdm.write(f"reading {files.layout}", file=sys.stderr)
+        _note(f"reading {files.layout}", progress)
         options = {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
                    "tiles": tiles and format == "jpeg"}
         meta = {"format": format, "split": split, "seed": seed if shuffle else None, "classes": files.classes,
@@ -129,7 +134,11 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                 refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
                 rename(path)
             summary = _summary(path, columns, start, num_workers, busy, time.perf_counter() - started)
-        journal.remove()
+        try:
+            journal.remove()
+        except OSError as error:
+            logger.warning("%s is complete and verified, but its journal cannot be removed: %s. Remove it",
+                           printable(path), printable(str(error)))
     return summary
 
 
@@ -157,8 +166,13 @@ def _digest(files: ImageNetFiles) -> str:
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NoTiling) as error:
         raise Refused(str(error)) from error
+
+
+def _note(text: str, shown: bool) -> None:
+    """On stderr beside the progress bar; without it, in the log."""
+    warn(text) if shown else logger.info(text)
 
 
 @contextlib.contextmanager
@@ -168,7 +182,8 @@ def _keeping_what_is_written(path: str, journal: Journal) -> Iterator[None]:
         yield
     except BaseException as error:
         if isinstance(error, Damaged) or not _has_records(partial_path(path)) and not journal.verified:
-            discard(path, journal)
+            with contextlib.suppress(OSError):  # what went wrong before is the news
+                discard(path, journal)
         raise
 
 
@@ -183,8 +198,8 @@ def _write(files: ImageNetFiles, pack: FilePacker, start: Start, path: str, jour
            progress: bool) -> _Busy:
     """Adds what is missing to the unfinished LMDB and its journal."""
     began = time.perf_counter()
-    with tqdm.tqdm(total=len(files), initial=start.files, desc=f"writing {os.path.basename(path)}", unit=" images",
-                   disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(f"writing {os.path.basename(path)}", len(files), shown=progress, initial=start.files,
+                      unit=" images") as bar:
         packed = OrderedThreadMapData(Rest(files, start.files), pack, num_threads=num_workers,
                                       buffer_size=max(_AHEAD, 4 * num_workers))
         writing = PackedLMDBSerializer.save(shown(packed, bar), partial_path(path), first=start.records,
@@ -199,8 +214,8 @@ def _read_back(path: str, columns: Columns, num_threads: int, progress: bool, me
         nbytes, offsets = locate(partial)
         if len(nbytes) != count:
             raise ValueError(f"{partial}: {count:,} records were written and {len(nbytes):,} are there")
-        with tqdm.tqdm(total=size, desc=f"reading {os.path.basename(path)} back", unit="B", unit_scale=True,
-                       disable=not progress, dynamic_ncols=True) as bar:
+        with progress_bar(f"reading {os.path.basename(path)} back", size, shown=progress, unit="B",
+                          unit_scale=True) as bar:
             bad, rest = checksums(partial, nbytes, offsets, np.array(columns.checksums, np.uint32),
                                   num_threads=num_threads, advance=bar.update)
         if bad or rest is None:
@@ -251,27 +266,60 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _kept(arguments: dict[str, Any]) -> str:
-    if os.path.exists(journal_path(os.path.join(arguments["target"], f"{arguments['split']}.lmdb"))):
-        return "what was written is kept: go on from there with --resume, or start anew without it"
-    return "nothing was kept"
+class _Ending:
+    """What an unfinished dump has left, told from the disk, for it may have ended anywhere."""
+
+    def __init__(self, target: str, split: str) -> None:
+        self._path = os.path.join(target, f"{split}.lmdb")
+        self._before = {_identity(name) for name in self._indexes()}
+
+    def _indexes(self) -> tuple[str, str]:
+        return index_path(self._path), temporary_index_path(self._path)
+
+    def tell(self, what: str) -> int:
+        """Says on stderr what happened and what is kept; returns the exit code."""
+        complete, kept = False, "nothing was kept"
+        if is_verified(self._path):
+            complete = not leftovers(self._path)
+            kept = "the dump is complete and verified, and lacks only its final name: --resume gives it that"
+        elif os.path.exists(journal_path(self._path)):
+            kept = "what was written is kept: go on from there with --resume, or start anew without it"
+        else:  # the index comes last
+            complete = _identity(self._indexes()[0]) not in {None, *self._before}
+        warn(f"dump-imagenet: {what}; {'the dump is complete and verified all the same' if complete else kept}")
+        return 0 if complete else 1
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tells a file from another of the same name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
+    fill_standard_streams()
     arguments = vars(_parser().parse_args(argv))
+    ending = _Ending(arguments["target"], arguments["split"])
     try:
-        print(dump_split(**arguments))
-    except KeyboardInterrupt:
-        print(f"dump-imagenet: interrupted; {_kept(arguments)}", file=sys.stderr)
-        return 1
+        say(str(dump_split(**arguments)))
+        return 0
     except Refused as error:
-        print(f"dump-imagenet: {error}", file=sys.stderr)
+        warn(f"dump-imagenet: {error}")
         return 2
+    except KeyboardInterrupt:
+        return ending.tell("interrupted")
+    except MemoryError as error:
+        return ending.tell(f"out of memory ({error}): fewer --num-workers need less")
     except (OSError, ValueError) as error:
-        print(f"dump-imagenet: {error}; {_kept(arguments)}", file=sys.stderr)
-        return 1
-    return 0
+        return ending.tell(str(error))
+    except Exception as error:
+        for line in traceback.format_exc().splitlines():
+            warn(line)
+        return ending.tell(f"unexpected {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@
     python -m dataflows advise FILE    what loading it will cost on this machine, and how to do it best
     python -m dataflows verify FILE    whether its bytes are still those that were written
 
-Exit code 0: done, and the file is as it was written; 1: it is not, and what differs is named; 2: nothing could be read.
+Exit code 0: done, and the file is as it was written; 1: it is not, and what differs is named; 2: nothing could be read,
+or what info and advise have to say could not be printed.
 """
 import argparse
 import json
-import os
 import sys
 from typing import Sequence
+
+from dataflows.terminal import fill_standard_streams, say, warn
 
 # What a command needs is imported by it: plots and Pillow take longer to load than `info` takes to answer.
 
@@ -59,8 +61,7 @@ def _info(arguments: argparse.Namespace) -> int:
     from dataflows.tools.info import as_text, describe
 
     facts = describe(arguments.file)
-    print(json.dumps(facts, indent=1) if arguments.json else as_text(facts))
-    return 0
+    return 0 if say(json.dumps(facts, indent=1) if arguments.json else as_text(facts)) else 2
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
@@ -69,13 +70,13 @@ def _sheet(arguments: argparse.Namespace) -> int:
 
         contact_sheet(arguments.file, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed).save(arguments.out)
-        print(f"Wrote {arguments.out}")
+        say(f"Wrote {arguments.out}")
         return 0
     from dataflows.tools.page import write_page
 
     page = write_page(arguments.file, arguments.report, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed, benchmarks=arguments.benchmark)
-    print(f"Wrote {page}")
+    say(f"Wrote {page}")
     return 0
 
 
@@ -83,15 +84,14 @@ def _advise(arguments: argparse.Namespace) -> int:
     from dataflows.tools.advise import advise
 
     advice = advise(arguments.source, gpu_rate=arguments.gpu_rate, num_workers=arguments.workers)
-    print(json.dumps(advice.as_dict(), indent=1) if arguments.json else advice)
-    return 0
+    return 0 if say(json.dumps(advice.as_dict(), indent=1) if arguments.json else str(advice)) else 2
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from dataflows.verify import verify
 
     report = verify(arguments.file, num_threads=arguments.num_threads, progress=arguments.progress)
-    print(report)
+    say(str(report))
     return 1 if report.bad else 0
 
 
@@ -99,20 +99,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
     from dataflows.verify import NoChecksums
 
+    fill_standard_streams()
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush would complain
-        return 0
+        return code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        warn("interrupted")
         return 2
-    except (OSError, ValueError) as error:
-        print(f"{error}", file=sys.stderr)
-        return 2 if isinstance(error, (FileNotFoundError, NoChecksums)) else 1
-    return code
+    except (OSError, ValueError, ImportError) as error:
+        warn(f"{error}")
+        return 2 if isinstance(error, (FileNotFoundError, NoChecksums, ImportError)) else 1
 
 
 if __name__ == "__main__":

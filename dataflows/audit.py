@@ -101,6 +101,8 @@ def _examine_other(content: bytes, kind: str) -> tuple[int, int, list[str]]:
         image = pillow.open_image(content, kind)
         width, height = image.size
         return height, width, [finding for finding, holds in _pillow_findings(image, content, kind).items() if holds]
+    except MemoryError:
+        raise
     except Exception:  # its properties read more of the header, which may be damaged too; decoding it says how
         return 0, 0, []
 

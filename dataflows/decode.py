@@ -44,6 +44,8 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError("OpenCV has no memory for the image") from error
         raise RecordError(f"OpenCV cannot decode the image: {error.err or error}") from error
     if pixels is None:
         raise RecordError("the image is damaged, or of a format that OpenCV does not decode")

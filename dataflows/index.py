@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from dataflows.flush import flush_file
 from dataflows.system import naming
 
 VERSION = 2
@@ -90,7 +91,7 @@ def write_index(index: Index, lmdb_path: str) -> str:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            flush_file(file.fileno())
     except BaseException:
         os.unlink(temporary)
         raise

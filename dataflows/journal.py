@@ -6,13 +6,23 @@ transaction are on the disk before LMDB has it, so there is a line for each reco
 which are cut off before the dump goes on. The last line is `true` when the files are complete and verified, and have
 only to be renamed.
 
-Whoever has the journal open has it locked, and a process that is killed is rid of its lock.
+Whoever has the journal open has it locked, and a process that is killed is rid of its lock. Where the file system has
+no locks, a warning says that nothing keeps a second dump out.
 """
+import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 from typing import Any, Iterator, NamedTuple
+
+from dataflows.flush import flush_file
+from dataflows.terminal import printable
+
+logger = logging.getLogger(__name__)
+_VERIFIED = b"true\n"  # the last line
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
 class Locked(OSError):
@@ -45,12 +55,23 @@ def journal_path(lmdb_path: str) -> str:
     return lmdb_path + ".journal"
 
 
+def is_verified(lmdb_path: str) -> bool:
+    """Whether an LMDB file's journal says that its dump is complete but for its renames; asks for no lock."""
+    try:
+        with open(journal_path(lmdb_path), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_VERIFIED)))
+            return file.read() == _VERIFIED
+    except OSError:
+        return False
+
+
 class Journal:
     """The journal of one LMDB file, locked; made, empty, where there is none. Raises Locked, or OSError."""
 
     def __init__(self, lmdb_path: str) -> None:
         self.path = journal_path(lmdb_path)
         self._file = _lock(self.path)
+        self._flushes = True  # until the file system says that it does not
 
     @property
     def header(self) -> dict[str, Any] | None:
@@ -103,7 +124,10 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
         self._file.write("".join(json.dumps(value) + "\n" for value in values).encode())
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._flushes and not flush_file(self._file.fileno()):
+            self._flushes = False
+            logger.warning("%s: the file system refuses to flush files (fsync), so a loss of power may damage the "
+                           "dump; `python -m dataflows verify` tells then", printable(self.path))
 
     def cut(self, count: int | None) -> int:
         """Keeps `count` records and what comes before the last of them, or all when None; how many source files.
@@ -133,23 +157,42 @@ class Journal:
     def close(self) -> None:
         """Lets others have it. An empty one is removed."""
         if not self._file.closed and os.fstat(self._file.fileno()).st_size == 0:
-            os.unlink(self.path)
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
         self._file.close()
 
 
 def _lock(path: str) -> Any:
-    """The journal, open and locked."""
+    """The journal, open and locked, as far as that is possible."""
     while True:
+        made = not os.path.lexists(path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
+            # Whoever had the lock may have removed the file meanwhile.
+            if not _take(fd, path) or os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
                 return os.fdopen(fd, "rb+")
-        except BlockingIOError:
-            os.close(fd)
-            raise Locked(errno.EWOULDBLOCK, f"another dump writes this file at the moment: it holds {path}. Wait for "
-                                            f"it, stop it, or give another target") from None
-        except BaseException:
+        except Locked:
             os.close(fd)
             raise
-        os.close(fd)  # whoever had it has removed it meanwhile
+        except BaseException:
+            os.close(fd)
+            if made:
+                os.unlink(path)
+            raise
+        os.close(fd)
+
+
+def _take(fd: int, path: str) -> bool:
+    """Locks an open file; False, after a warning, where the file system has no locks. Raises Locked, or OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):  # EACCES: of CIFS
+            raise Locked(errno.EWOULDBLOCK, f"another dump writes this file at the moment: it holds {path}. Wait for "
+                                            f"it, stop it, or give another target") from None
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s: the file system has no locks (flock: %s), so nothing keeps out a second dump of this "
+                       "target, which would spoil both. See to it that there is none", printable(path), error.strerror)
+        return False
+    return True

@@ -19,7 +19,8 @@ stuffed) before it copies.
 """
 
 import numpy as np
-from numba import njit
+
+from dataflows.compiled import compiled
 
 JUMP, RESTART = 8, 9
 LOOKUP = 11
@@ -32,7 +33,7 @@ _U8, _U64 = np.uint64(8), np.uint64(64)
 _BYTE, _ONES, _LOWS, _HIGHS = (np.uint64(word) for word in (0xFF, 0x010101010101, 0x7F7F7F7F7F7F, 0x808080808080))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def fill(counts: np.ndarray, symbols: np.ndarray, single: np.ndarray, multi: np.ndarray) -> None:
     """Fill the look-up tables of a Huffman table; `huffman.lookups` says how they are laid out."""
     index = used = 0
@@ -56,7 +57,7 @@ def fill(counts: np.ndarray, symbols: np.ndarray, single: np.ndarray, multi: np.
         multi[index] = bits << 8 | coefficients << 1 | end
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def unstuff(jpeg: np.ndarray, at: int, out: np.ndarray, ends: np.ndarray) -> int:
     """Copy the scan that starts at jpeg[at] to `out` without stuffed zeros, fill bytes and markers,
     and PAD zeros after it.
@@ -87,7 +88,7 @@ def unstuff(jpeg: np.ndarray, at: int, out: np.ndarray, ends: np.ndarray) -> int
     return TRUNCATED
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _peek(src: np.ndarray, pos: np.uint64) -> np.uint64:
     """64 bits from bit `pos` on, of which the first 57 are valid."""
     i = pos >> np.uint64(3)
@@ -97,7 +98,7 @@ def _peek(src: np.ndarray, pos: np.uint64) -> np.uint64:
     return word << (pos & np.uint64(7))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _skip_ac(src: np.ndarray, pos: np.uint64, single: np.ndarray, multi: np.ndarray) -> np.uint64:
     """The position after the AC coefficients that start at bit `pos`; 0 if they are corrupt."""
     k = np.int64(1)
@@ -125,7 +126,7 @@ def _skip_ac(src: np.ndarray, pos: np.uint64, single: np.ndarray, multi: np.ndar
     return pos if k == 64 else np.uint64(0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: int, in_interval: int, out_interval: int,
          dcs: Tables, singles: Tables, multis: Tables, stop: np.ndarray, resume: np.ndarray, kind: np.ndarray,
          value: np.ndarray, needs: np.ndarray) -> tuple[int, int, np.uint64]:
@@ -186,7 +187,7 @@ def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: int, in_in
     return status, edits, last
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _put(out: np.ndarray, at: int, acc: np.uint64, count: int) -> tuple[int, int]:
     """Write the whole bytes among the last `count` bits of `acc`, stuffing a zero after each FF."""
     while count >= 8:
@@ -200,7 +201,7 @@ def _put(out: np.ndarray, at: int, acc: np.uint64, count: int) -> tuple[int, int
     return at, count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def write(src: np.ndarray, edits: int, end: np.uint64, stop: np.ndarray, resume: np.ndarray, kind: np.ndarray,
           value: np.ndarray, codes: np.ndarray, code_lengths: np.ndarray, out: np.ndarray, lengths: np.ndarray
           ) -> tuple[int, int, int]:

@@ -1,4 +1,5 @@
 """From the files of a source to the records of a dump, with what the journal says of each."""
+import errno
 import itertools
 import os
 import threading
@@ -16,12 +17,18 @@ from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.record import RecordError
 from dataflows.write import Packed
 
+# What the system may say of one file. All else that it says, such as EMFILE, ENOMEM, EIO or ESTALE, is trouble of its
+# own, which the next file may have as well: with --on-error skip, none after it would be in the dump.
+_OF_A_FILE = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
+              errno.ENAMETOOLONG, errno.ENXIO}
+
 
 class FilePacker:
     """Reads and prepares one file of a source: a callable on `[name, label]`, the work of the dump's threads.
 
     Gives a Packed record with a Row, or, with on_error "skip", one without a value and with a Skip. Raises ValueError,
-    naming the file, for one that cannot be stored. `seconds` is how long all calls together took.
+    naming the file, for one that cannot be stored; OSError where the system cannot read it for a reason that is not the
+    file's own, whatever on_error is, and MemoryError. `seconds` is how long all calls together took.
     """
 
     def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
@@ -41,7 +48,11 @@ class FilePacker:
         try:
             content = self._files.read(name)
             prepared = self._preparation(content, name)
+        except MemoryError as error:
+            raise MemoryError(f"{os.path.join(self._files.root, name)}: no memory for it: {error}") from error
         except (OSError, RecordError) as error:
+            if isinstance(error, OSError):
+                self._raise_what_is_not_the_files(name, error)
             if self._on_error == "skip":
                 return Packed(None, Skip(name, str(error)))
             raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file, or leave "
@@ -50,6 +61,15 @@ class FilePacker:
         packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
                           list(prepared.findings), digest(content).hex())
         return packed
+
+    def _raise_what_is_not_the_files(self, name: str, error: OSError) -> None:
+        root = self._files.root
+        if error.errno not in _OF_A_FILE:
+            raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Mend that first; "
+                          f"a file that is damaged alone may be replaced by an empty one, which --on-error skip leaves "
+                          f"out") from error
+        if not os.path.exists(root):
+            raise OSError(f"{root} is gone. Mount it again, or put it back") from error
 
 
 class Rest(ProxyDataFlow):

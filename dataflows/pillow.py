@@ -30,6 +30,8 @@ def open_image(content: bytes, kind: str) -> Any:
     """The PIL image of a file of one of FORMATS. Its header is read, and nothing is decoded. Raises RecordError."""
     try:
         return _CLASSES[kind](io.BytesIO(content))
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
         raise RecordError(f"the {kind} file is damaged: Pillow cannot read its header ({error})") from error
 
@@ -45,6 +47,8 @@ def to_rgb(image: Any) -> np.ndarray:
         image.load()
         image.info.pop("transparency", None)  # only the reason of a warning: convert("RGB") takes no notice of it
         return np.array(image.convert("RGB"))
+    except MemoryError:
+        raise
     except Exception as error:  # as above: whatever Pillow raises is the fault of the file
         raise RecordError(f"the {image.format} file is truncated or damaged: Pillow cannot decode it ({error})"
                           ) from error

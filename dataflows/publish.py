@@ -9,6 +9,7 @@ Between 2 and 4, whoever comes next does what is left of it.
 """
 import os
 
+from dataflows.flush import flush
 from dataflows.index import Index, index_path, temporary_index_path, write_index
 from dataflows.journal import Journal
 
@@ -21,8 +22,8 @@ def partial_path(lmdb_path: str) -> str:
 def prepare(path: str, index: Index, journal: Journal) -> None:
     """Steps 1 and 2, for the verified file under its temporary name."""
     write_index(index, path)
-    _sync(partial_path(path))
-    _sync(os.path.dirname(path) or ".")
+    flush(partial_path(path))
+    flush(os.path.dirname(path) or ".")
     journal.mark_verified()
 
 
@@ -31,7 +32,7 @@ def rename(path: str) -> None:
     for temporary, final in ((partial_path(path), path), (temporary_index_path(path), index_path(path))):
         if os.path.exists(temporary):
             os.replace(temporary, final)
-    _sync(os.path.dirname(path) or ".")
+    flush(os.path.dirname(path) or ".")
 
 
 def discard(path: str, journal: Journal) -> None:
@@ -49,11 +50,3 @@ def clear(path: str) -> None:
 def leftovers(path: str) -> list[str]:
     """The temporary files that there are."""
     return [name for name in (partial_path(path), temporary_index_path(path)) if os.path.lexists(name)]
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -16,6 +16,7 @@ from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.resize import crop
 from dataflows.store import Store
+from dataflows.terminal import printable
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class RecordReader:
         if self.store.index is not None:
             return self.store.index.label.astype(np.int64)
         logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
-                       "an index", self.store.path)
+                       "an index", printable(self.store.path))
         return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
 
     def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,

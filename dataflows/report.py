@@ -6,6 +6,8 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from dataflows.terminal import plural
+
 DUPLICATE, ACROSS = "same content as another file", "same content as a file of another class"
 _WNID = re.compile(r"n\d{8}")
 # ILSVRC2012: images, and the least and the most of one class.
@@ -79,5 +81,5 @@ def lines(counts: dict[str, int], named: dict[str, list[str]], remarks: Sequence
     told += [f"  {count:,} {finding}: {', '.join(named[finding])}{', ...' if count > len(named[finding]) else ''}"
              for finding, count in counts.items()]
     told += remarks[:10]
-    return told + ([f"and {len(remarks) - 10:,} other classes"] if len(remarks) > 10 else [])
+    return told + ([f"and {plural(len(remarks) - 10, 'other class', 'other classes')}"] if len(remarks) > 10 else [])
 

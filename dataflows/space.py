@@ -21,12 +21,15 @@ def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pa
 
     What `pack` gives without a value takes no place.
     """
+    free = free_bytes(folder)
+    if free is None:
+        return
     size = min(_SAMPLE, max(16, len(pointers) // 100), len(pointers))
     sample = [pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist()]
     with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
         sizes = [-(-(len(image.value) + 16) // _PAGE) * _PAGE for image in packed if image.value is not None]
-    needed, free = _SURE * count * float(np.mean(sizes or [_PAGE])), free_bytes(folder)
-    if free is not None and needed > free:
+    needed = _SURE * count * float(np.mean(sizes or [_PAGE]))
+    if needed > free:
         raise OSError(errno.ENOSPC, f"the dump needs about {needed / 1e9:,.2f} GB and {os.fspath(folder)} has "
                                     f"{free / 1e9:,.2f} GB free. Free some, give another --target, or store less with "
                                     f"--format jpeg, --max-side or --shorter-side")

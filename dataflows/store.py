@@ -12,6 +12,7 @@ from dataflows.environment import Environment, data_file, open_environment
 from dataflows.index import REMEDY, Index, find_index, load_index
 from dataflows.pages import KEYS, Tree, check_tree, read_header
 from dataflows.paths import existing_file
+from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Store:
         listed = environment.transaction.get(KEYS)
         if listed is None:
             logger.warning("%s has no %s, so all of its keys are read once: slow on a large file. tensorpack's "
-                           "LMDBSerializer.save and dump_imagenet.py write them", self.path, KEYS.decode())
+                           "LMDBSerializer.save and dump_imagenet.py write them", printable(self.path), KEYS.decode())
             return [bytes(key) for key in environment.transaction.cursor().iternext(keys=True, values=False)]
         try:
             keys = record.unpack_keys(np.frombuffer(listed, np.uint8))

@@ -2,6 +2,7 @@
 import dataclasses
 
 from dataflows import report
+from dataflows.terminal import plural, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,6 +14,14 @@ class Stages:
     write_per_second: float  # images that go to the disk, journal and flushes included
     reached: float  # images per second while both ran, to those of the slower stage
     reached_in_all: float  # the same of the whole dump: listing, sampling and reading back included
+
+    def __str__(self) -> str:
+        slower = min(self.prepare_per_second, self.write_per_second)
+        workers = f"{plural(self.workers, 'worker')} can read and prepare {self.prepare_per_second:,.0f} images/s"
+        pace = "reading and preparing" if slower == self.prepare_per_second else "writing"
+        return (f"{self.reached * slower:,.0f} images/s while it was written: {workers}, and the disk can take "
+                f"{self.write_per_second:,.0f}, so {pace} set the pace. The dump kept {self.reached:.0%} of that pace, "
+                f"and {self.reached_in_all:.0%} with listing the source and reading the file back").replace("%", " %")
 
 
 def stages(workers: int, count: int, seconds: float, *, preparing: float, writing: float,
@@ -51,21 +60,19 @@ class Summary:
 
     def __str__(self) -> str:
         rate = (self.count - self.resumed) / self.seconds
-        lines = [f"{self.path}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, "
+        classes = plural(self.num_classes, "class", "classes")
+        lines = [f"{self.path}: {plural(self.count, 'image')} of {classes} as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
                  f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {rate:,.0f} "
                  f"images/s; every record read back" + (f"; {self.resumed:,} were there already" * bool(self.resumed))
                  + f". Source: {self.layout}"]
         if self.stages is not None:
-            stages = self.stages
-            lines.append(f"alone, {stages.workers} workers read and prepare {stages.prepare_per_second:,.0f} images/s, "
-                         f"and {stages.write_per_second:,.0f} are written; both together ran at {stages.reached:.2f} "
-                         f"of the slower, and at {stages.reached_in_all:.2f} with reading back")
+            lines.append(str(self.stages))
         if self.untiled:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
             lines.append(f"{sum(self.untiled.values()):,} stored without tiles, to be decoded whole: {reasons}")
         if self.skipped:
-            lines.append(f"{len(self.skipped):,} files skipped, listed in {self.index_path}:")
+            lines.append(f"{plural(len(self.skipped), 'file')} skipped, listed in {self.index_path}:")
             lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
         lines += report.lines(self.findings, self.examples, self.class_counts, self.index_path)
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))

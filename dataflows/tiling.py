@@ -7,6 +7,9 @@ intervals; EOI.
 
 import itertools
 import struct
+import threading
+from types import ModuleType
+from typing import Any, Callable
 
 import numpy as np
 
@@ -27,12 +30,43 @@ from dataflows.jpeg import (
     parse_header,
 )
 
-__all__ = ["TileMap", "Untileable", "cut", "jpeg_size", "read_tiles", "tile"]
+__all__ = ["NoTiling", "TileMap", "Untileable", "cut", "jpeg_size", "make_ready", "read_tiles", "tile"]
 
 # Random resized crops decode in 0.48 of the whole image's time at 16 px, 0.47 at 32, 0.50 at 48 and 64, 0.55 at 96, and
 # 0.71 with whole rows. Bytes: +6.8, +4.2, +2.5, +2.1, +1.4, +0.2 %. (120 photos of 104 KB, least of nine runs.)
 INTERVAL_PX = 32
 _SEGMENT_BYTES = 65533 - len(MAGIC)
+# The least that can be tiled: 8 x 8 pixels of gray, in codes of one bit, without the quantiser that decoders ask for.
+_LEAST = bytes.fromhex("ffd8 ffc0000b080008000801011100 ffc4001400 01000000000000000000000000000000 00"
+                       "ffc4001410 01000000000000000000000000000000 00 ffda0008010100003f00 3f ffd9")
+_loading = threading.Lock()
+_loaded: list[ModuleType] = []  # huffman, when it is ready
+
+
+class NoTiling(ImportError):
+    """numba does not work here, and tiling needs it."""
+
+
+def make_ready(compiling: Callable[[], object] = lambda: None) -> None:
+    """Loads numba, half a second, and what it compiled: `tile` does so when it is first called.
+
+    compiling: called if that has to be compiled first, which takes seconds, once on a machine.
+
+    Raises NoTiling, with the remedy. Thread-safe.
+    """
+    with _loading:
+        if _loaded:
+            return
+        try:
+            from dataflows import compiled, huffman  # nothing that reads may pay for it
+
+            compiled.make_ready(lambda: _tile(huffman, _LEAST, INTERVAL_PX), compiling)
+        except MemoryError:
+            raise
+        except Exception as error:  # packages that do not fit each other raise nearly anything
+            raise NoTiling(f"tiled JPEGs need numba, and it does not work here ({type(error).__name__}: {error}). "
+                           f"`pip install --upgrade numba` may mend it; --no-tiles dumps without it") from error
+        _loaded.append(huffman)
 
 
 def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
@@ -41,7 +75,7 @@ def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
     The quantised coefficients and every segment (EXIF, ICC, comments) stay as they are, but for DRI, an older list of
     ours, and Huffman tables that get missing codes appended. What follows EOI is dropped: no decoder reads it, every
     loader would. Raises Untileable for what is not a complete 8-bit sequential Huffman JPEG of 1 or 3 components in one
-    scan. Thread-safe.
+    scan, and NoTiling where numba does not work. Thread-safe.
 
     >>> import pathlib
     >>> photo = pathlib.Path("IMAGENET/val/n01440764/n01440764_3.JPEG").read_bytes()
@@ -52,11 +86,14 @@ def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
     >>> jpeg_size(small), y, x                     # the box begins in row 4 and column 22 of it
     ((24, 56), 96, 48)
     """
-    from dataflows import huffman  # numba, half a second: nothing that reads may pay for it
-
     if interval_px < 1:
         raise ValueError(f"interval_px must be at least 1, got {interval_px}")
-    jpeg = bytes(jpeg)
+    if not _loaded:
+        make_ready()
+    return _tile(_loaded[0], bytes(jpeg), interval_px)
+
+
+def _tile(huffman: Any, jpeg: bytes, interval_px: int) -> bytes:
     header = parse_header(jpeg)
     frame = header.frame
     blocks = [i for i, byte in enumerate(frame.factors) for _ in range((byte >> 4) * (byte & 15))]

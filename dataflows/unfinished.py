@@ -7,6 +7,7 @@ from dataflows.index import index_path
 from dataflows.journal import Journal, Row
 from dataflows.pages import read_header
 from dataflows.publish import clear, leftovers, partial_path, rename
+from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,12 @@ def take_up(path: str, journal: Journal, header: dict[str, Any], *, resume: bool
     if resume and found.files:
         _refuse_differences(path, journal, header)
         files = journal.cut(None if found.written else found.records)
-        logger.warning("%s: an interrupted dump left %s images; going on from there", path, f"{found.records:,}")
+        logger.warning("%s: an interrupted dump left %s images; going on from there", printable(path),
+                       f"{found.records:,}")
         return found._replace(files=files)
     if journal.header is not None or leftovers(path):
         logger.warning("%s: an interrupted dump left %s images; they were removed, and the dump starts anew%s",
-                       path, f"{found.records:,}", "" if resume else " (--resume goes on from what is left)")
+                       printable(path), f"{found.records:,}", "" if resume else " (--resume goes on from what is left)")
     clear(path)
     journal.clear()
     return Start()
@@ -48,7 +50,8 @@ def _finish(path: str, journal: Journal, header: dict[str, Any], resume: bool, o
     if os.path.lexists(partial_path(path)):  # no rename was made yet, so what has the final name is another file
         refuse_existing(path, overwrite)
     rename(path)
-    logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name", path)
+    logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name",
+                   printable(path))
     if resume and not _differences(journal, header):
         return Start(written=True, published=True)
     journal.clear()

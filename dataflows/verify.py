@@ -11,7 +11,6 @@ from typing import Callable, NamedTuple
 from zlib import crc32
 
 import numpy as np
-import tqdm
 
 from dataflows.content import pread
 from dataflows.index import Index, find_index, index_path, load_index
@@ -19,6 +18,7 @@ from dataflows.pages import read_header
 from dataflows.parallel import map_ordered
 from dataflows.paths import existing_file
 from dataflows.system import advise, usable_cpus
+from dataflows.terminal import printable, progress_bar
 
 OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
@@ -38,9 +38,10 @@ class Report(NamedTuple):
     seconds: float
 
     def __str__(self) -> str:
-        found = "\n  ".join(["these are bad:", *self.bad]) if self.bad else "all as they were written"
-        return (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
-                f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found}")
+        found = ["these are bad:", *self.bad] if self.bad else ["all as they were written"]
+        text = (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
+                f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found[0]}")
+        return "\n  ".join(map(printable, (text, *found[1:])))
 
 
 def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> Report:
@@ -62,8 +63,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     index = load_index(path, file, read_header(file).nbytes)
     assert index is not None
     size = index.meta["file_size"]
-    with tqdm.tqdm(total=size, desc="verifying", unit="B", unit_scale=True, disable=not progress,
-                   dynamic_ncols=True) as bar:
+    with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
                               num_threads=num_threads or usable_cpus(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
@@ -73,7 +73,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
 
 
 def _name(index: Index, number: int) -> str:
-    return os.fsdecode(bytes(index.name[number])).encode(errors="backslashreplace").decode()
+    return printable(os.fsdecode(bytes(index.name[number])))
 
 
 def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray, *, num_threads: int,

@@ -13,6 +13,7 @@ from zlib import crc32
 import lmdb
 import msgpack
 
+from dataflows.flush import flush
 from dataflows.pages import KEYS, read_header
 from dataflows.quiet import DataFlow, LMDBSerializer
 
@@ -98,16 +99,19 @@ class _Writer:
 
 
 def _commit(path: str, pending: list[tuple[bytes, bytes]]) -> None:
-    """Adds records, whose keys ascend, in one transaction. A full map is doubled, and the transaction made again."""
+    """Adds records, whose keys ascend, in one transaction. A full map is doubled, and the transaction made again.
+
+    It is made again without flushes, too, where the file system knows none.
+    """
     # Of what is used, and not of the file: a transaction that was killed may have made it longer.
     used = read_header(path).nbytes if os.path.exists(path) and os.path.getsize(path) else 0
     needed = used + 2 * sum(len(value) for _, value in pending)
-    map_size = _MAP_SIZE_BYTES
+    map_size, sync = _MAP_SIZE_BYTES, True
     while map_size < needed:
         map_size *= 2
     while True:
         # No lock file: nobody else may write.
-        env = lmdb.open(path, subdir=False, lock=False, map_size=map_size, **_OLD_FORMAT)
+        env = lmdb.open(path, subdir=False, lock=False, map_size=map_size, sync=sync, **_OLD_FORMAT)
         try:
             with env.begin(write=True) as txn:
                 for key, value in pending:
@@ -115,5 +119,9 @@ def _commit(path: str, pending: list[tuple[bytes, bytes]]) -> None:
             return
         except lmdb.MapFullError:
             map_size *= 2
+        except lmdb.Error:
+            if not sync or flush(path):
+                raise
+            sync = False  # that was the reason: the file system refuses it, and nobody can do more
         finally:
             env.close()

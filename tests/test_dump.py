@@ -203,6 +203,12 @@ def test_the_summary_compares_the_dump_with_its_slower_stage():
     found = stages(2, 100, 50.0, preparing=40.0, writing=10.0, together=25.0)
     assert (found.workers, found.prepare_per_second, found.write_per_second) == (2, 5.0, 10.0)
     assert (found.reached, found.reached_in_all) == (0.8, 0.4)
+    assert str(found) == (
+        "4 images/s while it was written: 2 workers can read and prepare 5 images/s, and the disk can take 10, so "
+        "reading and preparing set the pace. The dump kept 80 % of that pace, and 40 % with listing the source and "
+        "reading the file back")
+    slow = stages(1, 100, 50.0, preparing=5.0, writing=20.0, together=25.0)
+    assert "1 worker can read and prepare 20 images/s, and the disk can take 5, so writing set the pace" in str(slow)
     assert stages(2, 0, 1.0, preparing=0.0, writing=0.0, together=0.0) is None
 
 
@@ -455,7 +461,8 @@ def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lm
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
     line, rates, found, gray = done.stdout.splitlines()
-    assert re.match(r"alone, \d+ workers read and prepare \S+ images/s, and \S+ are written; both together", rates)
+    assert re.match(r"\S+ images/s while it was written: \d+ workers? can read and prepare \S+ images/s, and the disk ",
+                    rates)
     assert line.startswith(f"{tmp_path / 'val.lmdb'}: 10 images")
     assert found.startswith("found, ") and gray == f"  1 grayscale: {CLASSES[0]}/{CLASSES[0]}_1.JPEG"
     assert values(tmp_path / "val.lmdb") == values(tiled_lmdb / "val.lmdb")

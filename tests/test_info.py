@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from dataflows.__main__ import main
 from dataflows.index import index_path, load_index, write_index
 from dataflows.store import Store
+from dataflows.terminal import printable
 from dataflows.tools.bins import bins
 from dataflows.tools.info import SAMPLE, WIDTH, as_text, describe
-from dataflows.tools.plain import bar, columns, fit, printable, size_text
+from dataflows.tools.plain import bar, columns, fit, size_text
 from dump_imagenet import dump_split
 
 TIMEOUT_SECONDS = 60

@@ -29,6 +29,7 @@ from dataflows.environment import data_file
 from dataflows.index import Index
 from dataflows.record import RecordError
 from dataflows.store import Store
+from dataflows.terminal import printable
 from dataflows.tools import plain
 from dataflows.tools.bins import bins
 from dataflows.tools.look import Look, look, spread
@@ -142,7 +143,7 @@ def _counts(looks: list[Look]) -> dict[str, dict[str, int]]:
 def as_text(facts: dict[str, Any]) -> str:
     """What `describe` gave, for people: plain text of WIDTH columns but for long names; its bars are block characters.
     """
-    lines = [plain.printable(facts["path"])]
+    lines = [printable(facts["path"])]
     for part in statements(facts):
         lines += ["", part.title]
         for label, text in part.facts:

@@ -19,6 +19,7 @@ from dataflows.crop import RandomResizedCrop, regions
 from dataflows.cutting import cut, read_tiles
 from dataflows.decode import Memory, decode, decode_reduced
 from dataflows.epoch import Epoch
+from dataflows.flush import flush_file
 from dataflows.keys import ShuffledKeys
 from dataflows.packing import FilePacker
 from dataflows.ranks import Ranks
@@ -109,7 +110,7 @@ def _write_rate(folder: str) -> float:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(_PROBE_BYTES))
         file.flush()
-        os.fsync(file.fileno())
+        flush_file(file.fileno())
     return _PROBE_BYTES / (time.perf_counter() - started)
 
 

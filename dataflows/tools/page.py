@@ -3,9 +3,10 @@ import os
 from typing import Any, Sequence
 
 from dataflows.report import ACROSS, DUPLICATE
+from dataflows.terminal import plural, printable
 from dataflows.tools.info import describe
 from dataflows.tools.markup import Bar, Markup, bars, document, element, joined, picture
-from dataflows.tools.plain import printable, size_text
+from dataflows.tools.plain import size_text
 from dataflows.tools.provenance import Provenance
 from dataflows.tools.rates import Measured, measured
 from dataflows.tools.statements import FOUND, Part, statements
@@ -131,7 +132,7 @@ def _equal_files(views: Views, groups: list[list[int]], across: set[int]) -> Mar
     """Groups of equal contents, those that have several classes first."""
     groups = sorted((group for group in groups if group), key=lambda group: not across & set(group))
     thumbs = [_thumb(*views(group[:_SHOWN], None)) for group in groups[:_SHOWN]]
-    title = f"Equal files: {_plural(len(groups), 'group')}"
+    title = f"Equal files: {plural(len(groups), 'group')}"
     labels = sum(1 for group in groups if across & set(group))
     return element("section", element("h3", title + (f", {labels:,} of them across classes" if labels else "")),
                    element("div", *thumbs, class_="thumbs"),
@@ -177,8 +178,4 @@ def _group(group: Measured) -> Markup:
 
 
 def _files(count: int) -> str:
-    return _plural(count, "file")
-
-
-def _plural(count: int, name: str) -> str:
-    return f"{count:,} {name if count == 1 else name + 's'}"
+    return plural(count, "file")

@@ -1,19 +1,10 @@
-"""Text for a terminal: what may be printed, how wide it is, and bars of block characters. No colors, no libraries."""
+"""Text for a terminal: how wide it is, and bars of block characters. No colors, no libraries."""
 import itertools
 import textwrap
 import unicodedata
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
-
-
-def printable(text: str) -> str:
-    """The text with all that a terminal, a page or a font might take for a command as backslash escapes.
-
-    Names of files and classes come from whoever made the data: with undecodable bytes (surrogates), line ends, escape
-    sequences, marks that reverse the direction of writing.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def columns(text: str) -> int:

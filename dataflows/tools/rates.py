@@ -5,8 +5,8 @@ import math
 import statistics
 from typing import Any, NamedTuple
 
+from dataflows.terminal import printable
 from dataflows.tools.markup import Bar
-from dataflows.tools.plain import printable
 
 _TOLD = ("python", "torch", "opencv-python", "simplejpeg")  # whose versions are shown
 _OURS = ("loader", "iterloader", "dataset", "ours")  # how our contestants' names start

@@ -5,7 +5,7 @@ import os
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataflows.tools.plain import printable
+from dataflows.terminal import printable
 from dataflows.tools.views import SIDE, WIDTH, View, Views
 
 COLUMNS = 3

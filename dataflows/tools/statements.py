@@ -1,7 +1,8 @@
 """Facts of a file (the table in `info.py`) as statements and charts in plain words, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
-from dataflows.tools.plain import printable, size_text
+from dataflows.terminal import plural, printable
+from dataflows.tools.plain import size_text
 
 _MANY = 24  # classes, each of which has a bar of its own
 FOUND = "What the dump found in its source"  # title of that part
@@ -41,7 +42,7 @@ def _unindexed(facts: dict[str, Any]) -> Part:
 
 def _sampled(sample: dict[str, Any]) -> Part:
     labels = sample["labels"]
-    return Part(f"A look at {_plural(len(sample['numbers']), 'record')}, spread evenly", [
+    return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly", [
         *_looks(sample),
         ("labels", f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct" if labels else "none"),
     ], [Chart("shorter side of these images, pixels", _bars(sample["shorter_side"]))] if sample["shorter_side"] else [])
@@ -65,8 +66,8 @@ def _made(facts: dict[str, Any]) -> Part:
     dump = facts["dump"]
     options = [f"{name}={value}" for name, value in dump["options"].items() if value is not None]
     return Part("How it was made", [
-        ("split", printable(f"{dump['split']}, as {dump['format']}: {_plural(facts['records'], 'record')} of "
-                            f"{_plural(facts['classes']['number'], 'class', 'classes')}")),
+        ("split", printable(f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} of "
+                            f"{plural(facts['classes']['number'], 'class', 'classes')}")),
         ("source", printable(dump["layout"])),
         ("order", "that of the source: sorted by class" if dump["seed"] is None
          else f"a permutation, of seed {dump['seed']}"),
@@ -85,7 +86,7 @@ def _stored(facts: dict[str, Any]) -> Part:
     if tiles is not None:
         told.append(("tiled", f"{tiles['tiled']:,} of {facts['records']:,} JPEGs; decoded whole: "
                               f"{printable(_counted(tiles['stored_whole']))}"))
-    told += [("a sample", f"a look at {_plural(len(sample['numbers']), 'record')}, spread evenly"), *_looks(sample)]
+    told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_looks(sample)]
     return Part("What is stored", told, [_record_bytes(stored["histogram"])])
 
 
@@ -123,7 +124,7 @@ def _found(found: dict[str, Any]) -> Part:
     reasons: dict[str, list[str]] = {}
     for entry in found["skipped"]:
         reasons.setdefault(entry["reason"], []).append(entry["name"])
-    told += [("left out", printable(f"{_plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
+    told += [("left out", printable(f"{plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
                                     + ", ..." * (len(names) > _FEW)))
              for reason, names in list(reasons.items())[:2 * _FEW]]
     if len(reasons) > 2 * _FEW:
@@ -150,7 +151,3 @@ def _range(least: int, most: int) -> str:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
-
-
-def _plural(count: int, one: str, more: str = "") -> str:
-    return f"{count:,} {one if count == 1 else more or one + 's'}"

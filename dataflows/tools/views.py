@@ -9,8 +9,8 @@ from dataflows.crop import CenterCrop, RandomResizedCrop
 from dataflows.options import integer
 from dataflows.reader import RecordReader
 from dataflows.store import Store
+from dataflows.terminal import printable
 from dataflows.tools.look import look
-from dataflows.tools.plain import printable
 from dataflows.tools.provenance import Provenance, provenance
 
 SIDE = 224  # pixels of a crop, and the height of the image beside it

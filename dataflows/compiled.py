@@ -1,0 +1,61 @@
+"""Functions that numba compiles, and keeps on the disk for later processes where it can. Importing it imports numba.
+
+numba keeps them beside their source, else in a folder of the user's, or where NUMBA_CACHE_DIR says. Where none of these
+can be written, or what is there cannot be read, they are compiled anew in each process: slower, and no reason to fail.
+"""
+import logging
+from typing import Any, Callable, TypeVar, cast
+
+from numba import njit
+from numba.core import event
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+logger = logging.getLogger(__name__)
+_functions: list[Any] = []
+_unkept: list[Exception] = []  # why not
+
+
+def compiled(function: Kernel) -> Kernel:
+    """A decorator: numba's form of a function, which runs without the GIL."""
+    try:
+        kernel = njit(nogil=True, cache=True)(function)
+    except (RuntimeError, OSError) as error:  # no folder can be written
+        _unkept.append(error)
+        kernel = njit(nogil=True)(function)
+    _functions.append(kernel)
+    return cast(Kernel, kernel)
+
+
+def make_ready(run: Callable[[], object], compiling: Callable[[], object]) -> None:
+    """Calls `run`, which is to call every function. Calls `compiling` before the first one, if one, is compiled.
+
+    Whatever is wrong with what is kept on the disk, `run` is called again without it; a warning says so.
+    """
+    with event.install_listener("numba:compile", _Once(compiling)):
+        try:
+            run()
+        except MemoryError:
+            raise
+        except Exception as error:  # of files that others may write, pickles among them
+            for function in _functions:
+                function._cache.disable()
+            run()
+            _unkept.append(error)
+    if _unkept:
+        logger.warning("compiled code cannot be kept on the disk (%s: %s), so each process compiles it anew, which "
+                       "takes seconds. NUMBA_CACHE_DIR may name a folder for it", type(_unkept[0]).__name__, _unkept[0])
+        _unkept.clear()
+
+
+class _Once(event.Listener):
+    """Calls a function at the first event that starts."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._waiting = [function]
+
+    def on_start(self, event: Any) -> None:
+        if self._waiting:
+            self._waiting.pop()()
+
+    def on_end(self, event: Any) -> None:
+        pass
