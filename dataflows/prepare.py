@@ -11,7 +11,7 @@ from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb
 from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.resize import resize
-from dataflows.tiling import Untileable, tile
+from dataflows.tiling import Untileable, cut, read_tiles, tile
 
 _JPEG_SIDE = 65_500  # libjpeg's limit
 _FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -96,9 +96,8 @@ class Preparation:
             tiled = tile(jpeg)
         except Untileable as error:
             return jpeg, *size, error.reason
-        if not self.trust and not np.array_equal(decode(tiled), decode(jpeg) if pixels is None else pixels):
-            return jpeg, *size, "its tiled form has other pixels"
-        return tiled, *size, None
+        why = None if self.trust else _flaw(tiled, decode(jpeg) if pixels is None else pixels)
+        return tiled if why is None else jpeg, *size, why
 
     def _refuse(self, examined: Examined) -> None:
         """Raises RecordError for a file that has no pixels to store, too many of them, or none without a loss."""
@@ -128,6 +127,31 @@ class Preparation:
         if self.max_side is not None and longer > self.max_side:
             longer, shorter = self.max_side, max(1, self.max_side * shorter // longer)
         return (longer, shorter) if height >= width else (shorter, longer)
+
+
+def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
+    """What is wrong with a tiled JPEG that should show these pixels, whole and in cuts; None if nothing is.
+
+    A cut has a header and an order of its own, and any box shows what it makes of colors. The two here, of a few MCUs,
+    show besides what a cut does to data. One is in the middle of the last rows: what is above and beside it is left out,
+    but for margins, and where intervals wrap around, some are left out between rows and blank MCUs follow the last. The
+    other ends in the lower right corner, where the last interval is short and MCUs reach beyond the image.
+    """
+    if not np.array_equal(decode(tiled), pixels):
+        return "its tiled form has other pixels"
+    try:
+        tiles = read_tiles(tiled)
+        if tiles is None:
+            return "its tiled form has no list of tiles"
+        height, width = min(tiles.mcu_height + 1, tiles.height), min(tiles.mcu_width + 1, tiles.width)
+        top = tiles.height - height
+        for left in ((tiles.width - width) // 2, tiles.width - width):
+            small, (y, x) = cut(tiled, tiles, top, left, height, width)
+            if not np.array_equal(decode(small)[top - y:, left - x:left - x + width], pixels[top:, left:left + width]):
+                return "a cut of its tiled form has other pixels"
+    except ValueError:
+        return "its tiled form cannot be cut"
+    return None
 
 
 def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
