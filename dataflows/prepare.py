@@ -134,8 +134,8 @@ def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
 
     A cut has a header and an order of its own, and any box shows what it makes of colors. The two here, of a few MCUs,
     show besides what a cut does to data. One is in the middle of the last rows: what is above and beside it is left
-    out, but for margins, and where intervals wrap around, some are left out between rows and blank MCUs follow the last.
-    The other ends in the lower right corner, where the last interval is short and MCUs reach beyond the image.
+    out, but for margins, and where intervals wrap around, some are left out between rows and blank MCUs are added. The
+    other ends in the lower right corner, where the last interval is short and MCUs reach beyond the image.
     """
     if not np.array_equal(decode(tiled), pixels):
         return "its tiled form has other pixels"
