@@ -16,7 +16,7 @@ from dataflows.jpeg import jpeg_size
 from dataflows.record import RecordError
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_REDUCED = {factor: flag & ~cv2.IMREAD_COLOR | _FLAGS for factor, flag in (  # which name BGR, and RGB is no less reduced
+_REDUCED = {factor: flag & ~cv2.IMREAD_COLOR | _FLAGS for factor, flag in (  # these flags say BGR besides
     (2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4), (8, cv2.IMREAD_REDUCED_COLOR_8))}
 MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 
@@ -80,7 +80,7 @@ def refuse_bomb(height: int, width: int, max_pixels: int) -> None:
 def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = False) -> np.ndarray:
     """The pixels of a JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, as `decode` gives them. Raises RecordError.
 
-    They are libjpeg's, of whatever sampling factors: those of a cut are those of the whole, where `crop.unreduced` says.
+    They are libjpeg's, for any sampling factors: those of a cut are those of the whole, where `crop.unreduced` says.
     """
     height, width = (-(-side // factor) for side in jpeg_size(encoded) or (0, 0))
     try:
