@@ -8,13 +8,14 @@ it has no pixels to trust. All others are worth knowing, and change nothing.
     grayscale                         all                        one channel, spread to three
     EXIF orientation                  JPEG, PNG, WebP, TIFF      neither turned nor mirrored (but TIFF: as Pillow does)
     trailing bytes                    JPEG, PNG, WebP            something follows the end of the image
+    no end marker                     JPEG, PNG, WebP            nothing says where it ends; Pillow knows if it does
     several frames                    PNG, WebP, TIFF, GIF       the first is the image
     unusual header                    JPEG                       no plain list of segments; Pillow decodes it
     CMYK, YCCK                        JPEG, TIFF                 LOSSY: four colours
     alpha                             PNG, WebP, TIFF, GIF       LOSSY: transparency, which RGB leaves out
     more than 8 bits per channel      JPEG, PNG, TIFF, PPM       LOSSY
     unusual colours                   TIFF                       LOSSY: L*a*b* and others
-    truncated                         JPEG, PNG, WebP            UNREADABLE: the file ends before the image does
+    truncated                         JPEG                       UNREADABLE: the file ends before the image's data
     empty                             all                        UNREADABLE: no byte
     not an image                      all                        UNREADABLE: none of pillow.FORMATS
 """
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 from dataflows import pillow
 from dataflows.jpeg import APP1, APP14, FRAMES, Untileable, image_end, parse_frame, segments
 
+NO_END = "no end marker"
 LOSSY = ("CMYK", "YCCK", "alpha", "more than 8 bits per channel", "unusual colours")
 UNREADABLE = {"empty": "the file is empty",
               "not an image": f"it is damaged, or of a format other than {', '.join(pillow.FORMATS)}",
@@ -92,7 +94,7 @@ def _examine_jpeg(content: bytes) -> tuple[int, int, list[str]]:
     found = {"grayscale": len(components) == 1, "EXIF orientation": orientation > 1,
              "trailing bytes": image_at is not None and image_at < len(content),
              "CMYK": len(components) == 4 and transform != 2, "YCCK": len(components) == 4 and transform == 2,
-             "more than 8 bits per channel": bits > 8, "truncated": image_at is None}
+             "more than 8 bits per channel": bits > 8, NO_END: image_at is None}
     return height, width, [finding for finding, holds in found.items() if holds]
 
 
@@ -117,7 +119,7 @@ def _pillow_findings(image: Any, content: bytes, kind: str) -> dict[str, bool]:
             "several frames": getattr(image, "is_animated", False), "CMYK": image.mode == "CMYK",
             "alpha": image.mode.endswith(("A", "a")) or "transparency" in image.info,
             "more than 8 bits per channel": image.mode.startswith(("I", "F")) or _most_bits(image, content, kind) > 8,
-            "unusual colours": not usual, "truncated": image_at > len(content)}
+            "unusual colours": not usual, NO_END: image_at > len(content)}
 
 
 def _most_bits(image: Any, content: bytes, kind: str) -> int:

@@ -208,12 +208,16 @@ def reduced(plan: np.ndarray, factors: np.ndarray) -> np.ndarray:
 def unreduced(boxes: np.ndarray, factors: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Boxes of `regions` in pixels of the whole images, by a reduced pixel wider on each side, but within the image.
 
-    Some samplings interpolate their reduced chroma from that pixel. Without reduction boxes stay as they are.
+    Some samplings interpolate their reduced chroma from that pixel, in rows of at least three samples, each of at most
+    two reduced pixels: so boxes get as wide as that. Without reduction boxes stay as they are.
     """
     factor = factors[:, None]
     margin = np.where(factor > 1, factor, 0)
     first = np.maximum(boxes[:, :2] * factor - margin, 0)
     end = np.minimum((boxes[:, :2] + boxes[:, 2:]) * factor + margin, np.stack([heights, widths], axis=1))
+    least = np.where(factors > 1, 4 * factors + 1, 0)
+    first[:, 1] = np.minimum(first[:, 1], np.maximum(end[:, 1] - least, 0))
+    end[:, 1] = np.maximum(end[:, 1], np.minimum(first[:, 1] + least, widths))
     return np.concatenate([first, end - first], axis=1)
 
 

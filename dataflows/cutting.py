@@ -2,9 +2,9 @@
 
 A tiled JPEG (`dataflows.tiling` makes them) is an ordinary JPEG with restart markers and a list of where they are. What
 lies between two markers, an interval, can be decoded by itself. Its segments stand in this order: APP0, if there was
-one in front; the list; APPn and COM, but for APP14; and then, in one stretch, all that decoding needs: DRI, the others
-as they were, SOS. The list is in APP9 segments that each start with the 12 bytes b"RSTINDEX v2\0". What follows these
-is joined over the segments, little-endian:
+one in front; the list; APPn and COM that say nothing of colors; and then, in one stretch, all that decoding needs: DRI,
+the others as they were (APP14 among them, and JFIF's APP0 if it was not in front), SOS. The list is in APP9 segments
+that each start with the 12 bytes b"RSTINDEX v2\0". What follows these is joined over the segments, little-endian:
 
     offset      bytes     content
     0           4         where in the file DRI starts
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataflows.jpeg import EOI, Buffer, Untileable, mcu_geometry, parse_frame
+from dataflows.jpeg import APP0, EOI, Buffer, Untileable, is_jfif, mcu_geometry, parse_frame, segments
 
 MAGIC = b"RSTINDEX v2\0"
 LIST_HEAD = struct.Struct("<IIIBBH")
@@ -129,10 +129,24 @@ def _read_list(view: memoryview, list_at: int, listing: memoryview | bytes) -> T
     if (scan_at + total > len(view) or lengths.item(0)
             or bytes(view[scan_at + total - 2:scan_at + total]) != b"\xff\xd9"):
         raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, which is not where they end")
-    header = bytes(view[:list_at]) + bytes(view[core_at:scan_at])
+    core = bytes(view[core_at:scan_at])
+    header = bytes(view[:list_at])
+    if not is_jfif(header[2:]) and (b"Adobe" in core or bytes(view[size_at + 5:size_at + 12:3]) == b"RGB"):
+        header += _jfif_in_the_notes(view, list_at, core_at)
+    size_at += len(header) - core_at
     return TileMap(height, width, mcu_height, mcu_width, margin_y, margin_x, interval, columns, rows, lengths, offsets,
-                   header, size_at - core_at + list_at, scan_at, bytes(listing[LIST_HEAD.size:at]), blank_bits,
+                   header + core, size_at, scan_at, bytes(listing[LIST_HEAD.size:at]), blank_bits,
                    pad_bits)
+
+
+def _jfif_in_the_notes(view: memoryview, list_at: int, core_at: int) -> bytes:
+    """A JFIF segment that older dumps left where no cut takes it along; empty where there is none."""
+    for marker, start, end in segments(view):
+        if start >= core_at:
+            break
+        if marker == APP0 and is_jfif(view[start:end]):
+            return bytes(view[start:end]) if start > list_at else b""
+    return b""
 
 
 @functools.lru_cache(maxsize=1024)  # photos of one size share it

@@ -1,9 +1,10 @@
 """From an encoded image to pixels: the only file, besides pillow.py, that knows the image codecs.
 
 Pixels are uint8 RGB of shape (H, W, 3), as PIL would give them: no EXIF rotation, grayscale spread to three channels.
-simplejpeg, OpenCV and Pillow all decode JPEGs with libjpeg-turbo and give identical pixels. simplejpeg takes memory of
-ours, which has no page faults left and needs no GIL in between: 0.85 ms for a crop's JPEG where OpenCV takes 0.95. It
-takes perfect JPEGs only; of all others, and other formats, OpenCV is the judge.
+simplejpeg, OpenCV and Pillow all decode JPEGs with libjpeg-turbo and give identical pixels, also at 1/2, 1/4 and 1/8 of
+their size. simplejpeg takes memory of ours, which has no page faults left and needs no GIL in between: 0.85 ms for a
+crop's JPEG where OpenCV takes 0.95. It takes perfect JPEGs only, and few sampling factors; of all others, and other
+formats, OpenCV is the judge.
 """
 import math
 
@@ -15,6 +16,8 @@ from dataflows.jpeg import jpeg_size
 from dataflows.record import RecordError
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_REDUCED = {factor: flag & ~cv2.IMREAD_COLOR | _FLAGS for factor, flag in (  # these flags say BGR besides
+    (2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4), (8, cv2.IMREAD_REDUCED_COLOR_8))}
 MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 
 
@@ -39,10 +42,12 @@ def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixel
     transforms' fast_decode.
     """
     pixels = decode_perfect(encoded, memory, most_pixels, fast=fast)
-    if pixels is not None:
-        return pixels
+    return _by_opencv(encoded, _FLAGS) if pixels is None else pixels
+
+
+def _by_opencv(encoded: np.ndarray | bytes, flags: int) -> np.ndarray:
     try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError("OpenCV has no memory for the image") from error
@@ -75,10 +80,13 @@ def refuse_bomb(height: int, width: int, max_pixels: int) -> None:
 
 
 def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = False) -> np.ndarray:
-    """The pixels of a JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, as `decode` gives them."""
+    """The pixels of a JPEG at 1/2, 1/4 or 1/8 of its size, rounded up, as `decode` gives them. Raises RecordError.
+
+    They are libjpeg's, for any sampling factors: those of a cut are those of the whole, where `crop.unreduced` says.
+    """
     height, width = (-(-side // factor) for side in jpeg_size(encoded) or (0, 0))
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, height, width, factor)
         return pixels
     except ValueError:
-        return cv2.resize(decode(encoded), (width, height), interpolation=cv2.INTER_AREA)
+        return _by_opencv(encoded, _REDUCED[factor])

@@ -101,6 +101,15 @@ def segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     raise Untileable("truncated")
 
 
+def is_jfif(segment: bytes | memoryview) -> bool:
+    """Whether libjpeg takes an APP0 segment, from its FF on, for JFIF's: then three components are Y, Cb and Cr.
+
+    It looks for one anywhere in front of SOS, and without one at the last Adobe APP14 (transform 0 is RGB), and without
+    that at the components' ids ("RGB"). OpenCV, simplejpeg and Pillow leave that to it.
+    """
+    return len(segment) >= 18 and bytes(segment[4:9]) == b"JFIF\0"
+
+
 def parse_frame(data: bytes | memoryview, start: int, end: int) -> Frame:
     """The SOFn segment at data[start:end], of any JPEG type. Raises Untileable if it contradicts itself."""
     if end - start < 10 or end - start != 10 + 3 * data[start + 9]:

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from dataflows import pillow
-from dataflows.audit import LOSSY, UNREADABLE, Examined, examine
+from dataflows.audit import LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb
 from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.resize import resize
-from dataflows.tiling import Untileable, tile
+from dataflows.tiling import Untileable, cut, read_tiles, tile
 
 _JPEG_SIDE = 65_500  # libjpeg's limit
 _FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -80,12 +80,26 @@ class Preparation:
             pixels = resize(pixels, *size)
         if self.format == "uint8":
             return Prepared(pixels, *size, None, findings)
-        if foreign:
+        kept = None if resized or foreign else self._kept(content, findings, pixels)
+        if kept is not None:
+            return Prepared(*self._tiled(kept, size, pixels), findings)
+        if not resized or foreign:
             findings += ("encoded as JPEG",)
-        if not (resized or foreign):
-            return Prepared(*self._tiled(content, size, pixels), findings)
         content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
         return Prepared(*self._tiled(content, size), findings)
+
+    def _kept(self, content: bytes, findings: tuple[str, ...], pixels: np.ndarray) -> bytes | None:
+        """A JPEG as it is stored: without a flaw, its own bytes; else what loaders decode to its pixels, if anything.
+
+        Where there is no end marker, one is appended: tiles need it, and other decoders may.
+        """
+        if NO_END in findings:
+            forms = [content + b"\xff\xd9", content] if self.tiles else [content, content + b"\xff\xd9"]
+        elif "flawed data" in findings:
+            forms = [content]
+        else:
+            return content
+        return next((form for form in forms if _decodes(form, pixels)), None)
 
     def _tiled(self, jpeg: bytes, size: tuple[int, int], pixels: np.ndarray | None = None
                ) -> tuple[bytes, int, int, str | None]:
@@ -96,9 +110,8 @@ class Preparation:
             tiled = tile(jpeg)
         except Untileable as error:
             return jpeg, *size, error.reason
-        if not self.trust and not np.array_equal(decode(tiled), decode(jpeg) if pixels is None else pixels):
-            return jpeg, *size, "its tiled form has other pixels"
-        return tiled, *size, None
+        why = None if self.trust else _flaw(tiled, decode(jpeg) if pixels is None else pixels)
+        return tiled if why is None else jpeg, *size, why
 
     def _refuse(self, examined: Examined) -> None:
         """Raises RecordError for a file that has no pixels to store, too many of them, or none without a loss."""
@@ -112,13 +125,17 @@ class Preparation:
                               f'convert("RGB") of it, where that is faithful')
 
     def _pixels(self, content: bytes, examined: Examined, foreign: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-        """The pixels of a file, as PIL's convert("RGB") gives them, and what more there is to say of them."""
-        if foreign:
-            image = pillow.open_image(content, str(examined.kind))
-            refuse_bomb(image.height, image.width, self.max_pixels)  # again: the size of a damaged header was not known
-            return pillow.to_rgb(image), ()
-        pixels = decode_perfect(content)
-        return (decode(content), ("flawed data",)) if pixels is None else (pixels, ())
+        """The pixels of a file, as PIL's convert("RGB") gives them, and what more there is to say of them.
+
+        A flawless JPEG is decoded as loaders do it, which is the same. Of all else Pillow is the judge: OpenCV shows
+        some files that Pillow refuses.
+        """
+        pixels = None if foreign else decode_perfect(content)
+        if pixels is not None:
+            return pixels, ()
+        image = pillow.open_image(content, str(examined.kind))
+        refuse_bomb(image.height, image.width, self.max_pixels)  # again: the size of a damaged header was not known
+        return pillow.to_rgb(image), () if foreign or NO_END in examined.findings else ("flawed data",)
 
     def stored_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the limits; the longer side is truncated, as torchvision's Resize does it."""
@@ -128,6 +145,39 @@ class Preparation:
         if self.max_side is not None and longer > self.max_side:
             longer, shorter = self.max_side, max(1, self.max_side * shorter // longer)
         return (longer, shorter) if height >= width else (shorter, longer)
+
+
+def _decodes(jpeg: bytes, pixels: np.ndarray) -> bool:
+    """Whether loaders decode a JPEG to these pixels."""
+    try:
+        return np.array_equal(decode(jpeg), pixels)
+    except RecordError:
+        return False
+
+
+def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
+    """What is wrong with a tiled JPEG that should show these pixels, whole and in cuts; None if nothing is.
+
+    A cut has a header and an order of its own, and any box shows what it makes of colors. The two here, of a few MCUs,
+    show besides what a cut does to data. One is in the middle of the last rows: what is above and beside it is left
+    out, but for margins, and where intervals wrap around, some are left out between rows and blank MCUs are added. The
+    other ends in the lower right corner, where the last interval is short and MCUs reach beyond the image.
+    """
+    if not _decodes(tiled, pixels):
+        return "its tiled form has other pixels"
+    try:
+        tiles = read_tiles(tiled)
+        if tiles is None:
+            return "its tiled form has no list of tiles"
+        height, width = min(tiles.mcu_height + 1, tiles.height), min(tiles.mcu_width + 1, tiles.width)
+        top = tiles.height - height
+        for left in ((tiles.width - width) // 2, tiles.width - width):
+            small, (y, x) = cut(tiled, tiles, top, left, height, width)
+            if not np.array_equal(decode(small)[top - y:, left - x:left - x + width], pixels[top:, left:left + width]):
+                return "a cut of its tiled form has other pixels"
+    except ValueError:
+        return "its tiled form cannot be cut"
+    return None
 
 
 def _encode(pixels: np.ndarray, options: list[int]) -> bytes:

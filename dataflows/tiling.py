@@ -25,6 +25,7 @@ from dataflows.jpeg import (
     Header,
     Table,
     Untileable,
+    is_jfif,
     jpeg_size,
     mcu_geometry,
     parse_header,
@@ -135,12 +136,17 @@ def _new_header(jpeg: bytes, header: Header, tables: dict[int, Table], interval:
     """The segments of the tiled file, up to and with SOS, in the order that `dataflows.cutting` states."""
     first, notes, core = b"\xff\xd8", [], [struct.pack(">BBHH", 0xFF, DRI, 4, interval)]
     size_at = 0
+    jfif = False  # whether a JFIF segment stands where a cut has it
     for marker, start, end in header.segments:
         segment = jpeg[start:end]
         if marker == DHT:
             segment = _with_tables(segment, start, tables)
         if marker == APP0 and (start, end) == header.segments[0][1:]:
             first += segment
+            jfif = is_jfif(segment)
+        elif marker == APP0 and not jfif and is_jfif(segment):
+            core.append(segment)
+            jfif = True
         elif marker == COM or APP0 <= marker < 0xF0 and marker != APP14:
             if not (marker == APP9 and segment[4:].startswith(MAGIC[:10])):  # an older list of ours
                 notes.append(segment)

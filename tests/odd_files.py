@@ -80,6 +80,10 @@ PLAIN = {
     "turned.jpg": (saved(IMAGE, "JPEG", exif=turned(6)), ("EXIF orientation",)),
     "trailing.jpg": (JPEG + b"what a camera appends \xff\xd9", ("trailing bytes",)),
     "trailing progressive.jpg": (saved(IMAGE, "JPEG", progressive=True) + b"\0", ("trailing bytes",)),
+    "no end.jpg": (JPEG[:-2] + bytes(500), ("no end marker",)),  # as a disk leaves it that lost the last block
+    "no end but text.jpg": (JPEG[:-2] + b"what comes next on the disk", ("no end marker",)),
+    "half of zeros.jpg": (JPEG[:len(JPEG) // 2] + bytes(len(JPEG)), ("no end marker",)),  # many a code is of zeros
+    "no end.png": (PNG[:-12], ("no end marker",)),
     "flawed.jpg": (JPEG[:-2] + b"\x12\x34\xff\xd9", ("flawed data",)),
     "header.jpg": (JPEG[:20] + b"garbage" + JPEG[20:], ("unusual header",)),
     "a png.JPEG": (PNG, ("PNG content, JPEG name",)),
@@ -129,6 +133,9 @@ BAD = {
     "text.JPEG": (b"not an image", "damaged, or of a format other than JPEG"),
     "half.jpg": (JPEG[:len(JPEG) // 2], "truncated"),
     "half progressive.jpg": (PLAIN["progressive.jpg"][0][:700], "truncated"),
+    "no end at all.jpg": (JPEG[:-2], "truncated"),
+    "no end of scans.jpg": (PLAIN["progressive.jpg"][0][:-2] + bytes(500), "truncated"),
+    "two starts.jpg": (JPEG[:-2] + b"\xff\xd8" + JPEG[-2:], "damaged: Pillow"),  # OpenCV shows it
     "half.png": (PNG[:1000], "truncated"),
     "half.webp": (saved(IMAGE, "WEBP")[:300], "damaged"),
     "half.tif": (PLAIN["photo.tif"][0][:1000], "truncated or damaged|damaged: Pillow"),

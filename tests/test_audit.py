@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from odd_files import BAD, IMAGE, JPEG, LOSSY, PHOTO, PLAIN, PNG, saved, segment, turned, with_segment
 from PIL import Image
 
+import dataflows.prepare
 from dataflows.audit import LOSSY as LOSSY_FINDINGS
 from dataflows.audit import digest, examine
 from dataflows.decode import decode
 from dataflows.jpeg import image_end
 from dataflows.prepare import Preparation
 from dataflows.record import RecordError
+from dataflows.tiling import cut, read_tiles
 
 DECIDED = ("converted to RGB", "flawed data", "encoded as JPEG")
 FORMATS = pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
@@ -109,7 +111,7 @@ def test_what_looks_like_the_end_within_a_segment_between_two_scans_is_not_the_e
     at = content.index(b"\xff\xc4", content.index(b"\xff\xda"))
     content = content[:at] + segment(0xFE, b"\xff\xd9" * 3) + content[at:]
     assert examine(content).findings == () and examine(content + b"more").findings == ("trailing bytes",)
-    assert examine(content[:-2]).findings == ("truncated",)
+    assert examine(content[:-2]).findings == ("no end marker",)
 
 
 def test_equal_contents_alone_share_a_digest():
@@ -166,15 +168,102 @@ def test_what_has_no_pixels_to_trust_is_an_error_in_every_mode(name, image_forma
         Preparation(image_format, fix=fix)(content, name)
 
 
+def pil_pixels_or_none(content):
+    try:
+        return pil_pixels(content)
+    except Exception:  # anything, as a damaged file can make Pillow raise it
+        return None
+
+
+def assert_stored_as_pil_shows_it(content, name, prepare):
+    """Or refused, if PIL refuses it. Returns whether it is stored."""
+    shown = pil_pixels_or_none(content)
+    try:
+        prepared = prepare(content, name)
+    except RecordError:
+        assert shown is None
+        return False
+    encoded = "encoded as JPEG" in prepared.findings
+    assert difference(stored_pixels(prepared), shown) <= (4 if encoded else 0)
+    assert "no end marker" in prepared.findings or not encoded or examine(content).kind != "JPEG"
+    tiles = None if prepare.format == "uint8" or prepared.untiled else read_tiles(prepared.image)
+    if tiles is not None:
+        box = tiles.height // 3, tiles.width // 3, tiles.height // 2, tiles.width // 2
+        small, (y, x) = cut(prepared.image, tiles, *box)
+        found = decode(small)[box[0] - y:, box[1] - x:][:box[2], :box[3]]
+        assert encoded or (found == shown[box[0]:, box[1]:][:box[2], :box[3]]).all()
+    return True
+
+
 @FORMATS
-@pytest.mark.parametrize("name", ["photo.JPEG", "progressive.jpg", "gray.jpg", "photo.png", "photo.bmp", "photo.ppm",
-                                  "photo.TIFF", "photo.webp"])
-def test_a_file_that_is_cut_off_anywhere_is_an_error(name, image_format):
+@pytest.mark.parametrize("name", ["photo.JPEG", "progressive.jpg", "gray.jpg", "photo.png", "moves.png", "photo.bmp",
+                                  "photo.ppm", "photo.TIFF", "photo.webp"])
+def test_a_file_that_is_cut_off_anywhere_is_an_error_or_shown_by_pil(name, image_format):
+    """PIL shows a PNG without its end, if all of its pixels are there."""
     content, _ = PLAIN[name]
     prepare = Preparation(image_format, tiles=False, fix=True)
-    for size in {*range(0, len(content), 1 + len(content) // 100), *range(len(content) - 40, len(content))}:
-        with pytest.raises(RecordError):
-            prepare(content[:size], name)
+    sizes = {*range(0, len(content), 1 + len(content) // 100), *range(len(content) - 40, len(content))}
+    stored = [size for size in sizes
+              if assert_stored_as_pil_shows_it(content[:size], name, prepare)]
+    assert bool(stored) == (name in ("photo.png", "moves.png"))
+    assert not stored or min(stored) > len(content) // 4  # frames after the first may be missing
+
+
+PHOTO_JPEGS = {name: saved(image, "JPEG", **options) for name, image, options in [
+    ("4:2:0", Image.fromarray(make_photo(120, 200, 3)), {}),
+    ("4:4:4", Image.fromarray(make_photo(60, 80, 3)), {"subsampling": 0}), ("small", IMAGE, {"quality": 60}),
+    ("wrapped", Image.fromarray(make_photo(40, 376, 3)), {"subsampling": 0}),
+    ("restarts", Image.fromarray(make_photo(120, 200, 3)), {"restart_marker_rows": 1}),
+    ("gray", Image.fromarray(make_photo(120, 200, 3)[:, :, 0]), {}),
+    ("progressive", Image.fromarray(make_photo(60, 80, 3)), {"progressive": True})]}
+ENDS = [b"", b"\0", b"\0\0", bytes(500), b"\xff", b"\xff\xff", b"\xff\0", b"what comes next on the disk",
+        b"\xff\xd0", b"\xff\xd0" + bytes(99), b"\xff\xd8", b"\xff\xfe\0\4ab", b"\xff\x01", b"\xff\xc4\0\2" + bytes(99),
+        np.random.default_rng(0).integers(0, 256, 1000, np.uint8).tobytes()]
+
+
+@pytest.mark.parametrize("options", [{"format": "uint8"}, {}, {"tiles": False}, {"trust": True}], ids=str)
+@pytest.mark.parametrize("kind", PHOTO_JPEGS)
+def test_a_jpeg_without_its_end_is_stored_as_pil_shows_it(kind, options):
+    jpeg, stored = PHOTO_JPEGS[kind], set()
+    for missing in (2, 3, 5, 12, len(jpeg) // 3):
+        for i, end in enumerate([*ENDS, bytes(len(jpeg))]):
+            if assert_stored_as_pil_shows_it(jpeg[:-missing] + end, "a.jpg", Preparation(**options)):
+                stored.add((missing, i))
+    assert len(stored) > 10 if kind != "progressive" else not stored  # of scans libjpeg asks for the end
+
+
+@pytest.mark.parametrize("end", [bytes(500), b"what comes next on the disk"])
+def test_a_jpeg_without_its_end_gets_tiles_and_an_end_or_keeps_its_bytes(end):
+    content = JPEG[:-2] + end
+    prepared = Preparation()(content, "a.jpg")
+    assert prepared.untiled is None and prepared.image == Preparation()(JPEG, "a.jpg").image
+    assert Preparation(tiles=False)(content, "a.jpg") == (content, 36, 52, None, ("no end marker",))
+
+
+@pytest.mark.parametrize("shown, stored, findings", [("whole", "whole", ("no end marker",)),
+                                                     ("neither", "encoded", ("no end marker", "encoded as JPEG"))])
+def test_loaders_get_a_form_that_they_decode_to_pils_pixels(monkeypatch, shown, stored, findings):
+    """Should a decoder refuse what has no end, its end is appended; should it refuse that too, it is encoded anew."""
+    content = JPEG[:-2] + bytes(500)
+    readable = {"whole": [content + b"\xff\xd9"], "neither": []}[shown]
+    monkeypatch.setattr(dataflows.prepare, "_decodes", lambda jpeg, pixels: jpeg in readable)
+    prepared = Preparation(tiles=False)(content, "a.jpg")
+    assert prepared.findings == findings
+    assert (prepared.image == content + b"\xff\xd9") == (stored == "whole")
+    assert difference(stored_pixels(prepared), pil_pixels(content)) <= 4
+
+
+@FORMATS
+@given(st.sampled_from([*PHOTO_JPEGS]), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.binary(max_size=6)),
+                                                 min_size=1, max_size=3), st.integers(0, 300))
+@settings(max_examples=200)
+def test_a_damaged_jpeg_is_stored_as_pil_shows_it_or_refused(image_format, kind, damages, zeros):
+    content = bytearray(PHOTO_JPEGS[kind])
+    scan_at = content.index(b"\xff\xda") + 14
+    for where, without, new in damages:
+        at = scan_at + int(where * (len(content) - scan_at))
+        content[at:at + without] = new
+    assert_stored_as_pil_shows_it(bytes(content) + bytes(zeros), "a.jpg", Preparation(image_format))
 
 
 @pytest.mark.parametrize("content", [JPEG, PNG, PLAIN["header.jpg"][0], PLAIN["photo.tif"][0]],

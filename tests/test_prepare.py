@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import dataflows.prepare
 from dataflows.prepare import Preparation
 from dataflows.record import RecordError
-from dataflows.tiling import read_tiles
+from dataflows.tiling import read_tiles, tile
 
 PHOTO = make_photo(120, 160, seed=1)
 JPEG = encode_jpeg(PHOTO)
@@ -174,6 +174,45 @@ def test_tiles_are_compared_with_the_original_unless_trusted(monkeypatch, trust,
     monkeypatch.setattr(dataflows.prepare, "tile", lambda content: other)
     prepared = Preparation(trust=trust)(JPEG)
     assert prepared.untiled == untiled and prepared.image == (JPEG if untiled else other)
+
+
+@pytest.mark.parametrize("columns", [10, 11, 47])  # 47 columns of MCUs: intervals wrap around
+@pytest.mark.parametrize("what", ["header", "lengths"])
+def test_a_cut_is_compared_too_unless_trusted(monkeypatch, what, columns):
+    """A header without the quantisation tables, and a list whose lengths only sum up: the whole image is right."""
+    jpeg = encode_jpeg(make_photo(64, 8 * columns, seed=1), subsampled=False)
+
+    def spoiled(content):
+        tiled = bytearray(tile(content))
+        tiles = read_tiles(bytes(tiled))
+        if what == "header":
+            start, core_at = tiled.index(b"RSTINDEX") - 4, tiled.index(b"\xff\xdd\0\4")
+            end = core_at + 6 + 2 * 69  # DRI, and two tables of 69 bytes each
+            tables = tiled[core_at + 6:end]
+            assert tables[:2] == b"\xff\xdb" and tiled[end:end + 2] == b"\xff\xc0"
+            tiled[core_at:end] = tables + tiled[core_at:core_at + 6]
+            tiled[start + 16:start + 20] = (end - 6).to_bytes(4, "little")
+        else:
+            sizes, = {np.dtype(f"<u{n}") for n in (1, 2, 4) if tiles.lengths.astype(f"<u{n}").tobytes() in tiled}
+            at = tiled.index(tiles.lengths.astype(sizes).tobytes())
+            lengths = tiles.lengths.copy()
+            lengths[-2:] += (-1, 1)
+            tiled[at:at + lengths.size * sizes.itemsize] = lengths.astype(sizes).tobytes()
+        assert np.array_equal(decoded(bytes(tiled)), decoded(content)) and read_tiles(bytes(tiled)) is not None
+        return bytes(tiled)
+
+    monkeypatch.setattr(dataflows.prepare, "tile", spoiled)
+    prepared = Preparation()(jpeg)
+    assert prepared.image == jpeg and "cut" in prepared.untiled
+    assert Preparation(trust=True)(jpeg).untiled is None
+
+
+def test_cuts_that_are_compared_are_right_for_images_of_any_size():
+    for height, width in [(1, 1), (1, 300), (300, 1), (8, 8), (9, 17), (16, 752), (33, 376), (65, 376)]:
+        for subsampled in (False, True):
+            for image in (make_photo(height, width, 1), make_photo(height, width, 1)[:, :, 0]):
+                prepared = Preparation()(encode_jpeg(image, subsampled=subsampled))
+                assert prepared.untiled is None and read_tiles(prepared.image) is not None
 
 
 # Damaged files.

@@ -160,8 +160,8 @@ def test_fix_stores_what_has_an_rgb_form_as_the_loaders_show_it(odd, tmp_path, i
 
 @pytest.mark.parametrize("on_error, name, words", [
     ("raise", "cmyk.jpg", "cmyk.jpg: CMYK: .*--on-error fix stores PIL's"),
-    ("raise", "half.jpg", "half.jpg: it is damaged: truncated.*--on-error skip"),
-    ("fix", "half.jpg", "half.jpg: it is damaged: truncated.*--on-error skip"),
+    ("raise", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*--on-error skip"),
+    ("fix", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*--on-error skip"),
     ("fix", "deep gray.png", "deep gray.png: it has no faithful RGB form.*--on-error skip"),
     ("fix", "bomb.png", "bomb.png: it states 60,000 x 60,000 pixels.*--max-pixels")])
 def test_a_dump_stops_at_an_error_and_says_what_to_do(tmp_path, on_error, name, words, capsys):

@@ -1,18 +1,26 @@
 """Files of tiled JPEGs: the same batches as from the files' own bytes, for less decoding."""
+import dataclasses
+import functools
 import os
 import shutil
+import subprocess
 
 import cv2
 import lmdb
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, make_photo
+from conftest import CLASSES, encode_jpeg, make_photo
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dataflows.reader
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.crop import unreduced
+from dataflows.decode import Memory, decode_perfect, decode_reduced
 from dataflows.record import RecordError
 from dataflows.store import Store
+from dataflows.tiling import tile
 from dump_imagenet import dump_split
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -74,6 +82,73 @@ def test_scaled_decoding_needs_no_tiles_and_leaves_small_crops_alone(tmp_path):
                 assert (exact.float() - images.float()).square().mean() < 60  # 30 dB
             differ += not torch.equal(exact, images)
     assert differ
+
+
+SAMPLINGS = ["1x1,1x1,1x1", "2x1,1x1,1x1", "2x2,1x1,1x1", "1x2,1x1,1x1", "4x1,1x1,1x1", "1x4,1x1,1x1", "3x1,1x1,1x1",
+             "1x3,1x1,1x1", "3x2,1x1,1x1", "4x2,1x1,1x1", "2x2,2x1,2x1", "2x2,1x2,1x2", "2x1,2x1,2x1", "2x2,2x2,1x1",
+             "1x1,2x2,2x2", "2x2,1x1,2x1", "2x1,1x1,2x1"]  # simplejpeg refuses half of them
+needs_cjpeg = pytest.mark.skipif(shutil.which("cjpeg") is None, reason="cjpeg (libjpeg-turbo-progs) is not installed")
+
+
+@functools.lru_cache(maxsize=None)
+def of_sampling(factors, height, width):
+    header = b"P6 %d %d 255\n" % (width, height)
+    return subprocess.run(["cjpeg", "-quality", "92", "-sample", factors], check=True, capture_output=True,
+                          input=header + make_photo(height, width, height).tobytes()).stdout
+
+
+@needs_cjpeg
+@pytest.mark.parametrize("interval_px", [8, 32])
+@pytest.mark.parametrize("factors", SAMPLINGS)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data):
+    """For any sampling, factor and box: whichever decoder takes a JPEG and its cuts, their pixels are libjpeg's."""
+    height, width = data.draw(st.sampled_from([(90, 333), (130, 752), (17, 30), (64, 128), (9, 401)]))
+    jpeg = of_sampling(factors, height, width)
+    tiled = tile(jpeg, interval_px=interval_px)
+    factor = data.draw(st.sampled_from([2, 4, 8]))
+    fast = data.draw(st.booleans())
+    high, wide = -(-height // factor), -(-width // factor)
+    top, left = data.draw(st.integers(0, high - 1)), data.draw(st.integers(0, wide - 1))
+    h, w = data.draw(st.integers(1, high - top)), data.draw(st.integers(1, min(wide - left, 40)))
+    [region] = unreduced(np.array([[top, left, h, w]]), np.array([factor]), np.array([height]), np.array([width]))
+    boxes = []
+    for image in (jpeg, tiled):
+        source = dataflows.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)
+        pixels, (y, x) = dataflows.reader._part(source, region.tolist(), factor, fast, Memory())
+        boxes.append(pixels[top - y:top - y + h, left - x:left - x + w])
+    assert boxes[0].shape == (h, w, 3)
+    np.testing.assert_array_equal(*boxes)
+
+
+@needs_cjpeg
+@pytest.mark.parametrize("transform", [RandomResizedCrop(20, scale=(0.2, 1)), CenterCrop(24, resize=30),
+                                       RandomResizedCrop(20, scale=(0.2, 1), antialias=False)], ids=str)
+def test_scaled_batches_of_any_sampling_are_those_of_the_untiled_file(tmp_path, transform):
+    folder = tmp_path / "source" / "val" / "class"
+    folder.mkdir(parents=True)
+    for i, factors in enumerate(SAMPLINGS):
+        (folder / f"{i:02}.jpg").write_bytes(of_sampling(factors, 333 + i, 501 - 7 * i))
+    paths = [dump_split(tmp_path / "source", tmp_path / str(tiles), "val", tiles=tiles, progress=False).path
+             for tiles in (False, True)]
+    assert not Store(paths[1]).index.meta["untiled"]
+    transform = dataclasses.replace(transform, scaled_decode=True)
+    for fast in (False, True):
+        loaders = [LMDBLoader(path, len(SAMPLINGS), num_workers=0, transform=dataclasses.replace(
+            transform, fast_decode=fast)) for path in paths]
+        for _ in range(4):
+            (plain, _), (tiled, _) = (next(iter(loader)) for loader in loaders)
+            assert torch.equal(plain, tiled)
+
+
+def test_a_reduced_jpeg_with_flaws_is_as_libjpeg_reduces_it():
+    """Not shrunk from the whole: its tiled form has no flaws, and would be decoded otherwise."""
+    jpeg = encode_jpeg(make_photo(91, 133, 1))
+    flawed = jpeg[:-2] + b"\x12\x34" * 9 + jpeg[-2:]
+    assert decode_perfect(flawed) is None
+    for factor in (2, 4, 8):
+        np.testing.assert_array_equal(decode_reduced(flawed, factor), decode_reduced(jpeg, factor))
 
 
 def test_a_small_crop_decodes_few_pixels(tiled_lmdb, monkeypatch):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_files import segment
 from PIL import Image
 
 from dataflows.huffman import code_words, widen
@@ -166,6 +167,62 @@ def test_jpegtran_files(options):
     jpeg = jpegtran(encode(120, 203), *options)
     height, width = jpeg_size(jpeg)
     check_boxes(jpeg, [(10, 20, 50, 60), (0, 0, height, width), (height - 9, width - 40, 9, 40)], 32)
+
+
+# What libjpeg may look at to tell Y, Cb, Cr from R, G, B, and what only looks like it.
+HEADS = {name: segment(marker, payload) for name, marker, payload in [
+    ("JFIF", 0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"), ("JFIF and more", 0xE0, b"JFIF\0\1\1\0\0\1\0\1\1\1\1\2\3"),
+    ("too short a JFIF", 0xE0, b"JFIF\0\1\1\0\0\1\0\1\0"), ("JFXX", 0xE0, b"JFXX\0\x13\1\1\1\2\3\4\5\6"),
+    ("AVI1", 0xE0, b"AVI1" + bytes(12)), ("empty APP0", 0xE0, b""), ("RGB", 0xEE, b"Adobe\0d\0\0\0\0\0"),
+    ("YCbCr", 0xEE, b"Adobe\0d\0\0\0\0\1"), ("YCCK", 0xEE, b"Adobe\0d\0\0\0\0\2"),
+    ("RGB and more", 0xEE, b"Adobe\0d\0\0\0\0\0more"), ("too short an RGB", 0xEE, b"Adobe\0d\0\0\0\0"),
+    ("another APP14", 0xEE, b"Ducky\0d\0\0\0\0\0"), ("EXIF", 0xE1, TURNED), ("comment", 0xFE, b"JFIF\0Adobe")]}
+BARE = encode(40, 200, "4:4:4")
+BARE = BARE[:2] + b"".join(BARE[a:b] for marker, a, b in segments(BARE) if marker != 0xE0) + BARE[
+    parse_header(BARE).scan_at:]
+
+
+def with_heads(heads, ids: bytes) -> bytes:
+    """BARE with segments in front of others of its own: `heads` are (which of its own, name of HEADS)."""
+    pieces = [bytearray(BARE[a:b]) for _, a, b in segments(BARE)]
+    for piece in pieces:
+        if piece[1] == 0xC0:
+            piece[10::3] = ids
+        if piece[1] == 0xDA:
+            piece[5:10:2] = ids
+    placed = [b"".join(HEADS[name] for at, name in heads if at == i) + bytes(piece) for i, piece in enumerate(pieces)]
+    return BARE[:2] + b"".join(placed) + BARE[parse_header(BARE).scan_at:]
+
+
+def check_colors(jpeg: bytes, data: bytes) -> None:
+    whole = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    np.testing.assert_array_equal(decode(jpeg)[:, :, ::-1], whole)
+    np.testing.assert_array_equal(decode(data)[:, :, ::-1], whole)
+    np.testing.assert_array_equal(region(data, read_tiles(data), 9, 70, 20, 50)[:, :, ::-1], whole[9:29, 70:120])
+
+
+@settings(SETTINGS, max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len([*segments(BARE)]) - 1), st.sampled_from([*HEADS])), max_size=5),
+       st.sampled_from([b"\1\2\3", b"RGB", b"\0\1\2", b"rgb"]))
+@pytest.mark.parametrize("older", [False, True])
+def test_a_cut_has_the_colors_of_the_whole_whatever_its_header_says(older, heads, ids):
+    """JFIF, Adobe and ids, in any order and number; also in files of older dumps, whose cuts lost a later JFIF."""
+    with pytest.MonkeyPatch.context() as patch:
+        if older:
+            patch.setattr("dataflows.tiling.is_jfif", lambda segment: False)
+        check_colors(with_heads(heads, ids), tile(with_heads(heads, ids)))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_jfif_segment_behind_an_adobe_one(older, monkeypatch):
+    if older:
+        monkeypatch.setattr("dataflows.tiling.is_jfif", lambda segment: False)
+    for before in (0, 1, 5):
+        jpeg = with_heads([(0, "RGB"), (before, "JFIF")], b"\1\2\3")
+        assert np.abs(decode(jpeg).astype(int) - decode(BARE)).max() == 0  # Y, Cb, Cr: JFIF says more than Adobe
+        data = tile(jpeg)
+        assert (data.index(b"JFIF") < read_tiles(data).scan_at) and data.count(b"JFIF\0") == 1
+        check_colors(jpeg, data)
 
 
 # ---- the same coefficients -------------------------------------------------------------------------------------------
