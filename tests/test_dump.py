@@ -409,8 +409,8 @@ def test_help(capsys):
     text = capsys.readouterr().out
     assert info.value.code == 0
     for flag in ("--source", "--target", "--split", "--format", "--max-side", "--shorter-side", "--quality",
-                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite", "--resume",
-                 "--no-progress"):
+                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--check", "--overwrite",
+                 "--resume", "--no-progress"):
         assert flag in text
 
 
@@ -428,7 +428,7 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
                     tiles=True, trust=False,
-                    shuffle=None, seed=0, num_workers=None, on_error="raise", max_pixels=178_956_970, overwrite=False,
+                    shuffle=None, seed=0, num_workers=None, on_error="fix", max_pixels=178_956_970, overwrite=False,
                     resume=False,
                     progress=True)
     assert main("--source s --target t --split x".split()) == 0
