@@ -4,7 +4,8 @@
 
 writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/layouts.py lists. Exit code
 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted, changed nothing
-that has a final name, and said whether --resume can go on with it; 2: it was refused before anything was written.
+that has a final name, and said whether --resume can go on with it; 2: it was refused before anything was written. With
+--check, which writes nothing, 0: a dump would succeed; 1: it would not.
 """
 import argparse
 import contextlib
@@ -15,15 +16,16 @@ import sys
 import time
 import traceback
 from importlib.metadata import version
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from dataflows import report
+from dataflows import check, report
+from dataflows.check import Checked
 from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, load_index, temporary_index_path
-from dataflows.journal import Journal, is_verified, journal_path
+from dataflows.journal import Journal, Skip, is_verified, journal_path
 from dataflows.options import integer
 from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
@@ -39,9 +41,10 @@ from dataflows.unfinished import Start, refuse_existing, take_up
 from dataflows.verify import checksums
 from dataflows.write import PackedLMDBSerializer
 
-__all__ = ["Summary", "dump_split", "main"]
+__all__ = ["Checked", "Summary", "check_split", "dump_split", "main"]
 
 logger = logging.getLogger(__name__)
+_WRITING = ("shuffle", "seed", "resume")  # options of which a check knows nothing
 _AHEAD = 32  # images that may wait for one before them that takes long
 
 
@@ -56,7 +59,7 @@ class Damaged(OSError):
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
-               on_error: str = "raise", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
+               on_error: str = "fix", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
                resume: bool = False, progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
@@ -71,9 +74,10 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
         default for every split but val and test, which keep the order of torchvision's ImageFolder.
     num_workers: threads that read and prepare, by default one per processor. Records do not depend on it.
-    on_error: "raise" stops at the first file that cannot be read or decoded, or is not 8-bit RGB or gray; "skip" leaves
-        such files out, and lists them in the index and in the summary; "fix" stores PIL's RGB pixels of what is CMYK,
-        YCCK, transparent or deeper than 8 bits, and stops at all else.
+    on_error: "fix" stores what torchvision's ImageFolder shows, PIL's RGB pixels, of what is CMYK, YCCK, transparent or
+        deeper than 8 bits, and stops at the first file that cannot be read or decoded, or has no faithful RGB form;
+        "skip" leaves such files out, and lists them in the index and in the summary; "raise" stops also at what "fix"
+        converts.
     max_pixels: an image whose header states more is an error, before anything of it is decoded.
     overwrite: replace existing files of that name; without it they are an error.
     resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
@@ -90,33 +94,29 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     >>> summary.path, summary.format, summary.count
     ('DIR/val.lmdb', 'jpeg', 10)
     """
-    path = os.path.join(os.fspath(target), f"{split}.lmdb")
+    path = _path(target, split)
     shuffle = split not in ("val", "test") if shuffle is None else shuffle
     started = time.perf_counter()
     with _refusing():
-        if on_error not in ("raise", "skip", "fix"):
-            raise ValueError(f"on_error must be 'raise', 'skip' or 'fix', not {on_error!r}")
-        if split in ("", ".", "..") or os.path.basename(split) != split:
-            raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
-        preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error == "fix", max_pixels)
-        num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+        preparation, num_workers = _checked_options(split, on_error, num_workers, format, max_side, shorter_side,
+                                                    quality, tiles, trust, max_pixels)
         seed = integer("seed", seed, 0)
-        if preparation.tiles and format == "jpeg":  # before anything is written, and in one thread
-            make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
-        files = ImageNetFiles(source, split, seed=seed if shuffle else None)
-        _note(f"reading {files.layout}", progress)
+        _make_tiling_ready(preparation, progress)
+        files = _listed(source, split, seed if shuffle else None, progress)
+        files.refuse(unreadable=on_error != "skip")
         options = {"max_side": max_side, "shorter_side": shorter_side, "quality": quality,
                    "tiles": tiles and format == "jpeg"}
         meta = {"format": format, "split": split, "seed": seed if shuffle else None, "classes": files.classes,
-                "class_names": files.class_names, "layout": files.layout, "options": options, "tools": _tools()}
-        header = {"format": format, **options, "trust": trust, "seed": meta["seed"], "on_error": on_error,
-                  "max_pixels": max_pixels, "files": len(files), "source": _digest(files), "tools": meta["tools"]}
+                "class_names": files.class_names, "layout": files.layout, "left_out": files.left_out,
+                "options": options, "tools": _tools()}
+        header = {"format": format, **options, "trust": trust, "seed": meta["seed"], "max_pixels": max_pixels,
+                  "files": len(files), "source": _digest(files), "tools": meta["tools"]}
         os.makedirs(target, exist_ok=True)
         journal = Journal(path)
 
     with contextlib.closing(journal):
         with _refusing():
-            start = take_up(path, journal, header, resume=resume, overwrite=overwrite)
+            start = take_up(path, journal, header, on_error, resume=resume, overwrite=overwrite)
             if not start.written:
                 refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
                                  len(files) - start.files, num_workers)
@@ -126,6 +126,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             busy = _Busy() if start.written else _write(files, FilePacker(files, preparation, on_error), start, path,
                                                         journal, num_workers, progress)
             columns = Columns(journal.rows())
+            columns.unreadable += [Skip(*unreadable) for unreadable in files.unreadable]
             if not columns:
                 raise ValueError(f"none of the {len(files):,} files in {files.root} could be read; the first is "
                                  f"{columns.skipped[0].name}: {columns.skipped[0].reason}")
@@ -140,6 +141,64 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
             logger.warning("%s is complete and verified, but its journal cannot be removed: %s. Remove it",
                            printable(path), printable(str(error)))
     return summary
+
+
+def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.PathLike[str] | None = None,
+                format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
+                tiles: bool = True, trust: bool = False, num_workers: int | None = None, on_error: str = "fix",
+                max_pixels: int = MAX_PIXELS, overwrite: bool = False, progress: bool = True) -> Checked:
+    """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
+
+    Options are those of dump_split. target: if given, whether its files may be made there, and fit, is checked, too.
+    Of each file its findings are kept, and not its content. Raises Refused (a ValueError) for arguments and
+    sources that cannot be examined at all; what else would stop a dump is in the result.
+
+    >>> checked = check_split("IMAGENET", "val", progress=False)
+    >>> checked.ok, checked.count, checked.failures, checked.findings
+    (True, 10, [], {'grayscale': ['n01440764/n01440764_1.JPEG']})
+    """
+    started = time.perf_counter()
+    with _refusing():
+        preparation, num_workers = _checked_options(split, on_error, num_workers, format, max_side, shorter_side,
+                                                    quality, tiles, trust, max_pixels)
+        _make_tiling_ready(preparation, progress)
+        files = _listed(source, split, None, progress)
+    packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
+    with progress_bar(f"checking {split}", len(files), shown=progress, unit=" images") as bar:
+        packed = shown(OrderedThreadMapData(files, packer, num_threads=num_workers,
+                                            buffer_size=max(_AHEAD, 4 * num_workers)), bar)
+        found = check.collect(packed)
+    path = None if target is None else _path(target, split)
+    return check.result(files, found, path, split, format, on_error, overwrite, time.perf_counter() - started)
+
+
+def _path(target: str | os.PathLike[str], split: str) -> str:
+    return os.path.join(os.fspath(target), f"{split}.lmdb")
+
+
+def _checked_options(split: str, on_error: str, num_workers: int | None, format: str, max_side: int | None,
+                     shorter_side: int | None, quality: int, tiles: bool, trust: bool,
+                     max_pixels: int) -> tuple[Preparation, int]:
+    """How images are prepared, and in how many threads. Raises ValueError for options out of range."""
+    if on_error not in ("raise", "skip", "fix"):
+        raise ValueError(f"on_error must be 'raise', 'fix' or 'skip', not {on_error!r}")
+    if split in ("", ".", "..") or os.path.basename(split) != split:
+        raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
+    preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error != "raise", max_pixels)
+    return preparation, usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+
+
+def _listed(source: str | os.PathLike[str], split: str, seed: int | None, progress: bool) -> ImageNetFiles:
+    """The files of a split, also where some folders cannot be looked into."""
+    files = ImageNetFiles(source, split, seed=seed, tolerant=True)
+    _note(f"reading {files.layout}", progress)
+    return files
+
+
+def _make_tiling_ready(preparation: Preparation, progress: bool) -> None:
+    """Compiles what tiles JPEGs, if it is wanted: before anything is written, and in one thread."""
+    if preparation.tiles and preparation.format == "jpeg":
+        make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
 
 
 class _Busy(NamedTuple):
@@ -234,7 +293,8 @@ def _summary(path: str, columns: Columns, start: Start, num_workers: int, busy: 
     return Summary(path, index_path(path), meta["format"], index.count, len(index.classes), columns.source_bytes,
                    meta["file_size"], 3 * int(np.dot(index.height.astype(np.int64), index.width)), seconds,
                    meta["skipped"], meta["untiled"], {finding: len(numbers) for finding, numbers in findings.items()},
-                   report.examples(findings, columns.names), meta["class_counts"], meta["layout"], resumed,
+                   report.examples(findings, columns.names), meta["class_counts"], meta.get("left_out", {}),
+                   meta["layout"], resumed,
                    stages(num_workers, index.count - resumed, seconds, **busy._asdict()))
 
 
@@ -244,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
         "Kaggle's), or of class folders per split; or the one tar or folder to read")
-    add("--target", required=True, help="folder to write SPLIT.lmdb and its index into")
+    add("--target", help="folder to write SPLIT.lmdb and its index into; may be left out with --check")
     add("--split", required=True, help="train, val, or any other split of the source")
     add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store JPEGs, or decoded pixels")
     add("--max-side", type=int, metavar="N", help="shrink images whose longer side exceeds N pixels")
@@ -256,10 +316,13 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the order of the folders; val and test always do")
     add("--seed", type=int, default=0, help="of the order in which other splits are written (default 0)")
     add("--num-workers", type=int, metavar="N", help="threads that read and prepare (default: one per processor)")
-    add("--on-error", choices=("raise", "skip", "fix"), default="raise",
-        help="stop at a file that cannot be stored faithfully, leave it out, or convert what has an RGB form")
+    add("--on-error", choices=("raise", "fix", "skip"), default="fix",
+        help="raise: stop at the first file that is not 8-bit RGB or gray, or cannot be read; fix: convert the former "
+        "as ImageFolder does, and stop at the latter; skip: leave the latter out (default fix)")
     add("--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
         help=f"refuse images whose header states more (default {MAX_PIXELS})")
+    add("--check", action="store_true", help="examine all files, list what would stop the dump and all that is found, "
+        "and write nothing; --seed, --no-shuffle and --resume play no part in it")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--resume", action="store_true", help="go on with a dump that was interrupted, if there is one")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
@@ -270,7 +333,7 @@ class _Ending:
     """What an unfinished dump has left, told from the disk, for it may have ended anywhere."""
 
     def __init__(self, target: str, split: str) -> None:
-        self._path = os.path.join(target, f"{split}.lmdb")
+        self._path = _path(target, split)
         self._before = {_identity(name) for name in self._indexes()}
 
     def _indexes(self) -> tuple[str, str]:
@@ -286,8 +349,8 @@ class _Ending:
             kept = "what was written is kept: go on from there with --resume, or start anew without it"
         else:  # the index comes last
             complete = _identity(self._indexes()[0]) not in {None, *self._before}
-        warn(f"dump-imagenet: {what}; {'the dump is complete and verified all the same' if complete else kept}")
-        return 0 if complete else 1
+        code = _failed(f"{what}; {'the dump is complete and verified all the same' if complete else kept}")
+        return 0 if complete else code
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -302,24 +365,48 @@ def _identity(path: str) -> tuple[int, int] | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
     fill_standard_streams()
-    arguments = vars(_parser().parse_args(argv))
-    ending = _Ending(arguments["target"], arguments["split"])
+    parser = _parser()
+    arguments = vars(parser.parse_args(argv))
+    if arguments.pop("check"):
+        return _ending_well(lambda: _check(arguments), lambda what: _failed(f"{what}; nothing was written"))
+    if arguments["target"] is None:
+        parser.error("the following arguments are required: --target (but for --check)")
+    return _ending_well(lambda: _dump(arguments), _Ending(arguments["target"], arguments["split"]).tell)
+
+
+def _check(arguments: dict[str, Any]) -> int:
+    checked = check_split(**{name: value for name, value in arguments.items() if name not in _WRITING})
+    say(str(checked))
+    return 0 if checked.ok else 1
+
+
+def _dump(arguments: dict[str, Any]) -> int:
+    say(str(dump_split(**arguments)))
+    return 0
+
+
+def _failed(what: str) -> int:
+    warn(f"dump-imagenet: {what}")
+    return 1
+
+
+def _ending_well(run: Callable[[], int], tell: Callable[[str], int]) -> int:
+    """The exit code of `run`, or that of `tell`, which is given what ended it."""
     try:
-        say(str(dump_split(**arguments)))
-        return 0
+        return run()
     except Refused as error:
         warn(f"dump-imagenet: {error}")
         return 2
     except KeyboardInterrupt:
-        return ending.tell("interrupted")
+        return tell("interrupted")
     except MemoryError as error:
-        return ending.tell(f"out of memory ({error}): fewer --num-workers need less")
+        return tell(f"out of memory ({error}): fewer --num-workers need less")
     except (OSError, ValueError) as error:
-        return ending.tell(str(error))
+        return tell(str(error))
     except Exception as error:
         for line in traceback.format_exc().splitlines():
             warn(line)
-        return ending.tell(f"unexpected {type(error).__name__}: {error}")
+        return tell(f"unexpected {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

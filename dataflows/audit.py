@@ -28,7 +28,8 @@ from dataflows import pillow
 from dataflows.jpeg import APP1, APP14, FRAMES, Untileable, image_end, parse_frame, segments
 
 NO_END = "no end marker"
-LOSSY = ("CMYK", "YCCK", "alpha", "more than 8 bits per channel", "unusual colours")
+DEEP = "more than 8 bits per channel"
+LOSSY = ("CMYK", "YCCK", "alpha", DEEP, "unusual colours")
 UNREADABLE = {"empty": "the file is empty",
               "not an image": f"it is damaged, or of a format other than {', '.join(pillow.FORMATS)}",
               "truncated": "it is damaged: truncated, its end is missing"}
@@ -94,7 +95,7 @@ def _examine_jpeg(content: bytes) -> tuple[int, int, list[str]]:
     found = {"grayscale": len(components) == 1, "EXIF orientation": orientation > 1,
              "trailing bytes": image_at is not None and image_at < len(content),
              "CMYK": len(components) == 4 and transform != 2, "YCCK": len(components) == 4 and transform == 2,
-             "more than 8 bits per channel": bits > 8, NO_END: image_at is None}
+             DEEP: bits > 8, NO_END: image_at is None}
     return height, width, [finding for finding, holds in found.items() if holds]
 
 
@@ -118,7 +119,7 @@ def _pillow_findings(image: Any, content: bytes, kind: str) -> dict[str, bool]:
             "EXIF orientation": orientation in range(2, 9), "trailing bytes": image_at < len(content),
             "several frames": getattr(image, "is_animated", False), "CMYK": image.mode == "CMYK",
             "alpha": image.mode.endswith(("A", "a")) or "transparency" in image.info,
-            "more than 8 bits per channel": image.mode.startswith(("I", "F")) or _most_bits(image, content, kind) > 8,
+            DEEP: image.mode.startswith(("I", "F")) or _most_bits(image, content, kind) > 8,
             "unusual colours": not usual, NO_END: image_at > len(content)}
 
 

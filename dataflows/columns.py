@@ -21,6 +21,7 @@ class Columns:
         self.untiled: Counter[str] = Counter()
         self.findings = report.Findings()
         self.skipped: list[Skip] = []
+        self.unreadable: list[Skip] = []  # folders and links, of which the journal knows nothing
         for row in rows:
             if isinstance(row, Skip):
                 self.skipped.append(row)
@@ -44,7 +45,7 @@ class Columns:
     def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: dict[str, Any]) -> Index:
         """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
         found = self.findings.report(self.labels, meta["classes"], meta["split"])
-        skipped = [skip._asdict() for skip in sorted(self.skipped)]
+        skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
         return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,
                      np.array(self.checksums), np.array(self.names),
                      meta=meta | {"untiled": dict(self.untiled), "skipped": skipped, **found._asdict()})

@@ -5,8 +5,9 @@ from typing import Any, Iterator, Sequence
 import numpy as np
 
 from dataflows import metadata
-from dataflows.folders import EXTENSIONS, FolderImages
+from dataflows.folders import FolderImages, Unreadable
 from dataflows.layouts import Layout, find_layout
+from dataflows.names import EXTENSIONS
 from dataflows.quiet import DataFlow
 from dataflows.tars import TarImages
 
@@ -24,13 +25,17 @@ class ImageNetFiles(DataFlow):
     classes: wnids, or names of class folders, by class number: sorted.
     class_names: what they are called, by class number; the same as classes where no file beside the images says it.
     layout: one line that says what was found, with paths relative to the source.
+    left_out: how many files there are that are no images by their names, by kind (`names.py`).
+    unreadable: folders and links whose files nobody can tell; empty unless `tolerant`.
+    empty: paths of the folders, or members of the tar, of classes without an image; empty unless `tolerant`.
 
     Pickles; `read` may be called from any thread. Raises FileNotFoundError when the split, or the ground truth that
-    it needs, is missing, or a class has no image; ValueError when the source holds the split in several forms, or a
-    file of it is damaged or does not fit the others.
+    it needs, is missing; ValueError when the source holds the split in several forms, or a file of it is damaged or
+    does not fit the others; and, unless `tolerant`, what `refuse` raises.
     """
 
-    def __init__(self, source: str | os.PathLike[str], split: str, *, seed: int | None = None) -> None:
+    def __init__(self, source: str | os.PathLike[str], split: str, *, seed: int | None = None,
+                 tolerant: bool = False) -> None:
         source = os.fspath(source)
         found = find_layout(source, split)
         near = metadata.folders_near(found.path)
@@ -40,11 +45,34 @@ class ImageNetFiles(DataFlow):
         called, names_file = metadata.class_names(near)
         self.class_names = [called.get(name, name) for name in self.classes]
         self.root = self._images.root
+        self.left_out = self._images.left_out
+        self.unreadable: list[Unreadable] = getattr(self._images, "unreadable", [])
+        self.empty = [os.path.join(self.root, name) if found.kind != "tar" else f"{self.root}: {name}.tar"
+                      for name, count in self._images.folders.items() if not count]
+        if not tolerant:
+            self.refuse()
         self.layout = _describe(found, self._images, source, truths, called, names_file)
         order = np.argsort(labels, kind="stable")
         if seed is not None:
             order = order[np.random.default_rng(seed).permutation(len(order))]
         self.pointers = _Pointers(self._images.names, labels, order)
+
+    def refuse(self, *, unreadable: bool = True) -> None:
+        """Raises for what would leave images out, naming all of it: FileNotFoundError for classes without any, and
+        OSError for folders and links that cannot be looked into, unless `unreadable` is False.
+        """
+        told = []
+        if unreadable and self.unreadable:
+            named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
+            told.append(f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: "
+                        f"{named}. Make them readable or remove them; a dump leaves them out with --on-error skip")
+        if self.empty:
+            one = len(self.empty) == 1
+            told.append(f"{'class' if one else 'classes'} {', '.join(self.empty)} {'holds' if one else 'hold'} no "
+                        f"image: every class needs at least one file ending in {', '.join(EXTENSIONS)}. Remove or fill "
+                        f"{'it' if one else 'them'}")
+        if told:
+            raise (OSError if unreadable and self.unreadable else FileNotFoundError)(". ".join(told))
 
     def __len__(self) -> int:
         return len(self.pointers)

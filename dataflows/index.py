@@ -14,7 +14,8 @@ and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this tab
 file_size (of the LMDB, in bytes), rest_crc32 (of its bytes outside of all values, in their order), split, classes
 (folder names by class number), class_names (what they are called), layout (what was found in the source), seed (null
 when not shuffled), skipped (source files left out, with reasons), findings (record numbers by finding), duplicates
-(record numbers of equal source files, in groups), class_counts (texts), options and tools (versions).
+(record numbers of equal source files, in groups), class_counts (texts), options and tools (versions). Newer indexes
+have left_out (how many files of the source are no images by their names, by kind: see names.py).
 
 The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
 no byte of an index can change unnoticed, and with it none of the LMDB.

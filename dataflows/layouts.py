@@ -9,12 +9,14 @@ SPLIT may be ILSVRC2012_img_SPLIT, as the official tars unpack; SOURCE may be th
 """
 import dataclasses
 import os
+import stat
 
 from dataflows import metadata
 from dataflows.folders import class_folders, images_in
 
 _RULE = ("A split is a folder with one sub-folder per class: SOURCE/SPLIT/CLASS/image.JPEG; one of images with "
          "their ground truth beside it; the official ILSVRC2012_img_SPLIT.tar; or Kaggle's ILSVRC/Data/CLS-LOC")
+_REMEDY = "check --source and --split"
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 
@@ -29,11 +31,16 @@ class Layout:
 def find_layout(source: str, split: str) -> Layout:
     """The one layout that `source` has for `split`.
 
-    Raises FileNotFoundError when there is none, and ValueError, listing all, when there are several.
+    Raises FileNotFoundError when there is none, ValueError, listing all, when there are several, and OSError when a
+    folder on the way cannot be looked into.
     """
     if os.path.isfile(source):
         return _tar(source, split)
-    found = _distinct(_in_source(source, split) or _the_source_itself(source, split))
+    try:
+        found = _distinct(_in_source(source, split) or _the_source_itself(source, split))
+    except OSError as error:
+        raise OSError(f"{error.filename} cannot be looked into: {error.strerror}. Make it readable for the user that "
+                      f"dumps, or point --source at the folder or tar to read") from error
     if not found:
         raise FileNotFoundError(_nothing(source, split))
     if len(found) > 1:
@@ -58,12 +65,20 @@ def _the_source_itself(source: str, split: str) -> list[Layout]:
 
 def _in_folder(folder: str, split: str) -> list[Layout]:
     """The layouts of a split's folder: two, when some of its images are sorted into class folders and some are not."""
-    if not os.path.isdir(folder):
+    if not _is_folder(folder):
         return []
     classes, images = class_folders(folder), images_in(folder)
     # Images beside class folders are ignored, as ImageFolder does, unless a file has their classes; train has none.
     flat = images and (not classes or split != "train" and metadata.truth_files(metadata.folders_near(folder)))
     return [Layout(kind, folder) for kind, there in (("class folders", classes), ("flat images", flat)) if there]
+
+
+def _is_folder(path: str) -> bool:
+    """Raises OSError where that cannot be told, as in a folder that may not be entered."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _tar(path: str, split: str) -> Layout:
@@ -83,10 +98,12 @@ def _distinct(layouts: list[Layout]) -> list[Layout]:
 
 def _nothing(source: str, split: str) -> str:
     folder = os.path.join(source, split)
+    if os.path.islink(folder) and not os.path.exists(folder):
+        return f"{folder} is a link to {os.readlink(folder)}, which is not there. Mount or restore that, or {_REMEDY}"
     if not os.path.isdir(source):
-        return f"there is no folder {folder}, for there is no {source}. {_RULE}; check --source and --split"
+        return f"there is no folder {folder}, for there is no {source}. {_RULE}; {_REMEDY}"
     seen = sorted(os.listdir(folder if os.path.isdir(folder) else source))
     listed = ", ".join(seen[:10]) + (", ..." if len(seen) > 10 else "") or "nothing"
     if os.path.isdir(folder):
         return f"{folder} holds no class folders and no images, but {listed}. {_RULE}; sort its images first"
-    return f"there is no folder {folder}; {source} holds {listed}. {_RULE}; check --source and --split"
+    return f"there is no folder {folder}; {source} holds {listed}. {_RULE}; {_REMEDY}"

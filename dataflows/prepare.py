@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 
 from dataflows import pillow
-from dataflows.audit import LOSSY, NO_END, UNREADABLE, Examined, examine
+from dataflows.audit import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.decode import MAX_PIXELS, decode, decode_perfect, refuse_bomb
 from dataflows.options import integer
 from dataflows.record import RecordError
 from dataflows.resize import resize
 from dataflows.tiling import Untileable, cut, read_tiles, tile
 
+CONVERTED = "converted to RGB"  # the finding
 _JPEG_SIDE = 65_500  # libjpeg's limit
 _FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
@@ -69,11 +70,11 @@ class Preparation:
         Decodes every image, so that a damaged one is found now and not in training. Raises RecordError.
         """
         examined = examine(content, name)
-        self._refuse(examined)
+        self._refuse(content, examined)
         lossy = bool({*LOSSY} & {*examined.findings})
         foreign = lossy or examined.kind != "JPEG" or not examined.height  # loaders would not decode it alike
         pixels, decisions = self._pixels(content, examined, foreign)
-        findings = examined.findings + (("converted to RGB",) if lossy else ()) + decisions
+        findings = examined.findings + ((CONVERTED,) if lossy else ()) + decisions
         size = self.stored_size(*pixels.shape[:2])
         resized = size != pixels.shape[:2]
         if resized:
@@ -113,16 +114,18 @@ class Preparation:
         why = None if self.trust else _flaw(tiled, decode(jpeg) if pixels is None else pixels)
         return tiled if why is None else jpeg, *size, why
 
-    def _refuse(self, examined: Examined) -> None:
+    def _refuse(self, content: bytes, examined: Examined) -> None:
         """Raises RecordError for a file that has no pixels to store, too many of them, or none without a loss."""
         for finding in examined.findings:
             if finding in UNREADABLE:
                 raise RecordError(UNREADABLE[finding])
         refuse_bomb(examined.height, examined.width, self.max_pixels)
         lossy = [finding for finding in examined.findings if finding in LOSSY]
+        if DEEP in lossy:  # told before what `fix` would do, for it would not
+            pillow.refuse_deep_gray(pillow.open_image(content, str(examined.kind)))
         if lossy and not self.fix:
             raise RecordError(f"{', '.join(lossy)}: not 8-bit RGB. --on-error fix stores PIL's "
-                              f'convert("RGB") of it, where that is faithful')
+                              f'convert("RGB") of it, as ImageFolder shows it')
 
     def _pixels(self, content: bytes, examined: Examined, foreign: bool) -> tuple[np.ndarray, tuple[str, ...]]:
         """The pixels of a file, as PIL's convert("RGB") gives them, and what more there is to say of them.

@@ -75,9 +75,19 @@ def examples(findings: dict[str, list[int]], names: Sequence[bytes]) -> dict[str
             for finding, numbers in findings.items()}
 
 
-def lines(counts: dict[str, int], named: dict[str, list[str]], remarks: Sequence[str], index_path: str) -> list[str]:
-    """The summary's lines: how many files each finding has, with some names, and the first remarks on classes."""
-    told = [f"found, with the numbers of the records in {index_path}:"] if counts else []
+def left_out(kinds: dict[str, int]) -> list[str]:
+    """The line on files that were not looked at, given how many there are of each kind."""
+    return [f"left out by name or place: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}"
+            ] if kinds else []
+
+
+def lines(counts: dict[str, int], named: dict[str, list[str]], remarks: Sequence[str],
+          index_path: str | None) -> list[str]:
+    """The summary's lines: how many files each finding has, with some names, and the first remarks on classes.
+
+    index_path: of the index that numbers the records of each finding, if there is one.
+    """
+    told = [f"found, with the numbers of the records in {index_path}:" if index_path else "found:"] if counts else []
     told += [f"  {count:,} {finding}: {', '.join(named[finding])}{', ...' if count > len(named[finding]) else ''}"
              for finding, count in counts.items()]
     told += remarks[:10]

@@ -54,6 +54,7 @@ class Summary:
     findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/design.md)
     examples: dict[str, list[str]]  # some names of each
     class_counts: list[str]  # how they differ from ImageNet's
+    left_out: dict[str, int]  # files that are no images by their names, by kind (see dataflows/names.py)
     layout: str  # what was found in the source
     resumed: int  # records that an interrupted dump had left
     stages: Stages | None  # None when nothing was left to write
@@ -74,5 +75,6 @@ class Summary:
         if self.skipped:
             lines.append(f"{plural(len(self.skipped), 'file')} skipped, listed in {self.index_path}:")
             lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.skipped[:10]]
+        lines += report.left_out(self.left_out)
         lines += report.lines(self.findings, self.examples, self.class_counts, self.index_path)
         return "\n".join(map(printable, lines))

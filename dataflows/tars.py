@@ -7,11 +7,12 @@ once here and not in every epoch. A tar in a tar is a stretch of the same file.
 import os
 import tarfile
 import weakref
+from collections import Counter
 from typing import IO, Any, Iterator, NamedTuple, cast
 
 import numpy as np
 
-from dataflows.folders import EXTENSIONS
+from dataflows.names import COMPANION, EXTENSIONS, by_kind, is_companion, is_image, kind_left_out
 
 _BLOCK = 512  # bytes, of which headers and contents take whole ones
 _LONGEST_READ = 2**20  # of a header with its long names; what claims more is damaged
@@ -24,6 +25,7 @@ class Member(NamedTuple):
     name: str
     offset: int
     size: int
+    is_file: bool = True  # else a link or a device
 
 
 class TarImages:
@@ -32,7 +34,9 @@ class TarImages:
     root: the tar's path.
     names: bytes array of shape (n,), in torchvision's order: CLASS/IMAGE where the tar holds one tar per class, as
         ILSVRC2012_img_train.tar does; else IMAGE, in sorted order.
-    folders: how many images each class has, in sorted order of the classes; empty unless it holds tars.
+    folders: how many images each class has, which may be none, in sorted order of the classes; empty unless it holds
+        tars.
+    left_out: how many other members there are, by kind (`names.py`).
 
     Takes about 60 bytes of memory an image. Pickles, by opening the tar anew, and may be read from any thread. Raises
     ValueError for a tar that is compressed, cut off, damaged, or laid out in another way, OSError when it cannot be
@@ -43,7 +47,9 @@ class TarImages:
         self.root = path
         self._open()
         _refuse_compressed(os.pread(self._fd, 8, 0), path)
-        classes = dict(sorted(_members_by_class(self._fd, path).items()))
+        left_out: Counter[str] = Counter()
+        classes = dict(sorted(_members_by_class(self._fd, path, left_out).items()))
+        self.left_out = by_kind(left_out)
         self.folders = {name: len(columns.names) for name, columns in classes.items() if name}
         self.names, self._offsets, self._sizes = (np.concatenate(column) for column in zip(*classes.values()))
         self._by_name = np.argsort(self.names, kind="stable")
@@ -51,6 +57,8 @@ class TarImages:
 
     def read(self, name: str) -> bytes:
         """The content of one image. Raises OSError when it cannot be read."""
+        if not len(self.names):
+            raise FileNotFoundError(f"{self.root} holds no {name}")
         wanted = np.array(os.fsencode(name), self.names.dtype)
         found = self._by_name[int(np.searchsorted(self.names, wanted, sorter=self._by_name)) % len(self.names)]
         if self.names[found] != os.fsencode(name):
@@ -74,10 +82,10 @@ class TarImages:
 
 
 def members(fd: int, start: int, size: int, where: str) -> Iterator[Member]:
-    """The regular files of the tar that is `size` bytes of a file from `start`, in its order.
+    """The members, but folders, of the tar that is `size` bytes of a file from `start`, in its order.
 
-    Folders are left out, and so are links and devices, but for those that are named like an image: they are an error,
-    as are sparse files, for their content is not one stretch of the tar. `where` names the tar in errors.
+    Links and devices that are named like an image or a tar are an error, as are such sparse files, for their content is
+    not one stretch of the tar. `where` names the tar in errors.
     """
     for member in _headers(fd, start, size, where):
         name = os.path.normpath(member.name)
@@ -86,8 +94,8 @@ def members(fd: int, start: int, size: int, where: str) -> Iterator[Member]:
             kind = "sparse file" if member.issparse() else "link or a device"
             raise ValueError(f"{where}: {name} is a {kind}, which has no content of its own in one place. Unpack the "
                              f"tar, and give the folder")
-        if member.isreg():
-            yield Member(name, start + member.offset_data, member.size)
+        if not member.isdir():
+            yield Member(name, start + member.offset_data, member.size, member.isreg())
 
 
 def _headers(fd: int, start: int, size: int, where: str) -> Iterator[tarfile.TarInfo]:
@@ -135,19 +143,20 @@ class _Stretch:
         return self._position
 
 
-def _members_by_class(fd: int, path: str) -> dict[str, "_Columns"]:
-    """The images of each class, or those of class "" when they are in no tar of a class."""
+def _members_by_class(fd: int, path: str, left_out: Counter[str]) -> dict[str, "_Columns"]:
+    """The images of each class, or those of class "" when they are in no tar of a class; other members are counted."""
     classes: dict[str, _Columns] = {}
     flat: list[Member] = []
     for member in members(fd, 0, os.fstat(fd).st_size, path):
-        if member.name.lower().endswith(".tar"):
+        if member.name.lower().endswith(".tar") and not _is_companion(fd, member):
             folder, where = os.path.basename(member.name)[:-len(".tar")], f"{path}: {member.name}"
-            images = [image for image in members(fd, member.offset, member.size, where) if _is_image(image)]
-            if not images or not folder or folder in classes:
-                raise ValueError(f"{where} {'comes twice' if images else 'holds no image'}: every class needs one tar "
-                                 f"with at least one file ending in {', '.join(EXTENSIONS)}")
+            inner = members(fd, member.offset, member.size, where)
+            images = [image for image in inner if _is_wanted(fd, image, left_out)]
+            if not folder or folder in classes:
+                raise ValueError(f"{where} {'comes twice' if folder else 'has no name'}: every class needs one tar, "
+                                 f"which is called like it")
             classes[folder] = _columns(images, f"{folder}/")
-        elif _is_image(member):
+        elif _is_wanted(fd, member, left_out):
             flat.append(member)
     if not flat and not classes:
         raise ValueError(f"{path} holds neither images nor tars of images")
@@ -169,13 +178,24 @@ class _Columns(NamedTuple):
 
 def _columns(images: list[Member], prefix: str) -> _Columns:
     ordered = sorted(images, key=lambda image: os.path.split(image.name))
-    names, offsets, sizes = zip(*ordered)
-    return _Columns(np.array([os.fsencode(prefix + name) for name in names]), np.array(offsets, np.int64),
-                    np.array(sizes, np.int64))
+    return _Columns(np.array([os.fsencode(prefix + image.name) for image in ordered], np.bytes_),
+                    np.array([image.offset for image in ordered], np.int64),
+                    np.array([image.size for image in ordered], np.int64))
 
 
-def _is_image(member: Member) -> bool:
-    return member.name.lower().endswith(EXTENSIONS)
+def _is_wanted(fd: int, member: Member, left_out: Counter[str]) -> bool:
+    """Whether a member is an image; others are counted."""
+    if not is_image(member.name):
+        left_out[kind_left_out(member.name)] += 1
+    elif _is_companion(fd, member):
+        left_out[COMPANION] += 1
+    else:
+        return True
+    return False
+
+
+def _is_companion(fd: int, member: Member) -> bool:
+    return member.is_file and is_companion(member.name, lambda: os.pread(fd, min(4, member.size), member.offset))
 
 
 def _refuse_compressed(start: bytes, path: str) -> None:

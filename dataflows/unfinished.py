@@ -4,8 +4,9 @@ import os
 from typing import Any, NamedTuple
 
 from dataflows.index import index_path
-from dataflows.journal import Journal, Row
+from dataflows.journal import Journal, Row, Skip
 from dataflows.pages import read_header
+from dataflows.prepare import CONVERTED
 from dataflows.publish import clear, leftovers, partial_path, rename
 from dataflows.terminal import printable
 
@@ -21,19 +22,22 @@ class Start(NamedTuple):
     published: bool = False  # whether there is nothing left to do
 
 
-def take_up(path: str, journal: Journal, header: dict[str, Any], *, resume: bool, overwrite: bool) -> Start:
+def take_up(path: str, journal: Journal, header: dict[str, Any], on_error: str, *, resume: bool,
+            overwrite: bool) -> Start:
     """Where the dump into `path` that `header` describes starts, after what is left of an earlier one is dealt with.
+
+    `on_error` is no part of the header: another one may go on, if it had dealt alike with all files so far.
 
     Logs what it found, as a warning. A verified dump is given its final names; another is kept if `resume`, and
     removed if not. Raises ValueError for one that this dump cannot go on from, and FileExistsError if `path` exists
     and may not be replaced; then nothing was changed.
     """
     if journal.verified:
-        return _finish(path, journal, header, resume, overwrite)
+        return _finish(path, journal, header, on_error, resume, overwrite)
     refuse_existing(path, overwrite)
     found = _find(path, journal)
     if resume and found.files:
-        _refuse_differences(path, journal, header)
+        _refuse_differences(path, _differences(journal, header, on_error, None if found.written else found.records))
         files = journal.cut(None if found.written else found.records)
         logger.warning("%s: an interrupted dump left %s images; going on from there", printable(path),
                        f"{found.records:,}")
@@ -46,13 +50,14 @@ def take_up(path: str, journal: Journal, header: dict[str, Any], *, resume: bool
     return Start()
 
 
-def _finish(path: str, journal: Journal, header: dict[str, Any], resume: bool, overwrite: bool) -> Start:
+def _finish(path: str, journal: Journal, header: dict[str, Any], on_error: str, resume: bool,
+            overwrite: bool) -> Start:
     if os.path.lexists(partial_path(path)):  # no rename was made yet, so what has the final name is another file
         refuse_existing(path, overwrite)
     rename(path)
     logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name",
                    printable(path))
-    if resume and not _differences(journal, header):
+    if resume and not _differences(journal, header, on_error):
         return Start(written=True, published=True)
     journal.clear()
     refuse_existing(path, overwrite)
@@ -77,16 +82,26 @@ def _find(path: str, journal: Journal) -> Start:
     return Start(rows, entries - written, written)
 
 
-def _differences(journal: Journal, header: dict[str, Any]) -> list[str]:
+def _differences(journal: Journal, header: dict[str, Any], on_error: str, records: int | None = None) -> list[str]:
+    """What the dump so far has in another way; only its first so many records count, unless None."""
     found = journal.header or {}
-    if found.get("on_error") == "raise":  # nothing was left out so far, so it may be from now on
-        found["on_error"] = header.get("on_error")
-    return [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
+    told = [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
             if found.get(name) != header.get(name)]
+    for row in journal.rows():
+        if records == 0:  # what comes behind is read again
+            break
+        if isinstance(row, Skip):
+            done = "left out" if on_error != "skip" else ""
+        else:
+            done = "converted" if on_error == "raise" and CONVERTED in row.findings else ""
+            records = None if records is None else records - 1
+        if done:
+            return [*told, f"{row.name} was {done}, which on_error={on_error!r} does not do"]
+    return told
 
 
-def _refuse_differences(path: str, journal: Journal, header: dict[str, Any]) -> None:
-    if differences := _differences(journal, header):
+def _refuse_differences(path: str, differences: list[str]) -> None:
+    if differences:
         raise ValueError(f"the interrupted dump of {path} cannot be resumed: {'; '.join(differences)}. Use the same "
                          f"source, options and versions, or leave --resume out to start anew")
 

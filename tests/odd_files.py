@@ -65,6 +65,15 @@ def jpeg_with_size(jpeg, height, width):
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4:]
 
 
+def gray_tiff(values, bits):
+    """A TIFF of one row of whole numbers of so many bits, which Pillow does not write itself."""
+    data = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(len(values) * bits // 8, "big")
+    tags = ((256, 3, len(values)), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1),
+            (278, 3, 1), (279, 4, len(data)))
+    rows = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + rows + bytes(4)
+
+
 JPEG = saved(IMAGE, "JPEG", quality=90)
 CMYK_JPEG = saved(CMYK, "JPEG", quality=95, subsampling=0)
 PNG = saved(IMAGE, "PNG")
@@ -145,8 +154,12 @@ BAD = {
     "hidden bomb.jpg": (jpeg_with_size(PLAIN["header.jpg"][0], 65_000, 65_000), "65,000 x 65,000 pixels"),
     "no height.jpg": (jpeg_with_size(JPEG, 0, 52), "damaged"),
     "no width.jpg": (jpeg_with_size(JPEG, 36, 0), "damaged"),
-    "12 bits.jpg": (with_precision(JPEG, 12), f"{DEEPER}: |damaged"),
-    "deep gray.png": (cv2.imencode(".png", DEEP[:, :, 0])[1].tobytes(), f"{DEEPER}: |no faithful RGB form"),
-    "deep gray.tif": (cv2.imencode(".tif", DEEP[:, :, 0])[1].tobytes(), f"{DEEPER}: |no faithful RGB form"),
-    "float.tif": (saved(Image.fromarray(PHOTO[:, :, 0].astype(np.float32)), "TIFF"), f"{DEEPER}: |no faithful RGB"),
+    "12 bits.jpg": (with_precision(JPEG, 12), "of a kind that Pillow, and so ImageFolder, does not read .*12-bit"),
+    "deep gray.png": (cv2.imencode(".png", DEEP[:, :, 0])[1].tobytes(), "it is 16-bit gray, .*>> 8"),
+    "deep gray.tif": (cv2.imencode(".tif", DEEP[:, :, 0])[1].tobytes(), "it is 16-bit gray, .*>> 8"),
+    "deep gray.pgm": (b"P5 52 36 65535\n" + DEEP[:, :, 0].byteswap().tobytes(), "it is 16-bit gray, .*>> 8"),
+    "12 bits.tif": (gray_tiff(range(0, 4096, 64), 12), "it is 12-bit gray, .*>> 4"),
+    "32 bits.tif": (saved(Image.fromarray(DEEP[:, :, 0].astype(np.int32) * 9999), "TIFF"), "it is 32-bit gray, .*ptp"),
+    "float.tif": (saved(Image.fromarray(PHOTO[:, :, 0].astype(np.float32)), "TIFF"), "floating-point gray, .*ptp"),
+    "float rgb.tif": (cv2.imencode(".tif", PHOTO.astype(np.float32))[1].tobytes(), "does not read .*pixel mode"),
 }

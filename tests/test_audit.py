@@ -193,6 +193,32 @@ def assert_stored_as_pil_shows_it(content, name, prepare):
         found = decode(small)[box[0] - y:, box[1] - x:][:box[2], :box[3]]
         assert encoded or (found == shown[box[0]:, box[1]:][:box[2], :box[3]]).all()
     return True
+@pytest.mark.parametrize("name", ["deep gray.png", "deep gray.tif", "deep gray.pgm", "12 bits.tif", "32 bits.tif",
+                                  "float.tif"])
+def test_what_the_error_says_makes_gray_of_8_bits(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(BAD[name][0])
+    with pytest.raises(RecordError, match="in Python: ") as info:
+        Preparation()(path.read_bytes(), name)
+    exec(str(info.value).split("in Python: ")[1], {"np": np, "Image": Image, "path": path})
+    prepared = Preparation("uint8", fix=False)(path.read_bytes(), name)
+    assert prepared.findings == ("grayscale",)
+    values = prepared.image[:, :, 0].astype(int)
+    if name == "12 bits.tif":
+        assert values.tolist() == [list(range(0, 256, 4))]
+    elif "deep gray" in name:
+        assert (values == PHOTO[:, :, 0]).all()
+    else:  # stretched
+        gray = PHOTO[:, :, 0].astype(float)
+        assert difference(values, 255 * (gray - gray.min()) / np.ptp(gray)) <= 1
+
+
+@pytest.mark.parametrize("name", ["deep gray.png", "deep gray.tif", "deep gray.pgm", "12 bits.tif", "32 bits.tif"])
+def test_image_folder_would_show_white_for_deep_gray(name):
+    """Why these are refused: what ImageFolder does with them, in the version of Pillow that is installed."""
+    with Image.open(io.BytesIO(BAD[name][0])) as image:
+        values, shown = np.asarray(image), np.asarray(image.convert("RGB"))[..., 0]
+    assert values.max() > 255 and (shown == np.minimum(values, 255)).all() and (shown == 255).mean() > 0.9
 
 
 @FORMATS

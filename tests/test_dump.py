@@ -19,6 +19,7 @@ import dump_imagenet
 from dataflows import record
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import load_index
+from dataflows.pages import locate
 from dataflows.store import Store
 from dataflows.summary import stages
 from dataflows.write import PackedLMDBSerializer
@@ -352,10 +353,9 @@ def corrupting(damage):
 
 
 def flip_a_bit(path):
-    value = values(path)[3]
-    content = pathlib.Path(path).read_bytes()
-    assert value in content
-    pathlib.Path(path).write_bytes(content.replace(value, value[:-9] + bytes([value[-9] ^ 1]) + value[-8:]))
+    content, (nbytes, offsets) = bytearray(pathlib.Path(path).read_bytes()), locate(path)
+    content[offsets[3] + nbytes[3] - 9] ^= 1
+    pathlib.Path(path).write_bytes(content)
 
 
 def lose_a_record(path):
@@ -415,8 +415,8 @@ def test_help(capsys):
     text = capsys.readouterr().out
     assert info.value.code == 0
     for flag in ("--source", "--target", "--split", "--format", "--max-side", "--shorter-side", "--quality",
-                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--overwrite", "--resume",
-                 "--no-progress"):
+                 "--no-shuffle", "--seed", "--num-workers", "--on-error", "--max-pixels", "--check", "--overwrite",
+                 "--resume", "--no-progress"):
         assert flag in text
 
 
@@ -434,7 +434,7 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
                     tiles=True, trust=False,
-                    shuffle=None, seed=0, num_workers=None, on_error="raise", max_pixels=178_956_970, overwrite=False,
+                    shuffle=None, seed=0, num_workers=None, on_error="fix", max_pixels=178_956_970, overwrite=False,
                     resume=False,
                     progress=True)
     assert main("--source s --target t --split x".split()) == 0

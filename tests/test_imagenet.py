@@ -1,6 +1,10 @@
 """Which files a split holds, and their order: torchvision's."""
+import contextlib
 import os
+import pathlib
 import re
+import socket
+import tempfile
 
 import pytest
 
@@ -94,10 +98,168 @@ def test_a_split_without_class_folders(tmp_path):
         ImageNetFiles(tmp_path, "val")
 
 
-def test_a_class_without_images(tmp_path):
+def test_classes_without_images_are_all_named(tmp_path):
     make(tmp_path / "val", "a/1.jpg", "b/notes.txt")
+    b, c = tmp_path / "val" / "b", tmp_path / "val" / "c"
+    with pytest.raises(FileNotFoundError, match=f"class {re.escape(str(b))} holds no image.*Remove or fill it$"):
+        ImageNetFiles(tmp_path, "val")
+    c.mkdir()
     with pytest.raises(FileNotFoundError,
-                       match=f"{re.escape(str(tmp_path / 'val' / 'b'))} holds no image.*Remove the folder or fill it"):
+                       match=f"classes {re.escape(f'{b}, {c}')} hold no image: every class.*Remove or fill them$"):
+        ImageNetFiles(tmp_path, "val")
+    files = ImageNetFiles(tmp_path, "val", tolerant=True)
+    assert files.empty == [str(b), str(c)] and list(files) == [["a/1.jpg", 0]] and files.classes == ["a", "b", "c"]
+
+
+# What is no image, or nobody can tell.
+
+APPLE_DOUBLE = b"\0\x05\x16\x07\0\x02\0\0Mac OS X        "
+
+
+def test_all_other_files_are_counted_by_kind(tmp_path):
+    make(tmp_path / "val", "c/1.jpg", "c/a.gif", "c/b.GIF", "d/1.jpg", "d/deep/x.avif", "c/README", "c/x.jpg~",
+         "c/.hidden", "c/x.0001", "c/x.éa", "c/x.longerthanany", "top.txt", "beside.png", "d/.DS_Store")
+    (tmp_path / "val" / "c" / "folder.gif").mkdir()
+    assert ImageNetFiles(tmp_path, "val").left_out == {
+        "with another extension": 3, ".gif": 2, "without an extension": 2, ".avif": 1, ".jpg~": 1, ".txt": 1,
+        "image beside the classes": 1, "macOS companion": 1}
+
+
+def test_of_many_kinds_the_rarest_are_counted_together(tmp_path):
+    make(tmp_path / "val", "c/1.jpg", *(f"c/x.a{i}" for i in range(40)), *(f"c/{i}.gif" for i in range(3)))
+    left_out = ImageNetFiles(tmp_path, "val").left_out
+    assert len(left_out) == 31 and left_out[".gif"] == 3 and left_out["with another extension"] == 11
+
+
+def test_flat_images_have_other_files_beside_them(tmp_path):
+    make(tmp_path / "val", "1.jpg", "2.jpg", "notes.md")
+    (tmp_path / "val" / "synsets.txt").write_text("n01440764\nn01443537\n")
+    assert ImageNetFiles(tmp_path, "val").left_out == {".md": 1, ".txt": 1}
+
+
+def test_companions_of_macos_are_no_images_but_by_their_name_alone_nothing_is_one(tmp_path):
+    make(tmp_path / "val", "a/1.jpg", "a/._real.jpg", "a/._empty.jpg")
+    (tmp_path / "val" / "__MACOSX" / "a").mkdir(parents=True)
+    for name in ("a/._1.jpg", "a/._1.gif", "__MACOSX/a/._1.jpg", "__MACOSX/._a"):
+        (tmp_path / "val" / name).write_bytes(APPLE_DOUBLE)
+    ds = ImageNetFiles(tmp_path, "val")
+    assert [name for name, _ in ds] == ["a/._empty.jpg", "a/._real.jpg", "a/1.jpg"] and ds.classes == ["a"]
+    assert ds.left_out == {"macOS companion": 4}
+    make(tmp_path / "val", "__MACOSX/2.jpg")
+    assert ImageNetFiles(tmp_path, "val").classes == ["__MACOSX", "a"]
+
+
+@pytest.fixture
+def lost(tmp_path):
+    """A split with links that may be folders of images and are not there, or lead in a circle."""
+    make(tmp_path / "val", "a/1.jpg", "b/deep/2.jpg")
+    for name, to in (("gone", "/nowhere/n01440764"), ("b/gone", "../../gone"), ("a/self", "self"),
+                     ("b/deep/up", "../../b"), ("a/broken.jpg", "nowhere.jpg"), ("a/circle.jpg", "circle.jpg")):
+        os.symlink(to, tmp_path / "val" / name)
+    return tmp_path
+
+
+def test_folders_that_nobody_can_look_into_are_all_named(lost):
+    with pytest.raises(OSError, match="4 folders or links may hold more images.*Make them readable or remove") as info:
+        ImageNetFiles(lost, "val")
+    for words in ("val/gone: it is a link to /nowhere/n01440764, which is not there", "val/b/gone: it is a link",
+                  "val/a/self: it cannot be looked at: Too many levels", "val/b/deep/up: .* leads back to a folder"):
+        assert re.search(words, str(info.value))
+    ds = ImageNetFiles(lost, "val", tolerant=True)
+    assert [name for name, _ in ds] == ["a/1.jpg", "a/broken.jpg", "a/circle.jpg", "b/deep/2.jpg"]
+    assert [name for name, _ in ds.unreadable] == ["a/self", "b/deep/up", "b/gone", "gone"]
+    for name in ("a/broken.jpg", "a/circle.jpg"):
+        with pytest.raises(OSError, match=name):
+            ds.read(name)
+
+
+def test_a_link_to_a_folder_above_the_split_leads_back_too(tmp_path):
+    make(tmp_path / "val", "a/1.jpg")
+    os.symlink("../..", tmp_path / "val" / "a" / "up")
+    ds = ImageNetFiles(tmp_path, "val", tolerant=True)
+    assert [name for name, _ in ds] == ["a/1.jpg"] and [name for name, _ in ds.unreadable] == ["a/up/val"]
+
+
+def test_what_is_called_like_an_image_and_is_no_file(tmp_path):
+    make(tmp_path / "val", "a/1.jpg")
+    os.mkfifo(tmp_path / "val" / "a" / "2.jpg")
+    os.mkfifo(tmp_path / "val" / "a" / "._3.jpg")
+    os.symlink("/dev/zero", tmp_path / "val" / "a" / "4.jpg")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path / "val" / "a"):  # whose paths are short
+        server.bind("5.jpg")
+    ds = ImageNetFiles(tmp_path, "val")
+    for name, words in (("2.jpg", "named pipe"), ("._3.jpg", "named pipe"), ("4.jpg", "device"), ("5.jpg", "socket")):
+        assert [f"a/{name}", 0] in list(ds)
+        with pytest.raises(OSError, match=f"it is a {words}, and no file: '.*{name}'"):
+            ds.read(f"a/{name}")
+    assert ds.read("a/1.jpg") == b"a/1.jpg"
+
+
+# Folders without permission, as a user who is not root.
+
+@contextlib.contextmanager
+def as_nobody():
+    """The body runs without root's rights, for which there is no permission that is missing."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that all users may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        path.chmod(0o755)
+        yield path
+        for each in path.rglob("*"):
+            if each.is_dir():
+                each.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+@pytest.mark.parametrize("closed", ["a/deep", "a"])
+def test_a_folder_without_permission_is_named(open_folder, closed, mode):
+    make(open_folder / "val", "a/1.jpg", "a/deep/2.jpg", "b/3.jpg")
+    os.symlink("deep", open_folder / "val" / "a" / "link")
+    (open_folder / "val" / closed).chmod(mode)
+    with as_nobody():
+        ds = ImageNetFiles(open_folder, "val", tolerant=True)
+        told = {name for name, _ in ds.unreadable} | set(ds.empty)
+        for name, _ in ds:
+            try:
+                ds.read(name)
+            except PermissionError:
+                told.add(name)
+        if mode != 0o444:  # else what is in it can be listed, and reading fails
+            with pytest.raises(OSError, match=f"{closed}: it cannot be listed: Permission denied"):
+                ImageNetFiles(open_folder, "val")
+    listed = {"a/deep/2.jpg", "a/link/2.jpg"} if closed == "a/deep" else {"a/1.jpg", "a/deep", "a/link"}
+    folders = {"a/deep", "a/link"} if closed == "a/deep" else {"a", str(open_folder / "val" / "a")}
+    assert told == (listed if mode == 0o444 else folders)
+
+
+@pytest.mark.parametrize("closed", ["", "val"])
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_source_without_permission_says_so(open_folder, closed, mode):
+    make(open_folder / "source" / "val", "a/1.jpg")
+    (open_folder / "source" / closed).chmod(mode)
+    with as_nobody():
+        if closed == "" and mode == 0o111:  # it may be entered, and the split is known by name
+            assert len(ImageNetFiles(open_folder / "source", "val")) == 1
+        else:
+            with pytest.raises(OSError, match="cannot be (looked into|listed): Permission denied.*Make"):
+                ImageNetFiles(open_folder / "source", "val")
+
+
+def test_a_split_that_is_a_link_to_nothing(tmp_path):
+    os.symlink("/nowhere/val", tmp_path / "val")
+    with pytest.raises(FileNotFoundError, match="val is a link to /nowhere/val, which is not there"):
         ImageNetFiles(tmp_path, "val")
 
 

@@ -110,16 +110,18 @@ def test_what_the_dump_found_is_told(tmp_path):
         (folder / name).write_bytes(odd_files.PLAIN[name][0])
     (folder / "again.jpg").write_bytes(odd_files.PLAIN["photo.JPEG"][0])
     (folder / "empty.jpg").touch()
+    (folder / "moves.gif").touch()
     dump_split(tmp_path, tmp_path, "val", on_error="skip", progress=False)
     facts = describe(tmp_path / "val.lmdb")
     assert facts["found"]["findings"]["grayscale"] == {"images": 1, "examples": ["class/gray.jpg"]}
     assert facts["found"]["equal_files"] == 1
     assert facts["found"]["skipped"] == [{"name": "class/empty.jpg", "reason": "the file is empty"}]
+    assert facts["found"]["left_out"] == {".gif": 1}
     assert facts["tiles"] == {"tiled": 4, "stored_whole": {"progressive": 1}}
     assert facts["sample"]["kinds"] == {"tiled JPEG": 4, "progressive JPEG": 1}
     text = words(facts)
     for part in ("grayscale: class/gray.jpg", "1 file: the file is empty: class/empty.jpg", "1 progressive",
-                 "PNG content, JPEG name: class/a png.JPEG", "sorted by class"):
+                 "left out by name or place: 1 .gif", "PNG content, JPEG name: class/a png.JPEG", "sorted by class"):
         assert part in text
 
 
@@ -250,14 +252,15 @@ def test_a_record_that_is_none_is_named(dumped):
     ("class_names", [1, 2, 3]), ("options", []), ("tools", {"numpy": 2}), ("untiled", {"progressive": "one"}),
     ("findings", []), ("findings", {"grayscale": [23]}), ("findings", {"grayscale": [-1]}),
     ("findings", {"grayscale": [True]}), ("duplicates", [3]), ("skipped", ["a.jpg"]), ("skipped", [{"name": "a.jpg"}]),
-    ("class_counts", "few")])
+    ("class_counts", "few"), ("left_out", [".gif"]), ("left_out", {".gif": "one"})])
 def test_an_index_whose_parts_are_of_other_types_is_refused(part, value, dumped):
     change_meta(dumped, **{part: value})
     with pytest.raises(ValueError, match=f"train.lmdb.index.npz: {part} of its meta object is not what the format"):
         describe(dumped)
 
 
-@pytest.mark.parametrize("part", ["class_names", "findings", "duplicates", "skipped", "class_counts", "untiled"])
+@pytest.mark.parametrize("part", ["class_names", "findings", "duplicates", "skipped", "class_counts", "untiled",
+                                  "left_out"])
 def test_an_index_may_lack_what_older_ones_did(part, dumped):
     index = load_index(str(dumped), str(dumped))
     del index.meta[part]
@@ -272,7 +275,7 @@ def test_no_name_reaches_the_terminal_as_a_command(dumped):
     index.name[:] = b"\x1b]0;owned\x07.jpg"
     index.meta.update(classes=names, class_names=names, layout=HOSTILE, split=HOSTILE, findings={HOSTILE: [0]},
                       skipped=[{"name": HOSTILE, "reason": HOSTILE}], class_counts=[HOSTILE], untiled={HOSTILE: 1},
-                      tools={HOSTILE: HOSTILE}, options={"tiles": True, HOSTILE: HOSTILE})
+                      left_out={HOSTILE: 1}, tools={HOSTILE: HOSTILE}, options={"tiles": True, HOSTILE: HOSTILE})
     shutil.move(write_index(index, str(dumped)), index_path(str(dumped)))
     facts = describe(dumped)
     text = as_text(facts)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imagenet_forms import class_tars, tar_of
 
+from dataflows.imagenet import ImageNetFiles
 from dataflows.tars import TarImages, members
 
 FORMATS = {"GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT, "ustar": tarfile.USTAR_FORMAT}
@@ -141,6 +142,40 @@ def test_no_such_image(name, tmp_path):
         images.read(name)
 
 
+def test_other_members_are_counted_by_kind(tmp_path):
+    companion = b"\0\x05\x16\x07"
+    inner = tar_of({"1.jpg": b"1", "x.gif": b"", "._1.jpg": companion, "._2.jpg": b"real", "deep.tar": b""})
+    tar = tar_of({"a.tar": inner, "._a.tar": companion, "notes.txt": b"", "__MACOSX/._a.jpg": companion})
+    images = TarImages(stored(tmp_path / "a.tar", tar))
+    assert contents(images) == {"a/._2.jpg": b"real", "a/1.jpg": b"1"}
+    assert images.left_out == {"macOS companion": 3, ".gif": 1, ".tar": 1, ".txt": 1}
+    links = TarImages(stored(tmp_path / "b.tar", link_to_a_folder()))
+    assert links.left_out == {"without an extension": 1} and contents(links) == {"1.jpg": b"image"}
+
+
+def link_to_a_folder():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, kind, content in (("1.jpg", tarfile.REGTYPE, b"image"), ("more", tarfile.SYMTYPE, b""),
+                                    ("folder", tarfile.DIRTYPE, b"")):
+            info = tarfile.TarInfo(name)
+            info.type, info.size, info.linkname = kind, len(content), "folder" * (kind == tarfile.SYMTYPE)
+            tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_classes_without_images_are_all_named(tmp_path):
+    tar = tar_of({"a.tar": tar_of({"a.txt": b""}), "b.tar": tar_of({"1.jpg": b"1"}), "c.tar": tar_of({})})
+    path = stored(tmp_path / "train.tar", tar)
+    assert TarImages(path).folders == {"a": 0, "b": 1, "c": 0}
+    with pytest.raises(FileNotFoundError, match=f"classes {path}: a.tar, {path}: c.tar hold no image: every class"):
+        ImageNetFiles(path, "train")
+    assert list(ImageNetFiles(path, "train", tolerant=True)) == [["b/1.jpg", 1]]
+    none = TarImages(stored(tmp_path / "none.tar", tar_of({"a.tar": tar_of({})})))
+    with pytest.raises(FileNotFoundError, match="holds no 1.jpg"):
+        none.read("1.jpg")
+
+
 # What is refused.
 
 def links(kind):
@@ -161,11 +196,10 @@ def links(kind):
     (tar_of({"a/1.jpg": b"1"}), "holds a/1.jpg, and 0 tars.*outside of folders.*Unpack it"),
     (tar_of({"../1.jpg": b"1"}), "holds ../1.jpg"), (tar_of({"/1.jpg": b"1"}), "holds /1.jpg"),
     (tar_of({"1.jpg": b"1", "a.tar": tar_of(FLAT)}), "holds 1.jpg, and 1 tars.*one tar per class only"),
-    (tar_of({"a.tar": tar_of({"a.txt": b""})}), "a.tar holds no image: every class"),
-    (tar_of({"a.tar": tar_of({})}), "a.tar holds no image"), (tar_of({"a.tar": b""}), "a.tar is not a whole tar"),
+    (tar_of({"a.tar": b""}), "a.tar is not a whole tar"),
     (tar_of({"a.tar": b"text"}), "a.tar is not a whole tar"),
     (tar_of({"a.tar": tar_of(FLAT), "./a.tar": tar_of(FLAT)}), "a.tar comes twice"),
-    (tar_of({".tar": tar_of(FLAT)}), "every class needs one tar"),
+    (tar_of({".tar": tar_of(FLAT)}), "has no name: every class needs one tar"),
     (tar_of({"1.jpg": b"1", "./1.jpg": b"2"}), "holds 1.jpg more than once"),
     (links(tarfile.SYMTYPE), "2.jpg is a link"), (links(tarfile.LNKTYPE), "2.jpg is a link"),
     (links(tarfile.CHRTYPE), "2.jpg is a link or a device"),

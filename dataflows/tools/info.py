@@ -12,7 +12,8 @@ Facts are a JSON object; what is not known is null.
     classes            number, empty; least, median, most: images of one class; histogram of these; counts: class, name,
                        images, by class number
     found              findings: images and examples (file names) by finding; skipped: name and reason of each file;
-                       equal_files: groups of equal contents; class_counts: remarks
+                       left_out: how many files were not looked at, by kind (names.py); equal_files: groups of equal
+                       contents; class_counts: remarks
     sample             what a look at the headers of a few records told: numbers, of the records; serializers, kinds,
                        tile_widths (pixels), array_layouts: how many by each; labels: the distinct ones, ascending;
                        shorter_side: histogram; unreadable: key and error of each record that is none
@@ -116,7 +117,8 @@ def _found(index: Index, made: Provenance) -> dict[str, Any]:
                           "examples": [os.fsdecode(name) for name in index.name[numbers[:_EXAMPLES]].tolist()]}
                 for finding, numbers in made.findings.items()}
     return {"findings": findings,
-            "skipped": made.skipped, "equal_files": len(made.duplicates), "class_counts": made.class_counts}
+            "skipped": made.skipped, "left_out": made.left_out, "equal_files": len(made.duplicates),
+            "class_counts": made.class_counts}
 
 
 def _sample(store: Store) -> dict[str, Any]:

@@ -105,6 +105,9 @@ def _odd(views: Views, made: Provenance) -> list[Markup]:
         blocks.append(_equal_files(views, made.duplicates, set(made.findings.get(ACROSS, ()))))
     if made.skipped:
         blocks.append(_skipped(made.skipped))
+    if made.left_out:
+        blocks.append(element("section", element("h3", "Left out, by name or place"),
+                              _listed([f"{count:,} {kind}" for kind, count in made.left_out.items()]), class_="card"))
     if made.class_counts:
         blocks.append(element("section", element("h3", "Classes that differ from ImageNet's"),
                               _listed(made.class_counts), class_="card"))

@@ -24,6 +24,7 @@ class Provenance(NamedTuple):
     duplicates: list[list[int]]
     skipped: list[dict[str, str]]  # each with "name" and "reason"
     class_counts: list[str]
+    left_out: dict[str, int]  # how many files, by kind
 
     def class_of(self, label: int) -> tuple[str, str]:
         """(folder name, what it is called) of a class; a label that has none is called by its number."""
@@ -44,11 +45,11 @@ def provenance(index: Index, path: str) -> Provenance:
         "class_names": (index.meta["classes"], lambda value: _texts(value) and len(value) == len(index.classes)),
         "options": ({}, lambda value: isinstance(value, dict)),
         "tools": ({}, lambda value: isinstance(value, dict) and all(map(_text, value.values()))),
-        "untiled": ({}, lambda value: isinstance(value, dict) and all(type(n) is int for n in value.values())),
+        "untiled": ({}, _counts),
         "findings": ({}, lambda value: isinstance(value, dict) and all(map(numbers, value.values()))),
         "duplicates": ([], lambda value: isinstance(value, list) and all(map(numbers, value))),
         "skipped": ([], lambda value: isinstance(value, list) and all(map(_skip, value))),
-        "class_counts": ([], _texts)}
+        "class_counts": ([], _texts), "left_out": ({}, _counts)}
     parts = {name: index.meta.get(name, default) for name, (default, _) in rules.items()}
     for name, (_, holds) in rules.items():
         if not holds(parts[name]):
@@ -62,6 +63,10 @@ def _text(value: Any) -> bool:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_text, value))
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(n) is int for n in value.values())
 
 
 def _skip(value: Any) -> bool:

@@ -15,10 +15,11 @@ import numpy as np
 from dataflows.columns import Columns
 from dataflows.cutting import MAGIC, read_tiles
 from dataflows.environment import data_file
-from dataflows.folders import EXTENSIONS, class_folders
+from dataflows.folders import class_folders, images_below, read_file
 from dataflows.index import index_path, write_index
 from dataflows.jpeg import APP9, segments
 from dataflows.layouts import find_layout
+from dataflows.names import EXTENSIONS
 from dataflows.packing import FilePacker
 from dataflows.pages import locate
 from dataflows.parallel import OrderedThreadMapData, map_ordered
@@ -157,7 +158,7 @@ class Files:
         self._names: list[tuple[str, int]] = []
         listed = 0
         for label in np.random.default_rng(0).permutation(len(folders)).tolist():
-            self._names += [(name, label) for name in _images(self.path, folders[label])]
+            self._names += [(name, label) for name in images_below(self.path, folders[label])]
             listed += 1
             if time.monotonic() > deadline:
                 break
@@ -177,8 +178,7 @@ class Files:
 
     def read(self, name: tuple[str, int]) -> Image:
         """One file. Raises OSError."""
-        with open(os.path.join(self.path, name[0]), "rb") as file:
-            content = file.read()
+        content = read_file(os.path.join(self.path, name[0]))
         return Image(name[0], content, name[1], len(content))
 
     def mean_bytes(self, deadline: float) -> float:

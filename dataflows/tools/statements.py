@@ -129,6 +129,8 @@ def _found(found: dict[str, Any]) -> Part:
              for reason, names in list(reasons.items())[:2 * _FEW]]
     if len(reasons) > 2 * _FEW:
         told.append(("", f"and files for {len(reasons) - 2 * _FEW:,} other reasons; --json lists them"))
+    if found["left_out"]:
+        told.append(("left out", printable(f"by name or place: {_counted(found['left_out'])}")))
     told += [("classes", printable(text)) for text in found["class_counts"][:_FEW]]
     return Part(FOUND, told or [("", "nothing unusual")], [])
 
