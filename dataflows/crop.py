@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dataflows.options import integer
 
 PLAN_COLUMNS = 9
+_MOST_SIDE = 2**31 - 1
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
 
 
@@ -168,11 +169,19 @@ class CenterCrop:
         return _pair(self.size)
 
     def plan(self, heights: np.ndarray, widths: np.ndarray, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        """The plan for images of these sizes; int32 of shape (B, 9). Nothing in it is random."""
+        """The plan for images of these sizes; int32 of shape (B, 9). Nothing in it is random.
+
+        Raises ValueError for an image that becomes longer than 2**31 - 1 pixels, of which the crop is the middle.
+        """
         heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
         shorter = np.minimum(heights, widths)
         # torchvision truncates the longer side, and rounds the crop's offset half to even as Python does.
         resized = np.stack([self.resize * heights // shorter, self.resize * widths // shorter], axis=1)
+        if resized.max(initial=0) > _MOST_SIDE:
+            height, width = np.stack([heights, widths], axis=1)[resized.max(axis=1).argmax()].tolist()
+            raise ValueError(f"an image of {height:,} x {width:,} pixels, its shorter side resized to {self.resize:,}, "
+                             f"becomes longer than {_MOST_SIDE:,}, the most that a plan holds: give a smaller resize, "
+                             f"or leave it out by indices")
         offsets = np.rint((resized - self.window) / 2).astype(np.int64)
         sides = np.stack([heights, widths], axis=1)
         if not self.antialias:

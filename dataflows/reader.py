@@ -44,7 +44,7 @@ class RecordReader:
     """Reads and decodes the records of a Store, and adds file and key to what goes wrong. Threads may share it.
 
     `array_layout` and `array_channels` are those of record.view. `max_pixels` is how many pixels an image may have by
-    its header, or after the resize that a center crop is cut from.
+    its header.
     """
 
     def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB",
@@ -84,7 +84,10 @@ class RecordReader:
             heights, widths = np.array([source[:2] for source in sources]).T
         else:  # sizes are known before reading, so each record is read, cut, decoded and forgotten in its turn
             heights, widths = index.height[numbers].astype(np.int64), index.width[numbers].astype(np.int64)
-        plan = transform.plan(heights, widths, positions, seed, epoch)
+        try:
+            plan = transform.plan(heights, widths, positions, seed, epoch)
+        except ValueError as error:
+            raise RecordError(f"{self.store.path}: {error}") from error
         factors = np.ones(len(plan), np.int64)
         if transform.scaled_decode:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
@@ -98,7 +101,6 @@ class RecordReader:
             if source.height != height or source.width != width:
                 raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
-            self._located(refuse_bomb, number, row[4], row[5], self._max_pixels)
             started = time.perf_counter()
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
             decoded = time.perf_counter()

@@ -1,13 +1,17 @@
 """From pixels to a crop of another size, in its slot of a batch: the only file that knows torch's resize.
 
 The antialiased resize of torch differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at
-most on photos (by two in one value of some thousand images of white noise).
+most on photos (by two in one value of some thousand images of white noise). It resizes from the corner on, which for a
+window in the middle of a very long image would take gigabytes: such a window is PIL's own.
 """
 import cv2
 import numpy as np
 import torch
 
+from dataflows.crop import regions
 from dataflows.decode import Memory
+
+_CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
 
 # The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of ours,
 # and computes no more of the output than is asked for. It frees the GIL.
@@ -66,16 +70,22 @@ def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *
     is not the whole of the resized box needs antialias. `memory` is used for what lies in between.
     """
     top, left, height, width, to_height, to_width, y, x, flip = row
-    box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or Memory())
-    if box.strides[2] != 1:  # planar or BGR arrays of other writers
-        box = np.ascontiguousarray(box)
     # In channels-last memory, the last step leaves its result in place.
     last = out.transpose(1, 2, 0) if out.strides[2] == 3 else None
     bottom, right = y + out.shape[1], x + out.shape[2]
-    if (height, width) != (to_height, to_width):
-        box = resize(box, bottom, right, antialias=antialias, out=None if flip or y or x else last,
-                     scales=(None, None) if (bottom, right) == (to_height, to_width) else (to_height / height,
-                                                                                           to_width / width))
+    if _is_far(row, bottom, right):
+        box, y, x, bottom, right = _far_window(pixels, row, out.shape[1:], origin), 0, 0, *out.shape[1:]
+    else:
+        box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or Memory())
+        if box.strides[2] != 1:  # planar or BGR arrays of other writers
+            box = np.ascontiguousarray(box)
+        if (bottom, right) == (to_height, to_width) != (height, width):
+            box = resize(box, bottom, right, antialias=antialias, out=None if flip or y or x else last)
+        elif (height, width) != (to_height, to_width):
+            # The operator ignores the scale of a side that is as long before as after: so ask for a pixel more.
+            more = [to != side and end == part for to, side, end, part in zip(
+                (to_height, to_width), (height, width), (bottom, right), box.shape)]
+            box = resize(box, bottom + more[0], right + more[1], scales=(to_height / height, to_width / width))
     if y or x or box.shape[:2] != (bottom, right):
         box = box[y:bottom, x:right]
     if flip:
@@ -85,6 +95,27 @@ def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *
         cv2.split(np.ascontiguousarray(box), list(out))  # 0.012 ms together; of a strided window the split takes 0.156
     elif box is not last:
         np.copyto(last, box)
+
+
+def _is_far(row: list[int], bottom: int, right: int) -> bool:
+    """Whether all that is between the corner and a window's end would be much, and much more than the window."""
+    _, _, height, width, to_height, to_width, y, x, _ = row
+    corner = bottom * right
+    return (corner > 4 * (bottom - y) * (right - x)
+            and corner * (1 + height * width / (to_height * to_width)) > _CORNER_PIXELS)
+
+
+def _far_window(pixels: np.ndarray, row: list[int], size: tuple[int, ...], origin: tuple[int, int]) -> np.ndarray:
+    """The window of `size` of an antialiased resize, (h, w, 3), from its region alone; the rest is as in `crop`."""
+    from PIL import Image  # which readers need for nothing else, and rarely for this
+
+    [(top, left, height, width)] = regions(np.array([row]), (size[0], size[1])).tolist()
+    scale_y, scale_x = row[2] / row[4], row[3] / row[5]
+    y, x = row[6] * scale_y - (top - row[0]), row[7] * scale_x - (left - row[1])
+    part = pixels[top - origin[0]:top - origin[0] + height, left - origin[1]:left - origin[1] + width]
+    edges = max(x, 0), max(y, 0), min(x + size[1] * scale_x, width), min(y + size[0] * scale_y, height)
+    image = Image.fromarray(np.ascontiguousarray(part))
+    return np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=edges))
 
 
 def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int, memory: Memory) -> np.ndarray:

@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import SIZES, encode_jpeg, limited_memory, make_photo
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from tensorpack.dataflow import DataFromList
 
 from dataflows import CenterCrop, RandomResizedCrop, record
+from dataflows.crop import regions
 from dataflows.decode import decode
 from dataflows.reader import RecordReader
 from dataflows.record import RecordError
 from dataflows.resize import crop, to_planes
 from dataflows.store import Store
 from dataflows.write import Packed, PackedLMDBSerializer
+from dump_imagenet import dump_split
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
@@ -40,6 +44,16 @@ def cropped(pixels, box, size, *, antialias=True, window=(0, 0), resized=None, f
 def difference(a, b):
     assert a.shape == b.shape
     return np.abs(a.astype(int) - b).max()
+
+
+def pil_center_crop(pixels, size, resize):
+    """torchvision's Resize(resize) and CenterCrop(size), by PIL, of an image that may be resized whole."""
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    resized = resize * height // short, resize * width // short
+    top, left = (round((side - size) / 2) for side in resized)
+    image = Image.fromarray(pixels).resize(resized[::-1], Image.Resampling.BILINEAR)
+    return np.array(image.crop((left, top, left + size, top + size)))
 
 
 def noise(height, width, seed=0):
@@ -134,7 +148,9 @@ def test_boxes_and_outputs_of_any_size_are_within_one_level_of_pil(h, w, size):
 
 
 @pytest.mark.parametrize("height, width", [*SIZES, (375, 500), (500, 375), (256, 256), (257, 256), (255, 300), (30, 40),
-                                           (1, 1), (3, 2), (20, 1500), (1500, 20), (224, 2000), (600, 256)])
+                                           (1, 1), (3, 2), (20, 1500), (1500, 20), (224, 2000), (600, 256),
+                                           # As high or wide as the window's end, where torch would ignore the scale:
+                                           (240, 320), (320, 240), (240, 240), (242, 238), (264, 221)])
 @pytest.mark.parametrize("make", [make_photo, noise], ids=["photo", "noise"])
 def test_center_crops_are_within_two_levels_of_pil(height, width, make):
     image = make(height, width, seed=7)
@@ -147,6 +163,22 @@ def test_center_crops_are_within_two_levels_of_pil(height, width, make):
     out = np.empty((3, 224, 224), np.uint8)
     crop(image, row, True, out)
     assert difference(out.transpose(1, 2, 0), np.array(expected)) <= 2
+
+
+@given(st.integers(20, 600), st.integers(20, 600), st.integers(1, 64), st.integers(0, 64), st.data())
+def test_center_crops_of_any_size_are_pils_also_from_their_region_alone(height, width, size, more, data):
+    """A part of the image ends anywhere, so also where the output does."""
+    image = noise(height, width)
+    transform = CenterCrop(size, resize=size + more)
+    plan = transform.plan(np.array([height]), np.array([width]), np.zeros(1), 0, 0)
+    [row], [(top, left, h, w)] = plan.tolist(), regions(plan, transform.window).tolist()
+    whole, part = np.empty((3, size, size), np.uint8), np.empty((3, size, size), np.uint8)
+    crop(image, row, True, whole)
+    assert difference(whole.transpose(1, 2, 0), pil_center_crop(image, size, size + more)) <= 2
+    bottom, right = data.draw(st.integers(top + h, height)), data.draw(st.integers(left + w, width))
+    top, left = data.draw(st.integers(0, top)), data.draw(st.integers(0, left))
+    crop(image[top:bottom, left:right], row, True, part, origin=(top, left))
+    assert (part == whole).all()
 
 
 def test_a_box_of_the_outputs_size_is_copied_exactly():
@@ -374,9 +406,93 @@ def test_headers_are_asked_before_memory_is_taken(tmp_path):
             list(LMDBLoader(path, 1, num_workers=0))
 
 
-def test_a_center_crop_of_a_long_image_is_refused_before_it_is_resized(tmp_path):
-    path = write_lmdb(tmp_path / "long.lmdb", [[np.zeros((1, 60_000, 3), np.uint8), 0]])
-    with limited_memory(), pytest.raises(RecordError, match="256 x 15,360,000 pixels, and max_pixels"):
+# --- images so long that their resized form would take all memory
+
+
+def by_definition(pixels, size, resize):
+    """The same for images of any length, in float64: weights fall from a pixel's center to zero at the support."""
+    short = min(pixels.shape[:2])
+    for axis in (1, 0):
+        side = pixels.shape[axis]
+        resized = resize * side // short
+        scale = side / resized
+        support = max(scale, 1)
+        centers = (round((resized - size) / 2) + np.arange(size) + 0.5) * scale
+        first, end = max(int(centers[0] - support) - 1, 0), min(int(centers[-1] + support) + 2, side)
+        weights = np.maximum(1 - np.abs(np.arange(first, end) + 0.5 - centers[:, None]) / support, 0)
+        part = np.moveaxis(pixels, axis, 0)[first:end].astype(np.float64)
+        pixels = np.moveaxis(np.tensordot(weights / weights.sum(axis=1, keepdims=True), part, 1), 0, axis)
+    return pixels
+
+
+def center_cropped(pixels, size, resize):
+    height, width = pixels.shape[:2]
+    [row] = CenterCrop(size, resize=resize).plan(np.array([height]), np.array([width]), np.zeros(1), 0, 0)
+    out = np.empty((3, size, size), np.uint8)
+    crop(pixels, row.tolist(), True, out)
+    return out.transpose(1, 2, 0)
+
+
+LONG = [(3, 9000), (9000, 3), (1, 2500), (17, 30_000), (300, 9000), (700, 30_000), (30_000, 700), (40, 65_000),
+        (65_535, 130)]
+
+
+@pytest.mark.parametrize("height, width", LONG)
+@pytest.mark.parametrize("make", [make_photo, noise], ids=["photo", "noise"])
+def test_center_crops_of_long_images_are_within_two_levels_of_pil(height, width, make):
+    image = make(height, width, seed=1)
+    for size, resize in [(224, 256), (64, 64), (24, 32), (1, 5)]:
+        assert difference(center_cropped(image, size, resize), pil_center_crop(image, size, resize)) <= 2
+
+
+@pytest.mark.parametrize("height, width", [*SIZES, (375, 500), (500, 375), (1, 1), (3, 2), (20, 1500), (1500, 20),
+                                           (600, 256), (256, 300), (900, 1300)])
+def test_a_window_from_its_region_alone_is_that_of_the_corner(monkeypatch, height, width):
+    image = noise(height, width)
+    for size, resize in [(224, 256), (30, 40), (24, 24)]:
+        near = center_cropped(image, size, resize)
+        with monkeypatch.context() as patch:
+            patch.setattr("dataflows.resize._is_far", lambda row, bottom, right: True)
+            assert difference(center_cropped(image, size, resize), near) <= 1
+
+
+def test_ordinary_photos_are_resized_from_the_corner(monkeypatch):
+    """Whose pixels the other way would change by a level."""
+    monkeypatch.setattr("dataflows.resize._far_window", lambda *_: pytest.fail("taken for far"))
+    for height, width in [*SIZES, (375, 500), (500, 333), (480, 2400), (3000, 4000), (4000, 2250)]:
+        for size, resize in [(224, 256), (224, 224), (384, 438), (32, 256)]:
+            center_cropped(np.zeros((height, width, 3), np.uint8), size, resize)
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("image_format", ["jpeg", "uint8"])
+@pytest.mark.parametrize("height, width", [(65_000, 3), (3, 65_000), (1, 65_000), (600, 30_000)])
+def test_center_crops_of_long_images_take_the_memory_of_their_window(tmp_path, height, width, image_format, tiles):
+    """In 5,546,666 x 256 pixels a window of 224 x 224 is 0.004 %; a panorama has to be held, but not resized, whole."""
+    middle = make_photo(min(height, 2000), min(width, 2000), seed=1)
+    image = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - middle.shape[0]) // 2, (width - middle.shape[1]) // 2
+    image[top:top + middle.shape[0], left:left + middle.shape[1]] = middle
+    folder = tmp_path / "source" / "val" / "class"
+    folder.mkdir(parents=True)
+    (folder / "long.jpg").write_bytes(encode_jpeg(image, subsampled=False))
+    pixels = decode((folder / "long.jpg").read_bytes())
+    expected = by_definition(pixels, 224, 256)
+    [row] = CenterCrop(224, antialias=False).plan(np.array([height]), np.array([width]), np.zeros(1), 0, 0)
+    top, left, h, w = row[:4].tolist()
+    linear = cv2.resize(pixels[top:top + h, left:left + w], (224, 224))
+    path = dump_split(tmp_path / "source", tmp_path, "val", format=image_format, tiles=tiles, progress=False).path
+    for scaled, antialias in [(False, True), (True, True), (False, False)]:
+        transform = CenterCrop(224, scaled_decode=scaled, antialias=antialias)
+        with limited_memory(2**29), LMDBLoader(path, 1, transform=transform, num_workers=0, shuffle=False) as loader:
+            [(images, _)] = loader
+        off = np.abs(images[0].permute(1, 2, 0).numpy() - (expected if antialias else linear))
+        assert off.mean() < 3 if scaled else off.max() <= (1.5 if antialias else 0)  # each of two passes rounds
+
+
+def test_what_no_plan_holds_is_refused(tmp_path):
+    path = write_lmdb(tmp_path / "long.lmdb", [[np.zeros((1, 9_000_000, 3), np.uint8), 0]])
+    with pytest.raises(RecordError, match="long.lmdb: an image of 1 x 9,000,000 pixels, .* longer than 2,147,483,647"):
         list(LMDBLoader(path, 1, transform=CenterCrop(224), num_workers=0))
-    [(images, _)] = LMDBLoader(path, 1, transform=CenterCrop(224, antialias=False), num_workers=0)
-    assert images.shape == (1, 3, 224, 224)
+    [(images, _)] = LMDBLoader(path, 1, transform=CenterCrop(200, resize=238), num_workers=0)
+    assert images.shape == (1, 3, 200, 200)
