@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from conftest import encode_jpeg, make_photo
+from odd_files import CMYK_JPEG
 
 import dump_imagenet
 from dataflows import journal as journals
@@ -215,6 +216,67 @@ def test_other_options_are_refused(source, tmp_path, options, words):
     assert set(state(tmp_path)) == FINAL
 
 
+def cmyk_source(folder):
+    """60 photos, of which number 10 is CMYK, and number 50 is no image."""
+    for number in range(COUNT):
+        content = {10: CMYK_JPEG, 50: b"not an image"}.get(number, encode_jpeg(make_photo(40 + number, 60, number)))
+        (folder / "val" / "class").mkdir(parents=True, exist_ok=True)
+        (folder / "val" / "class" / f"{number:02d}.jpg").write_bytes(content)
+    return folder
+
+
+def dump_by(on_error, source, target, **options):
+    return dump_split(source, target, "val", progress=False, on_error=on_error, **options)
+
+
+def test_a_more_lenient_dump_goes_on_and_a_stricter_one_only_where_it_deals_alike(tmp_path, monkeypatch):
+    source, target = cmyk_source(tmp_path / "source"), tmp_path / "target"
+    monkeypatch.setattr(space, "_SAMPLE", 1)
+    monkeypatch.setattr(write, "_TRANSACTION_BYTES", 1)  # all files before the one that stops it are kept
+    with pytest.raises(ValueError, match="10.jpg: CMYK"):
+        dump_by("raise", source, target)
+    with pytest.raises(ValueError, match="50.jpg: "):
+        dump_by("fix", source, target, resume=True)
+    before = state(target)
+    with pytest.raises(Refused, match="class/10.jpg was converted, which on_error='raise' does not do"):
+        dump_by("raise", source, target, resume=True)  # though it had begun so
+    assert state(target) == before
+    interrupt_by("skip", source, target, 55)
+    before = state(target)
+    for on_error, words in (("raise", "10.jpg was converted"), ("fix", "50.jpg was left out")):
+        with pytest.raises(Refused, match=f"{words}, which on_error='{on_error}' does not do"):
+            dump_by(on_error, source, target, resume=True)
+    assert state(target) == before
+    assert dump_by("skip", source, target, resume=True).resumed > 50
+    dump_by("skip", source, tmp_path / "once")
+    assert state(target) == state(tmp_path / "once")
+
+
+def test_a_stricter_dump_goes_on_where_nothing_was_converted_or_left_out(tmp_path, monkeypatch):
+    source = cmyk_source(tmp_path / "source")
+    for number in (10, 50):
+        (source / "val" / "class" / f"{number}.jpg").unlink()
+    monkeypatch.setattr(write, "_TRANSACTION_BYTES", 1)
+    interrupt_by("skip", source, tmp_path / "target", 30)
+    assert dump_by("raise", source, tmp_path / "target", resume=True).resumed > 10
+
+
+def interrupt_by(on_error, source, target, number):
+    """A dump that is interrupted at the file of this number."""
+    read = ImageNetFiles.read
+
+    def failing(self, name):
+        if name.endswith(f"{number}.jpg"):
+            raise KeyboardInterrupt
+        return read(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageNetFiles, "read", failing)
+        patch.setattr(space, "_SAMPLE", 1)
+        with pytest.raises(KeyboardInterrupt):
+            dump_by(on_error, source, target, resume=True)
+
+
 def test_another_source_is_refused(source, tmp_path):
     interrupt(source, tmp_path / "target")
     shutil.copytree(source, tmp_path / "source")
@@ -261,7 +323,7 @@ def test_the_command_line_says_what_is_kept_and_what_was_found(source, tmp_path,
 
 
 def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, clean, caplog):
-    interrupt(source, tmp_path, after=58)  # so late that the one that is no image is in the journal
+    interrupt(source, tmp_path, after=COUNT)
     with pytest.raises(Refused, match="class1/31.jpg was left out, which on_error='fix' does not do"):
         dump_split(source, tmp_path, "val", progress=False, resume=True)
     dump(source, tmp_path)

@@ -12,9 +12,9 @@ PACKAGE = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path
 MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark",
            *(name.removesuffix(".__init__") for name in PACKAGE if not name.endswith("__main__"))]
 # What users call is shown.
-SHOWN = {"dump_imagenet.dump_split", "uint_lmdb_loader.LMDBLoader", "uint_lmdb_iterloader.LMDBIterLoader",
-         "dataflows.dataset.LMDBDataset", "dataflows.dataset.LMDBIterDataset", "dataflows.crop.RandomResizedCrop",
-         "dataflows.crop.CenterCrop", "dataflows.quality.shuffle_quality", "dataflows.verify.verify"}
+SHOWN = {"dump_imagenet.dump_split", "dump_imagenet.check_split", "uint_lmdb_loader.LMDBLoader",
+         "uint_lmdb_iterloader.LMDBIterLoader", "dataflows.dataset.LMDBDataset", "dataflows.dataset.LMDBIterDataset",
+         "dataflows.crop.RandomResizedCrop", "dataflows.crop.CenterCrop", "dataflows.quality.shuffle_quality", "dataflows.verify.verify"}
 
 
 def examples(name):

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import CLASSES, encode_jpeg, make_photo
+from odd_files import CMYK_JPEG
 
 import dump_imagenet
 from dataflows import record
@@ -23,7 +24,7 @@ from dataflows.pages import locate
 from dataflows.store import Store
 from dataflows.summary import stages
 from dataflows.write import PackedLMDBSerializer
-from dump_imagenet import Refused, dump_split, main
+from dump_imagenet import Refused, check_split, dump_split, main
 
 ROOT = pathlib.Path(dump_imagenet.__file__).parent
 FILES = {"train": {"train.lmdb", "train.lmdb.index.npz"}, "val": {"val.lmdb", "val.lmdb.index.npz"}}
@@ -267,6 +268,138 @@ def test_a_file_that_vanishes_is_a_bad_image(photos, tmp_path, monkeypatch):
         dump(photos, tmp_path, overwrite=True)
 
 
+# What is left out before anything is read.
+
+@pytest.fixture
+def sparse(photos, tmp_path):
+    """A copy of the photos with files in val that are no images, and links to what is not there."""
+    source = tmp_path / "sparse"
+    shutil.copytree(photos, source)
+    for name in ("a.gif", "b.GIF", "c.avif", "README", "._x.jpg"):
+        (source / "val" / CLASSES[1] / name).write_bytes(b"\0\x05\x16\x07")
+    os.symlink("/nowhere/n00000001", source / "val" / "n00000001")
+    os.symlink("../gone", source / "val" / CLASSES[0] / "more")
+    return source
+
+
+UNREADABLE = ["n00000001", f"{CLASSES[0]}/more"]
+
+
+def test_what_may_hold_more_images_stops_a_dump_or_is_listed(sparse, tmp_path, capsys):
+    for on_error in ("raise", "fix"):
+        with pytest.raises(Refused, match="2 folders or links may hold more.*--on-error skip") as info:
+            dump(sparse, tmp_path / "out", on_error=on_error)
+        assert all(f"{sparse}/val/{name}: it is a link to " in str(info.value) for name in UNREADABLE)
+    assert not (tmp_path / "out").exists()
+    (sparse / "val" / CLASSES[0] / "0.jpg").touch()
+    assert main(arguments(sparse, tmp_path / "out", "val", "--on-error", "skip")) == 0
+    told = capsys.readouterr().out
+    skipped = Store(tmp_path / "out" / "val.lmdb").index.meta["skipped"]
+    assert [entry["name"] for entry in skipped] == [*UNREADABLE, f"{CLASSES[0]}/0.jpg"]  # and not sorted in
+    assert all(f"  {entry['name']}: {entry['reason']}\n" in told for entry in skipped)
+
+
+def test_files_that_are_no_images_by_their_names_are_counted(sparse, tmp_path):
+    summary = dump(sparse, tmp_path / "out", on_error="skip")
+    assert summary.left_out == {".gif": 2, ".avif": 1, "macOS companion": 1, "without an extension": 1}
+    assert Store(summary.path).index.meta["left_out"] == summary.left_out
+    assert ("left out by name or place: 2 .gif, 1 .avif, 1 macOS companion, 1 without an extension\n"
+            in f"{summary}\n")
+    assert "left out by" not in str(dump(sparse, tmp_path / "out", "train"))
+
+
+def test_a_pipe_that_is_called_like_an_image_is_not_waited_for(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "source")
+    os.mkfifo(tmp_path / "source" / "val" / CLASSES[0] / "0.jpg")
+    with pytest.raises(ValueError, match="0.jpg: .*it is a named pipe, and no file"):
+        dump(tmp_path / "source", tmp_path / "out")
+    assert [entry["name"] for entry in dump(tmp_path / "source", tmp_path / "out", on_error="skip").skipped] == [
+        f"{CLASSES[0]}/0.jpg"]
+
+
+# A dump that is checked before.
+
+def test_a_check_finds_what_the_dump_would(damaged, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    fix = check_split(damaged, "val", progress=False)
+    skip = check_split(damaged, "val", target=tmp_path / "out", on_error="skip", num_workers=3, progress=False)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (fix.ok, fix.stops, skip.ok, skip.stops) == (False, True, True, False)
+    summary = dump(damaged, tmp_path / "out", on_error="skip")
+    index = Store(summary.path).index
+    names = [os.fsdecode(name) for name in index.name.tolist()]
+    for found in (fix, skip):
+        assert found.failures == summary.skipped and [entry["name"] for entry in found.failures] == BAD
+        assert found.findings == {finding: [names[number] for number in numbers]
+                                  for finding, numbers in index.meta["findings"].items()}
+        assert (found.count, found.num_classes, found.source_bytes) == (10, 3, summary.source_bytes)
+        assert (found.untiled, found.class_counts, found.layout) == (summary.untiled, [], summary.layout)
+        assert found.refusals == [] and 0 < found.stored_bytes < summary.stored_bytes < 2 * found.stored_bytes
+
+
+def test_a_check_lists_all_that_would_stop_a_dump(sparse, tmp_path, capsys):
+    (sparse / "val" / "empty").mkdir()
+    (sparse / "val" / "texts").mkdir()
+    (sparse / "val" / "texts" / "a.txt").touch()
+    for number in range(15):
+        (sparse / "val" / CLASSES[0] / f"{number:02d}.jpg").touch()
+    shutil.copy(sparse / "val" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG", sparse / "val" / CLASSES[1] / "same.jpg")
+    argv = ["--source", str(sparse), "--split", "val", "--check", "--no-progress"]
+    assert main(argv) == 1
+    told = capsys.readouterr().out
+    assert f"classes {sparse}/val/empty, {sparse}/val/texts hold no image" in told
+    assert "17 would stop it:" in told and "left out by name or place: 2 .gif, " in told
+    for name in [*UNREADABLE, *(f"{CLASSES[0]}/{number:02d}.jpg: the file is empty" for number in range(15))]:
+        assert f"\n  {name}" in told
+    assert f"2 same content as a file of another class: {CLASSES[0]}/{CLASSES[0]}_0.JPEG, {CLASSES[1]}/same.jpg" in told
+    shutil.rmtree(sparse / "val" / "empty")
+    shutil.rmtree(sparse / "val" / "texts")
+    assert main(argv) == 1 and main([*argv, "--on-error", "skip"]) == 0
+    assert "17 would be left out:" in capsys.readouterr().out
+
+
+def test_a_check_looks_at_the_target(photos, tmp_path, monkeypatch, capsys):
+    argv = ["--source", str(photos), "--split", "val", "--check", "--no-progress", "--target",
+            str(tmp_path / "a" / "b")]
+    assert main(argv) == 0 and state(tmp_path) == {}
+    assert "a dump with these options would succeed: 10 images of 3 classes as jpeg" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
+        assert main(argv) == 1
+        assert "and " f"{tmp_path} has 0.00 GB free" in capsys.readouterr().out
+    (tmp_path / "a").write_text("a file")
+    assert main(argv) == 1 and f"{tmp_path}/a is no folder" in capsys.readouterr().out
+    (tmp_path / "a").unlink()
+    dump(photos, tmp_path / "a" / "b")
+    assert main(argv) == 1 and "exists already" in capsys.readouterr().out
+    assert main([*argv, "--overwrite"]) == 0
+
+
+def test_a_check_refuses_what_cannot_be_examined(photos, tmp_path, capsys):
+    for more in (["--split", "test"], ["--split", "val", "--quality", "0"]):
+        assert main(["--source", str(photos), "--check", "--no-progress", *more]) == 2
+    with pytest.raises(Refused, match="on_error"):
+        check_split(photos, "val", on_error="ignore")
+    empty = tmp_path / "source" / "val" / "class"
+    empty.mkdir(parents=True)
+    found = check_split(tmp_path / "source", "val", on_error="skip", progress=False)
+    assert not found.ok and found.count == 0 and len(found.refusals) == 2
+
+
+def test_raise_stops_at_what_fix_converts(tmp_path):
+    folder = tmp_path / "source" / "val" / "class"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(encode_jpeg(make_photo(50, 60, 1)))
+    (folder / "cmyk.jpg").write_bytes(CMYK_JPEG)
+    for on_error, ok in (("raise", False), ("fix", True), ("skip", True)):
+        assert check_split(tmp_path / "source", "val", on_error=on_error, progress=False).ok == ok
+    with pytest.raises(ValueError, match="cmyk.jpg: CMYK"):
+        dump(tmp_path / "source", tmp_path / "out", on_error="raise")
+    for options in ({}, dict(on_error="fix"), dict(on_error="skip")):
+        summary = dump(tmp_path / "source", tmp_path / "out", overwrite=True, **options)
+        assert (summary.count, summary.skipped, summary.findings["converted to RGB"]) == (2, [], 1)
+
+
 # Refusals: nothing is read or written for long.
 
 @pytest.mark.parametrize("options, words", [
@@ -420,7 +553,8 @@ def test_help(capsys):
         assert flag in text
 
 
-@pytest.mark.parametrize("argv", [[], ["--source", "a"], ["--bogus"], ["--source", "a", "--target", "b", "--split", "c",
+@pytest.mark.parametrize("argv", [[], ["--source", "a"], ["--bogus"], ["--source", "a", "--split", "c"],
+                                  ["--check", "--source", "a"], ["--source", "a", "--target", "b", "--split", "c",
                                                                        "--format", "gif"],
                                   ["--source", "a", "--target", "b", "--split", "c", "--max-side", "x"]])
 def test_a_wrong_command_line(argv, capsys):
@@ -429,15 +563,24 @@ def test_a_wrong_command_line(argv, capsys):
     assert info.value.code == 2 and "usage: dump-imagenet" in capsys.readouterr().err
 
 
+class Ok:
+    """What a check gives that has found nothing."""
+
+    ok = True
+
+
 def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
-    calls = []
+    calls, checks = [], []
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", format="jpeg", max_side=None, shorter_side=None, quality=90,
                     tiles=True, trust=False,
                     shuffle=None, seed=0, num_workers=None, on_error="fix", max_pixels=178_956_970, overwrite=False,
                     resume=False,
                     progress=True)
+    monkeypatch.setattr(dump_imagenet, "check_split", lambda **options: checks.append(options) or Ok)
     assert main("--source s --target t --split x".split()) == 0
+    assert main("--source s --split x --check --seed 2 --resume --no-shuffle --overwrite --on-error raise".split()) == 0
+    assert main("--source s --target t --split x --check".split()) == 0
     assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 "
                 "--no-tiles --trust --no-shuffle "
                 "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
@@ -446,6 +589,8 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
                                                trust=True, shuffle=False, seed=2, resume=True,
                                                num_workers=1, on_error="skip", max_pixels=9, overwrite=True,
                                                progress=False)]
+    checked = {name: value for name, value in defaults.items() if name not in ("shuffle", "seed", "resume")}
+    assert checks == [checked | dict(target=None, overwrite=True, on_error="raise"), checked]
 
 
 def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
@@ -503,6 +648,16 @@ def test_ctrl_c_ends_the_process_with_1(photos, target):
     done = run(*arguments(photos, target, "val", "--overwrite"), code=INTERRUPT)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "dump-imagenet: interrupted; nothing was kept\n")
     assert state(target) == before
+
+
+def test_ctrl_c_ends_a_check_with_1(photos):
+    done = run("--source", photos, "--split", "train", "--check", "--no-progress", code=INTERRUPT)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "dump-imagenet: interrupted; nothing was written\n")
+
+
+def test_a_check_shows_its_progress(photos, capfd):
+    assert main(["--source", str(photos), "--split", "val", "--check"]) == 0
+    assert "checking val" in (err := capfd.readouterr().err) and "10/10" in err
 
 
 FILE_SIZE_LIMIT = """

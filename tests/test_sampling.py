@@ -197,6 +197,19 @@ def test_a_sample_is_dumped_as_the_dump_would(name, photos, tmp_path):
     own.close(), theirs.close()
 
 
+def test_a_folder_is_listed_as_the_dump_lists_it(tmp_path):
+    for name, content in (("a/1.jpg", b"image"), ("a/._1.jpg", b"\0\x05\x16\x07"), ("b/deep/2.jpg", b"image")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    os.symlink("../../b", tmp_path / "b" / "deep" / "up")
+    os.mkfifo(tmp_path / "a" / "3.jpg")
+    source = Files(str(tmp_path), soon())
+    assert sorted(source.names(np.random.default_rng(0), 9)) == [("a/1.jpg", 0), ("a/3.jpg", 0), ("b/deep/2.jpg", 1)]
+    assert source.read(("a/1.jpg", 0)).content == b"image"
+    with pytest.raises(OSError, match="named pipe, and no file: .*3.jpg"):
+        source.read(("a/3.jpg", 0))
+
+
 def test_images_that_cannot_be_stored_are_left_out(tmp_path):
     good = encode_jpeg(make_photo(30, 40, 0))
     folder = tmp_path / "train" / CLASSES[0]

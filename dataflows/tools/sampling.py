@@ -27,6 +27,7 @@ from dataflows.paths import holdings
 from dataflows.prepare import Preparation
 from dataflows.quiet import DataFlow
 from dataflows.reader import RecordReader
+from dataflows.space import in_pages
 from dataflows.store import Store
 from dataflows.tiling import Untileable, tile
 from dataflows.write import PackedLMDBSerializer
@@ -43,7 +44,7 @@ PREPARATIONS = {
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _SIZES = 20_000  # files whose sizes are asked for
 _READERS = 16  # files that are opened at once: what a disk or a server needs to be busy
-_PAGE = 4096  # of LMDB: each record takes whole pages, the first of which starts with a header
+_PAGE = 4096  # of LMDB
 
 
 class Piece(NamedTuple):
@@ -118,7 +119,7 @@ class Records:
     def read(self, number: int) -> Image:
         """One record as a file. Raises RecordError."""
         image, label = self._reader.view(number)
-        return Image(str(number), _file(image), label, _in_pages(len(self._store.value(number))))
+        return Image(str(number), _file(image), label, in_pages(len(self._store.value(number))))
 
     def mean_bytes(self, deadline: float) -> float:
         """Of the file, for each record."""
@@ -255,11 +256,7 @@ def dump(sample: Sample, preparation: Preparation, path: str, num_threads: int) 
     meta = {"format": preparation.format, "split": "sample", "seed": None, "classes": classes,
             "file_size": os.path.getsize(path), "rest_crc32": 0}  # of bytes that nobody verifies
     os.replace(write_index(columns.index(nbytes, offsets, meta), path), index_path(path))
-    return dict(zip(map(os.fsdecode, columns.names), map(_in_pages, nbytes.tolist())))
-
-
-def _in_pages(nbytes: int) -> int:
-    return -(-(nbytes + 16) // _PAGE) * _PAGE
+    return dict(zip(map(os.fsdecode, columns.names), map(in_pages, nbytes.tolist())))
 
 
 def _file(image: np.ndarray) -> bytes:
