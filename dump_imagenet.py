@@ -23,11 +23,12 @@ from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, load_index
 from dataflows.journal import Journal, journal_path
-from dataflows.options import integer
+from dataflows.options import integer, suggests
 from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
-from dataflows.parallel import OrderedThreadMapData, usable_cpus
+from dataflows.parallel import OrderedThreadMapData
 from dataflows.prepare import MAX_PIXELS, Preparation
+from dataflows.processors import default_workers
 from dataflows.publish import discard, partial_path, prepare, rename
 from dataflows.space import refuse_full_disk
 from dataflows.summary import Summary, stages
@@ -48,6 +49,7 @@ class Damaged(OSError):
     """What was read back is not what was written. Nothing of it is kept."""
 
 
+@suggests
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
@@ -94,7 +96,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         if split in ("", ".", "..") or os.path.basename(split) != split:
             raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
         preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error == "fix", max_pixels)
-        num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+        num_workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
         seed = integer("seed", seed, 0)
         files = ImageNetFiles(source, split, seed=seed if shuffle else None)
         if progress:

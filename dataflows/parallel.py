@@ -1,5 +1,4 @@
 """Work for several threads, in order."""
-import os
 from collections import deque
 from concurrent.futures import Future
 from typing import Any, Callable, Generator, Iterable, Iterator, TypeVar
@@ -9,11 +8,6 @@ from dataflows.threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def usable_cpus() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_ordered(fn: Callable[[T], R], items: Iterable[T], num_threads: int, ahead: int) -> Generator[R, None, None]:

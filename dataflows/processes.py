@@ -104,7 +104,7 @@ class _Runner(MultiProcessRunnerZMQ):
         self._meter = meter
         taken, self._taken = multiprocessing.Pipe(duplex=False)
         # Besides those that wait to be read, the user has one and lets go of the one before it.
-        slots = min(prefetch + 2, 255) if shared_bytes else 0
+        slots = min(prefetch + 2, len(part), 255) if shared_bytes else 0
         self._shared = SharedMemory(slots, shared_bytes) if slots else None
         self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
         super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots), hwm=prefetch + 1)

@@ -15,7 +15,8 @@ import tqdm
 from dataflows.environment import data_file
 from dataflows.index import Index, index_path, load_index
 from dataflows.pages import read_header
-from dataflows.parallel import map_ordered, usable_cpus
+from dataflows.parallel import map_ordered
+from dataflows.processors import default_workers
 
 OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
@@ -64,7 +65,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     with tqdm.tqdm(total=size, desc="verifying", unit="B", unit_scale=True, disable=not progress,
                    dynamic_ncols=True) as bar:
         bad, rest = checksums(data_file(path), index.nbytes, index.offset, index.crc32,
-                              num_threads=num_threads or usable_cpus(), advance=bar.update)
+                              num_threads=num_threads or default_workers(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
     if rest != index.meta["rest_crc32"]:
         reasons.append(OUTSIDE)
