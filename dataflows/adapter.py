@@ -137,6 +137,10 @@ class TorchBatches:
         return EpochSampler(self)
 
     @property
+    def batch_sampler(self) -> None:
+        """None, which Lightning asks for where there is a sampler: it is as in a DataLoader that does not batch."""
+
+    @property
     def transform(self) -> Transform | None:
         """What is done to each image. A new one takes effect with the next iteration: resolution may grow by epochs."""
         return self._transform
