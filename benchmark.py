@@ -192,7 +192,7 @@ def _measure_pointers(arguments: argparse.Namespace, run: dict[str, Any]) -> Non
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
     """What a reader of the figures has to know of the machine and of the run."""
-    from dataflows.adapter import usable_cpus
+    from dataflows.processors import usable_cpus
 
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:

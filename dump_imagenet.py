@@ -26,15 +26,15 @@ from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, load_index, temporary_index_path
 from dataflows.journal import Journal, Skip, is_verified, journal_path
-from dataflows.options import integer
+from dataflows.options import integer, suggests
 from dataflows.packing import FilePacker, Rest, shown
 from dataflows.pages import locate, read_header
 from dataflows.parallel import OrderedThreadMapData
 from dataflows.prepare import MAX_PIXELS, Preparation
+from dataflows.processors import default_workers
 from dataflows.publish import discard, leftovers, partial_path, prepare, rename
 from dataflows.space import refuse_full_disk
 from dataflows.summary import Summary, stages
-from dataflows.system import usable_cpus
 from dataflows.terminal import fill_standard_streams, printable, progress_bar, say, warn
 from dataflows.tiling import NoTiling, make_ready
 from dataflows.unfinished import Start, refuse_existing, take_up
@@ -56,6 +56,7 @@ class Damaged(OSError):
     """What was read back is not what was written. Nothing of it is kept."""
 
 
+@suggests
 def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
                max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
                trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
@@ -185,7 +186,7 @@ def _checked_options(split: str, on_error: str, num_workers: int | None, format:
     if split in ("", ".", "..") or os.path.basename(split) != split:
         raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
     preparation = Preparation(format, max_side, shorter_side, quality, tiles, trust, on_error != "raise", max_pixels)
-    return preparation, usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+    return preparation, default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
 
 
 def _listed(source: str | os.PathLike[str], split: str, seed: int | None, progress: bool) -> ImageNetFiles:

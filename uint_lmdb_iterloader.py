@@ -4,14 +4,15 @@ LMDBIterLoader decodes in threads and yields batches of torch tensors. LMDBIterD
 torch's own DataLoader, which its workers share out among themselves.
 """
 import os
+from functools import partial
 from typing import Any
 
 from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBIterDataset
 from dataflows.decode import MAX_PIXELS
 from dataflows.epoch import Epoch
-from dataflows.keys import sequential_pointers
-from dataflows.ranks import Ranks
+from dataflows.keys import checked_indices, sequential_pointers
+from dataflows.ranks import LateRanks
 from dataflows.reader import RecordReader
 from dataflows.store import Store
 
@@ -58,9 +59,9 @@ class LMDBIterLoader(TorchBatches):
                  io: str = "auto", cache: str = "keep", verify: bool = False, max_pixels: int = MAX_PIXELS,
                  array_layout: str = "HWC", array_channels: str = "RGB", **options: Any) -> None:
         store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
-        ranks = Ranks.of(rank, world_size, uneven or ("keep" if order == "sequential" else "pad"))
-        pointers, description = sequential_pointers(store, epoch, order, shuffle_buffer, block_size, ranks=ranks,
-                                                    indices=indices, repeats=repeats)
+        ranks = LateRanks(rank, world_size, uneven or ("keep" if order == "sequential" else "pad"))
+        pointers = partial(sequential_pointers, store, epoch, order, shuffle_buffer, block_size,
+                           indices=checked_indices(indices, store), repeats=repeats)
         reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels,
                               max_pixels=max_pixels)
-        super().__init__(pointers, reader, epoch, description, ranks, batch_size, **options)
+        super().__init__(pointers, reader, epoch, ranks, batch_size, **options)

@@ -4,14 +4,15 @@ LMDBLoader decodes in threads and yields batches of torch tensors. LMDBDataset i
 DataLoader, in the manner of torchvision's ImageFolder.
 """
 import os
+from functools import partial
 from typing import Any
 
 from dataflows.adapter import TorchBatches
 from dataflows.dataset import LMDBDataset
 from dataflows.decode import MAX_PIXELS
 from dataflows.epoch import Epoch
-from dataflows.keys import SequentialKeys, ShuffledKeys
-from dataflows.ranks import Ranks
+from dataflows.keys import checked_indices, keyed_pointers
+from dataflows.ranks import LateRanks
 from dataflows.reader import RecordReader
 from dataflows.store import Store
 
@@ -28,7 +29,9 @@ class LMDBLoader(TorchBatches):
     shuffle: whether each epoch is a new permutation of all records, which ranks share in turns. Without it, each rank
         reads one range of the file.
     seed: what permutations and crops are a function of, together with the epoch.
-    rank, world_size: of this process in distributed training; by default torch.distributed is asked, if initialized.
+    rank, world_size: of this process in distributed training; by default torch.distributed is asked, if it is
+        initialized by the time that the loader is first used, by iter, len, state_dict or the like: it may be made
+        before. It is a RuntimeError if torch.distributed says otherwise later.
     uneven: what ranks do with a number of samples that they do not divide: "pad" repeats some, as DistributedSampler
         does, "drop" leaves some out, "keep" does neither, so batch counts may differ by one. By default "pad" when
         shuffling, for training, else "keep", for evaluation.
@@ -58,9 +61,9 @@ class LMDBLoader(TorchBatches):
                  verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
                  array_channels: str = "RGB", **options: Any) -> None:
         store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
-        ranks = Ranks.of(rank, world_size, uneven or ("pad" if shuffle else "keep"))
-        keys = (ShuffledKeys if shuffle else SequentialKeys)(store, epoch, ranks=ranks, indices=indices,
-                                                             repeats=repeats)
+        ranks = LateRanks(rank, world_size, uneven or ("pad" if shuffle else "keep"))
+        pointers = partial(keyed_pointers, store, epoch, shuffle, indices=checked_indices(indices, store),
+                           repeats=repeats)
         reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels,
                               max_pixels=max_pixels)
-        super().__init__(keys, reader, epoch, {"shuffle": shuffle} | keys.description(), ranks, batch_size, **options)
+        super().__init__(pointers, reader, epoch, ranks, batch_size, **options)

@@ -1,31 +1,47 @@
 """From a chain of DataFlows to what a training loop iterates over: torch tensors on its device."""
 import contextlib
 import copy
-import functools
 import math
 import time
 import weakref
-from typing import Any, Generator, NoReturn
+from typing import Any, Generator, NoReturn, Protocol
 
 import numpy as np
 import torch
 
 from dataflows.batch import DecodeBatches, EveryNthBatch, Transform
-from dataflows.crop import CenterCrop, RandomResizedCrop
+from dataflows.crop import check_transform, is_fused
 from dataflows.epoch import Epoch
 from dataflows.finish import Batch, Finish
 from dataflows.meter import Meter
-from dataflows.options import check_state, integer
+from dataflows.options import check_state, fixed_property, integer, suggests
 from dataflows.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.processes import RoundRobinProcesses
+from dataflows.processors import default_workers, ranks_here
 from dataflows.quiet import BatchData, DataFlow
-from dataflows.ranks import Done, Ranks, check_done
+from dataflows.ranks import Done, LateRanks, Ranks, check_done
 from dataflows.reader import RecordReader
 from dataflows.shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.stats import Stats
-from dataflows.system import usable_cpus
 
 Position = tuple[int, Done, int]  # epoch, its interruptions, samples of this rank since then
+
+
+class Pointers(Protocol):
+    """Makes the chain of pointers of a rank, and a description of its order: see keys.py. Must pickle."""
+
+    def __call__(self, *, ranks: Ranks) -> tuple[DataFlow, dict[str, int | str]]: ...
+
+
+class EpochSampler:
+    """What stands for a loader's sampler where a framework looks for one to tell it the epoch, as Lightning does."""
+
+    def __init__(self, loader: "TorchBatches") -> None:
+        self._loader = loader
+
+    def set_epoch(self, epoch: int) -> None:
+        """As that of the loader."""
+        self._loader.set_epoch(epoch)
 
 
 class TorchBatches:
@@ -36,8 +52,10 @@ class TorchBatches:
 
     transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array of
         shape (H, W, 3), which runs in the worker threads; or None for whole images.
-    num_workers: threads or processes that read and decode, by default one per processor; 0 decodes in the caller. Of
-        threads with a fused transform, no more run than there are processors.
+    num_workers: threads or processes that read and decode; 0 decodes in the caller. By default one per processor, or
+        one rank's share of the processors where several ranks are known to run on this machine: by torchrun, or by
+        torch.distributed with a MASTER_ADDR of localhost. Of threads with a fused transform, no more run than there are
+        processors.
     worker_type: "thread", or "process" for a transform in Python that holds the GIL. Batches are the same, but for what
         a callable draws at random: processes seed the global generators of Python, numpy and torch for each image, by
         (seed, epoch, position), so that any number of processes draws the same; threads share those of the program.
@@ -64,7 +82,8 @@ class TorchBatches:
     place in the order.
     """
 
-    def __init__(self, pointers: DataFlow, reader: RecordReader, epoch: Epoch, order: dict[str, Any], ranks: Ranks,
+    @suggests
+    def __init__(self, pointers: Pointers, reader: RecordReader, epoch: Epoch, ranks: LateRanks, /,
                  batch_size: int, *, transform: Transform | None = None,
                  num_workers: int | None = None, worker_type: str = "thread", drop_last: bool = False,
                  prefetch: int = 2, device: torch.device | str | None = None, pin_memory: bool = False,
@@ -72,34 +91,54 @@ class TorchBatches:
                  channels_last: bool = False) -> None:
         self._batch_size = integer("batch_size", batch_size, 1)
         self._prefetch = integer("prefetch", prefetch, 1)
-        self._num_workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 0)
+        self._num_workers = None if num_workers is None else integer("num_workers", num_workers, 0)
         if worker_type not in ("thread", "process"):
             raise ValueError(f"worker_type must be 'thread' or 'process', not {worker_type!r}")
-        if worker_type == "process" and not self._num_workers:
+        if worker_type == "process" and num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
-        if len(pointers) < (self.batch_size if drop_last else 1):
-            raise ValueError(f"nothing is left of {len(pointers)} samples per rank with batch_size={batch_size}, "
-                             f"drop_last={drop_last} and uneven={ranks.uneven!r}; use a smaller batch_size, "
-                             f"drop_last=False or uneven='pad'")
         self._worker_type = worker_type
         self._channels_last = channels_last
-        self._local_shuffle = pointers if isinstance(pointers, FiniteLocallyShuffleData) else None
-        self._batches = BatchData(RestOfEpoch(pointers, epoch), self.batch_size, remainder=not drop_last, use_list=True)
+        self._drop_last = drop_last
         self._finish = Finish(device, pin_memory, normalize, dtype, channels_last)
         self._epoch = epoch
         self._reader = reader
-        self._ranks = ranks
-        self._order = order
+        self._asked_ranks = ranks
+        self._pointers = pointers
+        # Refuses wrong options here; which rank this is need not be known yet.
+        whole, self._order = pointers(ranks=ranks() if ranks.given else Ranks(0, 1, ranks.uneven))
+        self._refuse_nothing(whole)
         self._at: Position = (0, (), 0)
         self._meter = Meter()
         self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
         self._closed = False
+        self._own_batches: BatchData | None = None
+        self._at_work = self.num_workers
         self.transform = transform
+
+    def _refuse_nothing(self, pointers: DataFlow) -> None:
+        if len(pointers) < (self.batch_size if self._drop_last else 1):
+            raise ValueError(f"nothing is left of {len(pointers)} samples per rank with batch_size={self.batch_size}, "
+                             f"drop_last={self._drop_last} and uneven={self._asked_ranks.uneven!r}; use a smaller "
+                             f"batch_size, drop_last=False or uneven='pad'")
 
     @property
     def batch_size(self) -> int:
         """Images per batch, of each rank; fixed, as in torch's DataLoader."""
         return self._batch_size
+
+    @property
+    def num_workers(self) -> int:
+        """How many threads or processes were asked for, or the default."""
+        return default_workers() if self._num_workers is None else self._num_workers
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Has set_epoch, for frameworks that call that of a loader's sampler only, as Lightning does."""
+        return EpochSampler(self)
+
+    @property
+    def batch_sampler(self) -> None:
+        """None, which Lightning asks for where there is a sampler: it is as in a DataLoader that does not batch."""
 
     @property
     def transform(self) -> Transform | None:
@@ -108,30 +147,53 @@ class TorchBatches:
 
     @transform.setter
     def transform(self, transform: Transform | None) -> None:
-        if transform is not None and not callable(transform) and not hasattr(transform, "plan"):
-            raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
+        check_transform(transform)
         self._transform = transform
-        self.dataflow: DataFlow = self._chain()
-        self.dataflow.reset_state()
+        self._chain: DataFlow | None = None
 
-    def _chain(self) -> DataFlow:
+    @property
+    def _ranks(self) -> Ranks:
+        return self._asked_ranks()
+
+    @property
+    def _batches(self) -> BatchData:
+        """Batches of this rank's pointers, which the first use of the loader makes."""
+        ranks = self._ranks  # each time: torch.distributed may say otherwise by now
+        if self._own_batches is None:
+            pointers, _ = self._pointers(ranks=ranks)
+            self._refuse_nothing(pointers)
+            self._own_batches = BatchData(RestOfEpoch(pointers, self._epoch), self.batch_size,
+                                          remainder=not self._drop_last, use_list=True)
+        return self._own_batches
+
+    @property
+    def dataflow(self) -> DataFlow:
+        """The chain itself, whose datapoints are numpy arrays. It is another one after `transform` was set."""
+        batches = self._batches
+        if self._chain is None:
+            self._chain = self._decoded(batches)
+            self._chain.reset_state()
+        return self._chain
+
+    def _decoded(self, batches: BatchData) -> DataFlow:
+        pointers, num_workers = batches.ds.ds, self.num_workers
+        largest = min(self.batch_size, len(pointers))
+        ahead_bytes = AHEAD_BYTES // ranks_here()
+
         def decoded(batches: DataFlow, num_threads: int, prefetch: int, sharers: int, seeds: bool) -> DecodeBatches:
-            fetched = PrefetchPages(batches, self._reader.store, self._meter, AHEAD_BYTES // sharers,
-                                    shuffle=self._local_shuffle, every=sharers)
-            return DecodeBatches(fetched, self._reader, self._transform, self._epoch, batch_size=self.batch_size,
+            fetched = PrefetchPages(batches, self._reader.store, self._meter, ahead_bytes // sharers, every=sharers,
+                                    shuffle=pointers if isinstance(pointers, FiniteLocallyShuffleData) else None)
+            return DecodeBatches(fetched, self._reader, self._transform, self._epoch, batch_size=largest,
                                  num_threads=num_threads, prefetch=prefetch, meter=self._meter,
                                  channels_last=self._channels_last, seeds=seeds)
 
         if self._worker_type == "thread":
-            chain = decoded(self._batches, self._num_workers, self._prefetch, 1, False)
-            self._at_work = max(1, chain.num_threads)
+            chain = decoded(batches, num_workers, self._prefetch, 1, False)
+            self._at_work = chain.num_threads
             return chain
-        self._at_work = workers = self._num_workers
-        parts = [decoded(EveryNthBatch(self._batches, i, workers), 0, 1, workers, True) for i in range(workers)]
-        batch_bytes = 0
-        if isinstance(self._transform, (RandomResizedCrop, CenterCrop)):
-            batch_bytes = self.batch_size * 3 * math.prod(self._transform.window)
-        return RoundRobinProcesses(self._batches, parts, self._prefetch, self._meter, batch_bytes)
+        parts = [decoded(EveryNthBatch(batches, i, num_workers), 0, 1, num_workers, True) for i in range(num_workers)]
+        batch_bytes = largest * 3 * math.prod(self._transform.window) if is_fused(self._transform) else 0
+        return RoundRobinProcesses(batches, parts, self._prefetch, self._meter, batch_bytes)
 
     def pointers(self, epoch: int) -> DataFlow:
         """The batches of epoch number `epoch` as `[numbers, positions]`: lists of record numbers in the order of the
@@ -141,7 +203,7 @@ class TorchBatches:
         own.go_to(integer("epoch", epoch, 0))
         return batches
 
-    @functools.cached_property
+    @fixed_property
     def labels(self) -> np.ndarray:
         """The class number of each record of the file. Without an index, the whole file is read once, with a warning.
         """
@@ -157,6 +219,7 @@ class TorchBatches:
     def __iter__(self) -> Generator[Batch, None, None]:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one to iterate again")
+        self._batches  # noqa: B018  # which rank this is, is asked now
         batches = self._iterate()
         self._running = [*filter(lambda ref: ref() is not None, self._running), weakref.ref(batches)]
         return batches
@@ -195,7 +258,7 @@ class TorchBatches:
         `print(loader.stats())` says it in words; `progress_bar.set_postfix_str(loader.stats().line)` in a few. Reading
         the clocks for it costs less than 0.3 us an image, and it is always on.
         """
-        return self._meter.stats(self._at_work)
+        return self._meter.stats(max(1, self._at_work), self._worker_type == "process")
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration epoch number `epoch`, an integer of at least 0, from its start.
@@ -248,6 +311,9 @@ class TorchBatches:
                 if batches is not None:
                     batches.close()
         self._reader.store.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_running": []}  # a copy has no iterations yet
 
     def __enter__(self) -> "TorchBatches":
         return self

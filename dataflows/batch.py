@@ -11,15 +11,15 @@ from typing import Any, Callable, Generator, Iterator
 import numpy as np
 import torch
 
-from dataflows.crop import CenterCrop, RandomResizedCrop, uniforms
+from dataflows.crop import CenterCrop, RandomResizedCrop, is_fused, uniforms
 from dataflows.epoch import Epoch
 from dataflows.memory import lent
 from dataflows.meter import Meter, Spent, Watch
 from dataflows.parallel import map_ordered
+from dataflows.processors import usable_cpus
 from dataflows.quiet import DataFlow, ProxyDataFlow
 from dataflows.reader import RecordReader
 from dataflows.resize import to_planes
-from dataflows.system import usable_cpus
 
 Transform = Callable[[np.ndarray], Any] | RandomResizedCrop | CenterCrop
 
@@ -37,9 +37,12 @@ class _Recycler:
     that are held for longer, the memory goes back to the system when the user is done with it.
     """
 
-    def __init__(self, shape: tuple[int, ...], keep: int) -> None:
+    def __init__(self, shape: tuple[int, ...], keep: int | None) -> None:
         self._shape = shape
         self._lent: deque[tuple[Callable[[], object | None], np.ndarray]] = deque(maxlen=keep)
+
+    def __reduce__(self) -> tuple[type["_Recycler"], tuple[tuple[int, ...], int | None]]:
+        return _Recycler, (self._shape, self._lent.maxlen)
 
     def take(self) -> np.ndarray:
         memory = self._returned()
@@ -92,10 +95,10 @@ class DecodeBatches(ProxyDataFlow):
     """Reads, decodes and transforms batches of pointers, in `num_threads` threads and in order.
     Of crop.py's transforms, no more threads run than there are processors.
 
-    `ds` yields `[numbers, positions]`, lists of record numbers and of their positions in the epoch. Yields
-    `[images, labels]`: labels int64 of shape (B,). With one of crop.py's transforms, images are uint8 RGB of shape
-    (B, 3, h, w), in channels-last memory if `channels_last`. With transform=None they are a list of such arrays of
-    shape (3, H, W), and with a callable a list of its results, where arrays and PIL images of shape (H, W, 3) become
+    `ds` yields `[numbers, positions]`, lists of up to `batch_size` record numbers and of their positions in the epoch.
+    Yields `[images, labels]`: labels int64 of shape (B,). With one of crop.py's transforms, images are uint8 RGB of
+    shape (B, 3, h, w), in channels-last memory if `channels_last`. With transform=None they are a list of such arrays
+    of shape (3, H, W), and with a callable a list of its results, where arrays and PIL images of shape (H, W, 3) become
     arrays of shape (3, H, W).
 
     The order is that of `ds`; pixels are a function of (seed, epoch, position), whatever the number of threads. `len`
@@ -114,7 +117,7 @@ class DecodeBatches(ProxyDataFlow):
         self._reader, self._transform, self._epoch, self._meter = reader, transform, epoch, meter
         self._channels_last = channels_last
         self._memory = None
-        if isinstance(transform, (RandomResizedCrop, CenterCrop)):
+        if is_fused(transform):
             height, width = transform.window
             shape = (height, width, 3) if channels_last else (3, height, width)
             self._memory = _Recycler((batch_size, *shape), keep=prefetch + 4)
@@ -184,7 +187,7 @@ class DecodeBatches(ProxyDataFlow):
     def _apply(self, pixels: np.ndarray, number: int) -> Any:
         if self._transform is None:
             return to_planes(pixels)
-        assert not isinstance(self._transform, (RandomResizedCrop, CenterCrop))
+        assert callable(self._transform)
         try:
             result = self._transform(pixels)
             if result is None:

@@ -13,7 +13,7 @@ size of the image, on nothing else: neither on threads nor on how samples are gr
 import dataclasses
 import math
 import operator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,22 @@ class CenterCrop:
             return _plan(np.concatenate([first, box], axis=1), *self.window, 0, 0, 0)
         whole = np.concatenate([0 * sides, sides], axis=1)
         return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
+
+
+def is_fused(transform: object) -> TypeGuard[RandomResizedCrop | CenterCrop]:
+    """Whether a transform is carried out while decoding, by its plan: one of those above, or of a class derived from
+    them that is not called for each image instead, as one with a `__call__` of its own is."""
+    return isinstance(transform, (RandomResizedCrop, CenterCrop)) and not callable(transform)
+
+
+def check_transform(transform: object) -> None:
+    """Raises TypeError for what neither is fused nor can be called with an image."""
+    if isinstance(transform, type) and (issubclass(transform, (RandomResizedCrop, CenterCrop))
+                                        or any("__call__" in vars(cls) for cls in transform.__mro__)):
+        raise TypeError(f"transform must be an instance, such as {transform.__name__}(...), not the class "
+                        f"{transform.__name__} itself")
+    if not (transform is None or is_fused(transform) or callable(transform)):
+        raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
 
 
 def reductions(plan: np.ndarray) -> np.ndarray:

@@ -1,5 +1,4 @@
 """The LMDB as datasets for torch's own DataLoader, one by number and one in order."""
-import functools
 import itertools
 import operator
 import os
@@ -10,13 +9,14 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from dataflows.batch import planar
-from dataflows.crop import CenterCrop, RandomResizedCrop
+from dataflows.crop import CenterCrop, RandomResizedCrop, check_transform, is_fused
 from dataflows.decode import MAX_PIXELS
 from dataflows.epoch import Epoch
-from dataflows.keys import sequential_pointers
-from dataflows.options import check_state, integer
+from dataflows.keys import checked_indices, sequential_pointers
+from dataflows.memory import SharedNumber
+from dataflows.options import check_state, fixed_property, integer, suggests
 from dataflows.quiet import DataFlow
-from dataflows.ranks import Ranks
+from dataflows.ranks import LateRanks, Ranks
 from dataflows.reader import RecordReader
 from dataflows.store import Store
 
@@ -40,13 +40,12 @@ class _Samples:
     and RecordError, with file and key, for a wrong record.
     """
 
+    @suggests
     def __init__(self, path: str | os.PathLike[str],
                  transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
                  target_transform: Callable[[int], Any] | None = None, *, image_type: str = "tensor",
                  array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
                  verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
-        if image_type not in _TYPES:
-            raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
         self.image_type = image_type
         self.transform = transform
         self.target_transform = target_transform
@@ -54,35 +53,56 @@ class _Samples:
         self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels,
                                     max_pixels=max_pixels)
 
+    @property
+    def image_type(self) -> str:
+        """What an image is; may be set."""
+        return self._image_type
+
+    @image_type.setter
+    def image_type(self, image_type: str) -> None:
+        if image_type not in _TYPES:
+            raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
+        self._image_type = image_type
+
+    @property
+    def transform(self) -> Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None:
+        """What is done to each image; may be set."""
+        return self._transform
+
+    @transform.setter
+    def transform(self, transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None) -> None:
+        check_transform(transform)
+        self._transform = transform
+
     def __len__(self) -> int:
         return len(self._store)
 
     def _sample(self, number: int) -> tuple[Any, Any]:
         self._store.fetch([number])
-        if isinstance(self.transform, (RandomResizedCrop, CenterCrop)):
+        if is_fused(self.transform):
             pixels, label = self._crop(number, self.transform)
             image = _TYPES[self.image_type](pixels)
         else:
             pixels, label = self._reader.pixels(number)
             image = _TYPES[self.image_type](pixels)
-            if self.transform is not None:
+            if callable(self.transform):
                 image = self.transform(image)
         return image, label if self.target_transform is None else self.target_transform(label)
 
     def _crop(self, number: int, transform: RandomResizedCrop | CenterCrop) -> tuple[np.ndarray, int]:
         height, width = transform.window
         out = np.empty((1, height, width, 3), np.uint8)
-        position = torch.randint(2**63 - 1, (1,)).numpy()
+        position = torch.randint(2**63 - 1, (1,), device="cpu").numpy()
         [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
         return out[0], label
 
-    @functools.cached_property
+    @fixed_property
     def targets(self) -> list[int]:
         """The class number of each record. Without an index, reading them reads the whole file once, with a warning."""
         labels: list[int] = self._reader.labels().tolist()
         return labels
 
-    @functools.cached_property
+    @fixed_property
     def classes(self) -> list[str]:
         """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index.
 
@@ -142,8 +162,9 @@ class LMDBIterDataset(_Samples, IterableDataset[tuple[Any, Any]]):
 
     Yields `(image, target)`, every record once over all ranks and workers. `len` is this rank's number of samples.
     order, shuffle_buffer, block_size, seed, rank, world_size, uneven, indices, repeats: as of LMDBIterLoader, but that
-    nothing is shuffled without a shuffle_buffer. set_epoch changes the order, also of the workers of a DataLoader with
-    persistent_workers=True. torchdata's StatefulDataLoader saves and restores the place of each worker.
+    nothing is shuffled without a shuffle_buffer. The order is that of epoch 0 until set_epoch changes it, also for the
+    workers of a DataLoader with persistent_workers=True: frameworks that call set_epoch of a sampler find none here.
+    torchdata's StatefulDataLoader saves and restores the place of each worker.
 
     >>> [target for image, target in LMDBIterDataset("val.lmdb")]
     [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -156,31 +177,39 @@ class LMDBIterDataset(_Samples, IterableDataset[tuple[Any, Any]]):
                  uneven: str | None = None, indices: Any = None, repeats: int = 1, **options: Any) -> None:
         super().__init__(path, **options)
         shuffled = order == "block" or order == "local" and shuffle_buffer
-        self._ranks = Ranks.of(rank, world_size, uneven or ("pad" if shuffled else "keep"))
+        self._asked_ranks = LateRanks(rank, world_size, uneven or ("pad" if shuffled else "keep"))
         self._seed = seed
-        self._order_options = {"order": order, "shuffle_buffer": shuffle_buffer, "block_size": block_size,
-                               "indices": indices, "repeats": repeats}
-        # In shared memory, where workers that live on see the change.
-        self._epoch_number = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._size = len(self._pointers(0, 0, 1)[0])  # refuses wrong options here and not in a worker
+        self._order_options: dict[str, Any] = {
+            "order": order, "shuffle_buffer": shuffle_buffer, "block_size": block_size,
+            "indices": checked_indices(indices, self._store), "repeats": repeats}
+        self._epoch_number = SharedNumber()  # where workers that live on see the change
+        # Refuses wrong options here and not in a worker; which rank this is need not be known yet.
+        self._count = len(self._chain(Ranks(0, 1, self._asked_ranks.uneven), 0, 0, 1)[0])
+
+    @property
+    def _ranks(self) -> Ranks:
+        return self._asked_ranks()
 
     def __len__(self) -> int:
-        return self._size
+        return self._ranks.size(self._count)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
-        self._epoch_number.fill_(integer("epoch", epoch, 0))
+        self._epoch_number.value = integer("epoch", epoch, 0)
 
     def _pointers(self, number: int, part: int, parts: int) -> tuple[DataFlow, dict[str, int | str]]:
+        return self._chain(self._ranks, number, part, parts)
+
+    def _chain(self, ranks: Ranks, number: int, part: int, parts: int) -> tuple[DataFlow, dict[str, int | str]]:
         epoch = Epoch(self._seed)
         epoch.go_to(number)
-        return sequential_pointers(self._store, epoch, ranks=self._ranks, part=(part, parts),
-                                   shuffle_rank=self._ranks.rank * parts + part, **self._order_options)
+        return sequential_pointers(self._store, epoch, ranks=ranks, part=(part, parts),
+                                   shuffle_rank=ranks.rank * parts + part, **self._order_options)
 
     def __iter__(self) -> "_SampleIterator":
         worker = get_worker_info()
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-        return _SampleIterator(self, int(self._epoch_number), part, parts)
+        return _SampleIterator(self, self._epoch_number.value, part, parts)
 
 
 class _SampleIterator:

@@ -13,16 +13,11 @@ class Finish:
 
     def __init__(self, device: torch.device | str | None, pin_memory: bool, normalize: tuple[Any, Any] | None,
                  dtype: torch.dtype | None, channels_last: bool) -> None:
-        self._device = None if device is None else torch.device(device)
-        if self._device is not None:
-            try:
-                torch.empty(0, device=self._device)
-            except (RuntimeError, AssertionError) as error:
-                raise ValueError(f"device={device!r} is not to be had here: {error}") from error
+        self._device = None if device is None else _checked(device)
         self._pin = pin_memory and torch.cuda.is_available()
         if pin_memory and not self._pin:
             warnings.warn("pin_memory=True needs a CUDA device to transfer to, and there is none: it does nothing",
-                          stacklevel=4)
+                          stacklevel=5)
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise TypeError(f"dtype must be one of torch's, such as torch.float16, not {dtype!r}")
         self._dtype = dtype or (torch.uint8 if normalize is None else torch.float32)
@@ -34,7 +29,8 @@ class Finish:
     def _make_constants(self, normalize: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(x / 255 - mean) / std as one subtraction and one multiplication, by three numbers each."""
         try:
-            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=self._device).reshape(3, 1, 1)
+            # Without a device batches stay in host memory, whatever the default device for new tensors is.
+            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=self._device or "cpu").reshape(3, 1, 1)
                          for v in normalize)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"normalize must be (mean, std) of three numbers each, not {normalize!r}") from error
@@ -68,6 +64,20 @@ class Finish:
             images = images.float().mul_(1 / 255)
         dtype = images.dtype if self._dtype == torch.uint8 else self._dtype  # other integers would wrap around
         return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
+
+
+def _checked(device: torch.device | str) -> torch.device:
+    """The device, if it is one and is there."""
+    try:
+        known = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be one as torch names them, such as 'cpu', 'cuda', 'cuda:1' or 'mps', not "
+                         f"{device!r}") from error
+    try:
+        torch.empty(0, device=known)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} is not to be had here: {error}") from error
+    return known
 
 
 def _stack(images: list[Any]) -> torch.Tensor | list[Any]:

@@ -46,7 +46,7 @@ class SequentialKeys(LMDBData):
         self.store = store
         self.ranks = ranks
         self._epoch = epoch
-        self._indices = _checked(indices, store)
+        self._indices = checked_indices(indices, store)
         self._repeats = integer("repeats", repeats, 1)
         self._buffer_size = buffer_size
         self._part = part
@@ -156,6 +156,12 @@ class ShuffledKeys(SequentialKeys):
         return ranks.strided(count)
 
 
+def keyed_pointers(store: Store, epoch: Epoch, shuffle: bool, **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
+    """The chain of pointers of a loader that reads by key, and its description; see LMDBLoader."""
+    keys = (ShuffledKeys if shuffle else SequentialKeys)(store, epoch, **options)
+    return keys, {"shuffle": shuffle, **keys.description()}
+
+
 def sequential_pointers(store: Store, epoch: Epoch, order: str, shuffle_buffer: int, block_size: int, *,
                         shuffle_rank: int | None = None, **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
     """The chain of pointers of a loader that reads sequentially, and its description; see LMDBIterLoader.
@@ -177,7 +183,8 @@ def sequential_pointers(store: Store, epoch: Epoch, order: str, shuffle_buffer: 
     return FiniteLocallyShuffleData(keys, buffer_size, epoch, rank), description
 
 
-def _checked(indices: Any, store: Store) -> np.ndarray | None:
+def checked_indices(indices: Any, store: Store) -> np.ndarray | None:
+    """A copy of an option of this name: int64, or None. Raises ValueError for what names no records."""
     if indices is None:
         return None
     given = np.asarray(indices)

@@ -1,8 +1,10 @@
 """Memory that is used again when nobody references it any more."""
 import math
 import mmap
+import multiprocessing.context
 import multiprocessing.reduction
 import os
+import tempfile
 import weakref
 from typing import Any, Callable
 
@@ -32,12 +34,17 @@ def lent(memory: np.ndarray) -> tuple[np.ndarray, Callable[[], object | None]]:
 class SharedMemory:
     """`slots` pieces of `nbytes` bytes that a process shares with a child it starts, whatever the start method.
 
-    Has no name: nothing is left of it when the last process that has it is gone, however it went. Raises OSError where
-    the system does not give it; AttributeError where it is not Linux.
+    Has no name: nothing is left of it when the last process that has it is gone, however it went. It is no file of
+    /dev/shm, which may be small or missing; where Linux is not the system, it is a temporary file. Raises OSError where
+    the system does not give it.
     """
 
     def __init__(self, slots: int, nbytes: int) -> None:
-        self._own(os.memfd_create("dataflows"))
+        if hasattr(os, "memfd_create"):
+            self._own(os.memfd_create("dataflows"))
+        else:
+            with tempfile.TemporaryFile() as file:
+                self._own(os.dup(file.fileno()))
         os.ftruncate(self._descriptor, slots * nbytes)
         self._map(slots, nbytes)
 
@@ -68,3 +75,37 @@ def _attached(descriptor: Any, slots: int, nbytes: int) -> SharedMemory:
     shared._own(descriptor.detach())
     shared._map(slots, nbytes)
     return shared
+
+
+class SharedNumber:
+    """An integer, 0 to 2**63 - 1, whose changes are seen by all processes that this one forks or starts with it.
+
+    Any other copy, as of pickle and deepcopy, is a number of its own.
+    """
+
+    def __init__(self, value: int = 0) -> None:
+        self._attach(SharedMemory(1, 8))
+        self.value = value
+
+    def _attach(self, shared: SharedMemory) -> None:
+        self._shared, self._cell = shared, shared.slot(0, (1,), "int64")
+
+    @property
+    def value(self) -> int:
+        """What it is now; may be set."""
+        return int(self._cell[0])
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._cell[0] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if multiprocessing.context.get_spawning_popen() is None:
+            return SharedNumber, (self.value,)
+        return _attached_number, (self._shared,)
+
+
+def _attached_number(shared: SharedMemory) -> SharedNumber:
+    number = SharedNumber.__new__(SharedNumber)
+    number._attach(shared)
+    return number

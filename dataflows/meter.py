@@ -36,6 +36,9 @@ class Meter:
         self._reports: deque[Spent] = deque()
         self.begin()
 
+    def __reduce__(self) -> tuple[type["Meter"], tuple[()]]:
+        return Meter, ()  # threads may be reporting at this moment
+
     def begin(self) -> None:
         """A new iteration: forgets what was before."""
         self._reports.clear()
@@ -77,12 +80,12 @@ class Meter:
         self._total = Spent()
         return spent
 
-    def stats(self, workers: int) -> Stats:
+    def stats(self, workers: int, processes: bool = False) -> Stats:
         """All of it so far, by so many workers."""
         spent = self.collect()
         return Stats(workers, self._images, self._batches, self._waited + self._finish + self._consumer,
                      self._first, self._waited, self._finish, self._consumer, spent.storage, spent.decode, spent.resize,
-                     spent.transform, spent.python, spent.blocked, spent.queue)
+                     spent.transform, spent.python, spent.blocked, spent.queue, processes)
 
 
 class Watch:

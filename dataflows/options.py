@@ -1,6 +1,12 @@
 """Checks of options that several classes take."""
+import difflib
+import functools
+import inspect
 import operator
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def integer(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
@@ -34,3 +40,48 @@ def check_state(state: Any, order: dict[str, Any], names: Iterable[str]) -> None
             raise ValueError(f"the state was taken with another {name}: {taken!r} and not {value!r}. Use the file and "
                              f"the options of the run that was interrupted, or start its epoch anew with "
                              f"set_epoch({state['epoch']})")
+
+
+def suggests(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a function, or an __init__ at the end of a chain of them, so that an option which it does not know is a
+    TypeError that names the nearest one that it does, or all of them, and the class whose object is made.
+
+    >>> @suggests
+    ... def dump(path, *, num_workers=None):
+    ...     pass
+    >>> dump("train", num_worker=8)
+    Traceback (most recent call last):
+    TypeError: dump got an unexpected option 'num_worker'; did you mean num_workers?
+    """
+    known = _options(function)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        for name in options:
+            if name not in known:
+                _refuse(name, type(args[0]) if function.__name__ == "__init__" else function)
+        return function(*args, **options)
+
+    return checked
+
+
+def _options(function: Callable[..., Any]) -> list[str]:
+    """The names by which a caller may give something."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, option in inspect.signature(function).parameters.items()
+            if option.kind in named and name != "self"]
+
+
+def _refuse(name: str, called: Callable[..., Any]) -> NoReturn:
+    functions = [vars(cls).get("__init__", object) for cls in called.__mro__] if isinstance(called, type) else [called]
+    known = list(dict.fromkeys(option for function in functions for option in _options(function)))
+    near = difflib.get_close_matches(name, known, 1)
+    raise TypeError(f"{called.__name__} got an unexpected option {name!r}; "
+                    + (f"did you mean {near[0]}?" if near else f"its options are {', '.join(known)}"))
+
+
+class fixed_property(functools.cached_property[R]):
+    """A cached_property that refuses an assignment, which would otherwise take its place and change nothing else."""
+
+    def __set__(self, owner: object, value: object) -> NoReturn:
+        raise AttributeError(f"{self.attrname} of {type(owner).__name__} is read from the file, and cannot be set")

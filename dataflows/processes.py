@@ -110,7 +110,7 @@ class _Runner(MultiProcessRunnerZMQ):
         _refuse_few_descriptors()
         taken, self._taken = multiprocessing.Pipe(duplex=False)
         # Besides those that wait to be read, the user has one and lets go of the one before it.
-        slots = min(prefetch + 2, 255) if shared_bytes else 0
+        slots = min(prefetch + 2, len(part), 255) if shared_bytes else 0
         self._shared = _shared_memory(slots, shared_bytes) if slots else None
         self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
         super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots if self._shared else 0),
@@ -262,8 +262,6 @@ def _shared_memory(slots: int, nbytes: int) -> SharedMemory | None:
     """None where the system gives none: then arrays travel as copies."""
     try:
         return SharedMemory(slots, nbytes)
-    except AttributeError:  # not Linux
-        return None
     except OSError as error:
         _tell_of_copies(error.strerror)
         return None

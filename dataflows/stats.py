@@ -24,7 +24,8 @@ class Stats:
     blocked_s    ready to go on, and waiting for a processor or the GIL
     idle_s       having nothing to do, mostly because enough batches are ready
 
-    queue_s: how long finished batches waited to be taken, all together. images, batches: yielded.
+    queue_s: how long finished batches waited to be taken, all together. images, batches: yielded. processes: whether
+    workers are processes, and not threads.
     """
 
     workers: int
@@ -42,6 +43,7 @@ class Stats:
     python_s: float
     blocked_s: float
     queue_s: float
+    processes: bool = False
 
     @property
     def idle_s(self) -> float:
@@ -90,7 +92,11 @@ class Stats:
         workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
         return (f"{self.images:,} images in {self.seconds:.1f} s: {self.images_per_second:,.0f} images/s, the first "
                 f"batch after {self.first_batch_s:.2f} s\nthe loop spent {loop}; a finished batch waited "
-                f"{self.queue_s / self.batches:.2f} s for it\n{workers}: {shares}\n{_WORDS[self.limit]}")
+                f"{self.queue_s / self.batches:.2f} s for it\n{workers}: {shares}\n{self._advice()}")
+
+    def _advice(self) -> str:
+        words = _WORDS[self.limit]
+        return words if self.processes else words + _FOR_THREADS.get(self.limit, "")
 
     def _stages(self) -> dict[str, float]:
         return {"storage": self.storage_s, "decode": self.decode_s, "resize": self.resize_s,
@@ -105,8 +111,12 @@ _WORDS = {
     "decode": "decoding is the limit: more workers on more processors, a tiled or smaller jpeg, fast_decode=True, or "
               "uint8",
     "resize": "resizing is the limit: more workers on more processors, a file of smaller images, or antialias=False",
-    "transform": "the transform is the limit: more workers, worker_type='process' if it holds the GIL, or less of it",
-    "python": "the interpreter is the limit: larger batches, or, for a transform in Python, worker_type='process'",
-    "blocked": "workers wait for a processor, which others have, or for the GIL: fewer workers, or, for a transform in "
-               "Python, worker_type='process'",
+    "transform": "the transform is the limit: more workers, or less of it",
+    "python": "the interpreter is the limit: larger batches",
+    "blocked": "workers wait for a processor, which others have, or for the GIL: fewer workers",
+}
+_FOR_THREADS = {
+    "transform": ", or worker_type='process' if it holds the GIL",
+    "python": ", or, for a transform in Python, worker_type='process'",
+    "blocked": ", or, for a transform in Python, worker_type='process'",
 }

@@ -45,8 +45,8 @@ def told(path: str) -> list[list[str]]:
         return []
 
 
-def usable_cpus() -> int:
-    """How many processors this process may run on."""
+def allowed_cpus() -> int:
+    """How many processors this process may run on; those of the machine where the system does not tell."""
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError, OverflowError):  # the last one: Python has asked for ever larger sets

@@ -17,7 +17,8 @@ from dataflows.index import Index, find_index, index_path, load_index
 from dataflows.pages import read_header
 from dataflows.parallel import map_ordered
 from dataflows.paths import existing_file
-from dataflows.system import advise, usable_cpus
+from dataflows.processors import default_workers
+from dataflows.system import advise
 from dataflows.terminal import printable, progress_bar
 
 OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
@@ -65,7 +66,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     size = index.meta["file_size"]
     with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
-                              num_threads=num_threads or usable_cpus(), advance=bar.update)
+                              num_threads=num_threads or default_workers(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
     if rest != index.meta["rest_crc32"]:
         reasons.append(OUTSIDE)

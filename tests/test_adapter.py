@@ -1,13 +1,20 @@
 """From batches to torch tensors: shapes, types, normalization, memory formats, and options that are refused."""
+import contextlib
+import copy
+import itertools
+import pickle
+import re
 import sys
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from conftest import limited_memory
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
+from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBLoader
 
 CROP = RandomResizedCrop(20)
@@ -30,6 +37,15 @@ def _repeated_warnings():
     torch.set_warn_always(True)
     yield
     torch.set_warn_always(before)
+
+
+def frozen(batches):
+    """Batches as what compares by content."""
+    def content(image):
+        return image.dtype, image.shape, image.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+    return [(labels.tolist(), content(images) if isinstance(images, torch.Tensor) else [*map(content, images)])
+            for images, labels in batches]
 
 
 def first_images(loader):
@@ -272,6 +288,74 @@ def test_the_dataflow_is_the_chain_itself(loader):
         assert np.array_equal(labels, numbers.numpy())
 
 
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_is_for_the_samples_that_there_are(loader, worker_type, channels_last):
+    transform = RandomResizedCrop(224)
+    expected = loader(transform, batch_size=10, channels_last=channels_last)
+    with limited_memory():  # 50,000 images take 7.5 GB
+        few = loader(transform, batch_size=50_000, prefetch=200, worker_type=worker_type, channels_last=channels_last)
+        for _ in range(2):
+            [(images, labels)], [(others, numbers)] = few, expected
+            assert torch.equal(images, others) and torch.equal(labels, numbers)
+            assert images.stride() == others.stride()
+
+
+# --- copies
+
+
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+@pytest.mark.parametrize("transform", [RandomResizedCrop(20), np.ascontiguousarray], ids=["fused", "callable"])
+def test_a_loader_pickles_at_any_time(uint8_lmdb, cls, worker_type, transform):
+    ours = cls(uint8_lmdb / "train.lmdb", 4, transform=transform, num_workers=2, worker_type=worker_type, device="cpu",
+               channels_last=True, dtype=torch.float16)
+    expected = [frozen(ours), frozen(ours)]
+    ours.set_epoch(0)
+    running = iter(ours)
+    held = [next(running) for _ in range(2)]
+    copies = [pickle.loads(pickle.dumps(ours)), copy.deepcopy(ours)]  # while workers are at work
+    state = ours.state_dict()
+    assert frozen(itertools.chain(held, running)) == expected[0]
+    for other in copies:
+        assert other.state_dict() == state and other.stats().batches == 0
+        assert frozen(other) == expected[1]  # as it would be in the loader itself after an epoch that is left early
+        other.load_state_dict(state)
+        assert frozen(other) == expected[0][2:]
+        other.close()
+    ours.close()
+    with pytest.raises(RuntimeError, match="the loader is closed"):
+        iter(pickle.loads(pickle.dumps(ours)))
+
+
+# --- defaults of torch
+
+
+@contextlib.contextmanager
+def default(what):
+    """Another device or dtype of new tensors."""
+    try:
+        (torch.set_default_dtype if isinstance(what, torch.dtype) else torch.set_default_device)(what)
+        yield
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("what", ["meta", torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize("options", [
+    {}, {"normalize": (MEAN, STD)}, {"normalize": (MEAN, STD), "dtype": torch.bfloat16}, {"dtype": torch.float32},
+    {"device": "cpu", "normalize": (MEAN, STD)}, {"num_workers": 0}, {"transform": None}, {"channels_last": True},
+    {"transform": CenterCrop(20, 32, antialias=False)}, {"transform": np.ascontiguousarray},
+    {"worker_type": "process"}, {"worker_type": "process", "transform": np.ascontiguousarray}], ids=str)
+def test_defaults_of_torch_change_nothing(loader, options, what):
+    expected = frozen(loader(**options))
+    with default(what):
+        batches = list(loader(**options))
+    assert {tensor.device.type for images, labels in batches for tensor in (*images, labels)} == {"cpu"}
+    assert frozen(batches) == expected
+
+
 # --- options
 
 
@@ -292,6 +376,63 @@ def test_numpys_integers_are_integers(loader, option):
 def test_a_wrong_transform_is_refused(loader, transform):
     with pytest.raises(TypeError, match="transform must be RandomResizedCrop, CenterCrop, a callable or None, not "):
         loader(transform)
+
+
+class Gray(RandomResizedCrop):
+    """Called for each image, and not fused: it has something to be called."""
+
+    def __call__(self, pixels):
+        return np.full((*self.window, 3), 127, np.uint8)
+
+
+class Mirrored(CenterCrop):
+    """Fused, with a plan of its own."""
+
+    def plan(self, heights, widths, positions, seed, epoch):
+        plan = super().plan(heights, widths, positions, seed, epoch)
+        plan[:, 8] = 1
+        return plan
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+def test_a_class_derived_from_a_crop_does_what_it_defines(loader, worker_type):
+    images = first_images(loader(Gray((6, 8)), worker_type=worker_type))
+    assert images.shape == (4, 3, 6, 8) and (images == 127).all()
+    mirrored = first_images(loader(Mirrored(20, 32), worker_type=worker_type))
+    assert torch.equal(mirrored, first_images(loader(CenterCrop(20, 32))).flip(3))
+
+
+class Planned:
+    size = window = (8, 8)
+    scaled_decode = fast_decode = False
+    antialias = True
+
+    def plan(self, heights, widths, positions, seed, epoch):
+        raise AssertionError
+
+
+def test_a_plan_alone_makes_no_transform(loader):
+    with pytest.raises(TypeError, match="transform must be RandomResizedCrop, CenterCrop, a callable or None, not "):
+        loader(Planned())
+
+
+class Negative:
+    def __call__(self, pixels):
+        return 255 - pixels
+
+
+@pytest.mark.parametrize("transform", [RandomResizedCrop, CenterCrop, Gray, Negative])
+def test_a_class_in_place_of_an_instance_is_refused(loader, transform):
+    with pytest.raises(TypeError, match=f"transform must be an instance, such as {transform.__name__}\\(...\\), not"):
+        loader(transform)
+
+
+def test_a_class_that_makes_images_is_a_callable(loader):
+    class Image(np.ndarray):
+        def __new__(cls, pixels):
+            return pixels[:8, :8].view(cls)
+
+    assert first_images(loader(Image)).shape == (4, 3, 8, 8)
 
 
 def test_dropping_all_there_is_is_refused(loader):
@@ -326,14 +467,16 @@ def test_a_dtype_that_is_not_torchs_is_refused(loader, dtype):
         loader(dtype=dtype)
 
 
-def test_an_unknown_device_is_refused(loader):
-    with pytest.raises(RuntimeError, match="abacus"):
-        loader(device="abacus")
+@pytest.mark.parametrize("device", ["abacus", "gpu", "cuda 1", 1.5, ("cuda", 0)])
+def test_an_unknown_device_is_refused(loader, device):
+    with pytest.raises(ValueError, match=f"device must be one as torch names them, such as 'cpu', 'cuda',.* not "
+                                         f"{re.escape(repr(device))}"):
+        loader(device=device)
 
 
 def test_an_unknown_option_is_refused(loader):
-    with pytest.raises(TypeError, match="shufle_buffer"):
-        loader(shufle_buffer=3)
+    with pytest.raises(TypeError, match="LMDBLoader got .* 'num_worker'; did you mean num_workers\\?"):
+        loader(num_worker=3)
 
 
 @pytest.mark.parametrize("epoch", [-1, 1.5, "1", None])
@@ -361,9 +504,53 @@ def test_a_dataloader_over_a_loader_is_told_what_to_take(path):
         next(iter(torch.utils.data.DataLoader(batches)))
 
 
-def test_the_batch_size_is_fixed(path):
-    with LMDBLoader(path, 4) as batches, pytest.raises(AttributeError):
-        batches.batch_size = 8
+@pytest.mark.parametrize("name", ["batch_size", "num_workers", "dataflow", "labels", "sampler", "batch_sampler"])
+def test_what_is_fixed_cannot_be_set(path, name):
+    with LMDBLoader(path, 4) as batches:
+        for _ in range(2):
+            with pytest.raises(AttributeError, match=f"{name}.* of '?LMDBLoader"):
+                setattr(batches, name, 8)
+            getattr(batches, name)
+        assert len(list(batches)) == 6 and len(batches.labels) == 23 and batches.batch_size == 4
+
+
+@pytest.mark.parametrize("cls, name, near", [
+    (LMDBLoader, "num_worker", "num_workers"), (LMDBLoader, "wold_size", "world_size"),
+    (LMDBIterLoader, "shufle_buffer", "shuffle_buffer"), (LMDBIterLoader, "prefetch_factor", "prefetch"),
+    (LMDBIterLoader, "batchsize", "batch_size")])
+def test_a_misspelt_option_is_told_the_nearest(path, cls, name, near):
+    with pytest.raises(TypeError, match=f"{cls.__name__} got an unexpected option '{name}'; did you mean {near}\\?"):
+        cls(path, 4, **{name: 1})
+
+
+def test_an_option_like_no_other_is_told_all(path):
+    with pytest.raises(TypeError, match="LMDBLoader got an unexpected option 'xyz'; its options are path, batch_size, "
+                                        "shuffle, .*worker_type.*channels_last") as caught:
+        LMDBLoader(path, 4, xyz=1)
+    assert not re.search(r"\b(self|reader|pointers|args|options, )\b", str(caught.value).partition("; its")[2])
+
+
+def test_an_option_of_a_derived_class_is_named_with_it(path):
+    class Mine(LMDBLoader):
+        def __init__(self, path, *, flavour="sweet", **options):
+            super().__init__(path, 4, **options)
+
+    with pytest.raises(TypeError, match="Mine got an unexpected option 'flavor'; did you mean flavour\\?"):
+        Mine(path, flavor="sour")
+
+
+def test_the_sampler_tells_the_epoch(path):
+    with LMDBLoader(path, 4) as ours, LMDBLoader(path, 4) as reference:
+        for epoch in (3, 3, 0):
+            ours.sampler.set_epoch(epoch)
+            reference.set_epoch(epoch)
+            assert frozen(ours) == frozen(reference)
+        state = ours.state_dict() | {"epoch": 2, "samples": 8}
+        ours.load_state_dict(state)
+        ours.sampler.set_epoch(2)  # keeps the place
+        assert ours.state_dict() == state and len(list(ours)) == 4
+        with pytest.raises(ValueError, match="epoch must be a non-negative integer, not -1"):
+            ours.sampler.set_epoch(-1)
 
 
 @pytest.mark.parametrize("worker_type", ["thread", "process"])

@@ -1,7 +1,11 @@
 """LMDBDataset and LMDBIterDataset under torch's own DataLoader: samplers, workers, start methods, image types."""
 import copy
 import logging
+import os
+import pathlib
 import pickle
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -18,6 +22,7 @@ from dataflows.write import Packed, PackedLMDBSerializer
 from uint_lmdb_iterloader import LMDBIterDataset
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
+ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT_SECONDS = 60
 CLASSES = ["n01440764", "n01443537", "n01484850"]
 
@@ -167,7 +172,68 @@ def test_a_missing_file_is_refused(cls, tmp_path):
         cls(tmp_path / "none.lmdb")
 
 
+class Gray(RandomResizedCrop):
+    def __call__(self, image):
+        return "gray"
+
+
+def test_a_class_derived_from_a_crop_does_what_it_defines(cls, path):
+    assert next(iter(cls(path, transform=Gray(16))))[0] == "gray"
+
+
+def test_a_transform_and_an_image_type_may_be_set(cls, path):
+    dataset = cls(path)
+    dataset.transform, dataset.image_type = RandomResizedCrop(16), "numpy"
+    assert next(iter(dataset))[0].shape == (16, 16, 3)
+    with pytest.raises(TypeError, match=r"transform must be an instance, such as RandomResizedCrop\(...\), not the"):
+        dataset.transform = RandomResizedCrop
+    with pytest.raises(ValueError, match="image_type must be one of"):
+        dataset.image_type = "jpeg"
+    assert next(iter(dataset))[0].shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("transform", ["RandomResizedCrop", 224, RandomResizedCrop, CenterCrop])
+def test_a_wrong_transform_is_refused(cls, path, transform):
+    with pytest.raises(TypeError, match="transform must be "):
+        cls(path, transform=transform)
+
+
+@pytest.mark.parametrize("name, near", [("tranform", "transform"), ("image_typ", "image_type")])
+def test_a_misspelt_option_is_told_the_nearest(cls, path, name, near):
+    with pytest.raises(TypeError, match=f"{cls.__name__} got an unexpected option '{name}'; did you mean {near}\\?"):
+        cls(path, **{name: 1})
+
+
+def test_a_misspelt_option_of_the_order_is_told_the_nearest(path):
+    with pytest.raises(TypeError, match="LMDBIterDataset got .* 'shufle_buffer'; did you mean shuffle_buffer\\?"):
+        LMDBIterDataset(path, shufle_buffer=3)
+
+
+@pytest.mark.parametrize("what", ["meta", torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize("transform", [None, CenterCrop(20, 32), RandomResizedCrop(20)], ids=str)
+def test_defaults_of_torch_change_nothing(cls, path, transform, what):
+    torch.manual_seed(0)
+    expected = samples([cls(path, transform=transform)])
+    torch.manual_seed(0)
+    try:
+        (torch.set_default_dtype if isinstance(what, torch.dtype) else torch.set_default_device)(what)
+        found = list(cls(path, transform=transform))
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert {image.device.type for image, _ in found} == {"cpu"} and samples([found]) == expected
+
+
 # --- ImageFolder's attributes
+
+
+@pytest.mark.parametrize("name", ["classes", "class_names", "class_to_idx", "targets"])
+def test_what_the_file_says_cannot_be_set(cls, path, name):
+    dataset = cls(path)
+    for _ in range(2):
+        with pytest.raises(AttributeError, match=f"{name}.* of '?{cls.__name__}"):
+            setattr(dataset, name, [])
+        assert len(getattr(dataset, name)) in (3, 23)
 
 
 def test_classes_and_targets_come_from_the_index(cls, path, caplog):
@@ -213,6 +279,22 @@ def test_a_pickle_brings_options_along(path):
     copied = pickle.loads(pickle.dumps(dataset))
     assert samples([copied]) == samples([dataset]) and len(copied) == len(dataset) == 19
     assert next(iter(copied))[0].shape == (3, 20, 20)
+
+
+def test_a_copy_has_an_epoch_of_its_own(path):
+    dataset = LMDBIterDataset(path, shuffle_buffer=10)
+    expected = samples([dataset])
+    for other in (pickle.loads(pickle.dumps(dataset)), copy.deepcopy(dataset)):
+        other.set_epoch(1)
+        assert samples([dataset]) == expected != samples([other])
+
+
+def test_later_changes_of_an_array_of_indices_are_not_seen(path):
+    indices = np.array([3, 5])
+    dataset = LMDBIterDataset(path, indices=indices)
+    expected = samples([dataset])
+    indices[:] = 0
+    assert samples([dataset]) == expected
 
 
 def test_a_closed_dataset_opens_again(cls, path, expected):
@@ -322,9 +404,10 @@ def test_a_buffer_shuffles_by_seed_and_epoch(path, expected):
     assert len(set(map(tuple, orders))) == 4
 
 
-def test_set_epoch_reaches_workers_that_persist(path):
+@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+def test_set_epoch_reaches_workers_that_persist(path, context):
     dataset = LMDBIterDataset(path, order="local", shuffle_buffer=10)
-    batches = loader(dataset, batch_size=4, num_workers=2, persistent_workers=True)
+    batches = loader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context=context)
     orders = []
     for epoch in (0, 1, 1, 0):
         dataset.set_epoch(epoch)
@@ -353,3 +436,51 @@ def test_wrong_options_are_refused_before_a_worker_starts(path, options, message
 def test_the_length_of_a_dataloader_of_whole_epochs_is_exact(path):
     batches = loader(LMDBIterDataset(path), batch_size=4)
     assert len(batches) == len(list(batches)) == 6
+
+
+# --- /dev/shm
+
+
+WITHOUT_SHM = """
+import json, multiprocessing, sys
+from dataflows import RandomResizedCrop
+from torch.utils.data import DataLoader
+from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+
+
+def main():
+    path, seen = sys.argv[1], []
+    try:
+        multiprocessing.Lock()
+        raise SystemExit("there is room in /dev/shm")
+    except OSError:
+        pass
+    dataset = LMDBIterDataset(path)
+    dataset.set_epoch(1)
+    seen += [len(list(dataset)), len(list(DataLoader(dataset, batch_size=None)))]
+    seen += [len(list(DataLoader(LMDBDataset(path), batch_size=None)))]
+    for cls in (LMDBLoader, LMDBIterLoader):
+        for worker_type in ("thread", "process"):
+            with cls(path, 4, transform=RandomResizedCrop(224), num_workers=2, worker_type=worker_type) as loader:
+                seen.append(sum(len(labels) for _, labels in loader))
+    print(seen)
+
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("state", ["full", "missing"])
+def test_without_room_in_dev_shm_all_works_but_torchs_own_workers(path, tmp_path, state):
+    (tmp_path / "script.py").write_text(WITHOUT_SHM)
+    mount = {"full": "mount -t tmpfs -o size=4k none /dev/shm && head -c 4096 /dev/zero > /dev/shm/rest",
+             "missing": "mkdir dev && touch dev/null dev/urandom && mount --bind /dev/null dev/null && "
+                        "mount --bind /dev/urandom dev/urandom && mount --rbind dev /dev"}[state]
+    if subprocess.run(["unshare", "--mount", "sh", "-c", mount], cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    run = f"rm -rf dev && {mount} && exec {sys.executable} script.py {path}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", run], cwd=tmp_path, text=True, capture_output=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=TIMEOUT_SECONDS)
+    assert (done.returncode, done.stdout) == (0, f"{[23] * 7}\n"), done.stderr

@@ -12,7 +12,7 @@ from torch.utils.data import DistributedSampler
 from dataflows.epoch import Epoch
 from dataflows.keys import SequentialKeys, ShuffledKeys, sequential_pointers
 from dataflows.quiet import BatchData
-from dataflows.ranks import UNEVEN, Ranks, left_over
+from dataflows.ranks import UNEVEN, LateRanks, Ranks, left_over
 from dataflows.shuffle import RestOfEpoch
 
 counts = st.integers(1, 90)
@@ -248,8 +248,8 @@ def test_left_over_leaves_out_the_first_ones_of_each_rank():
 
 
 def test_without_torch_distributed_there_is_one_rank():
-    assert Ranks.of(None, None, "pad") == Ranks(0, 1, "pad")
-    assert Ranks.of(np.int64(1), np.int64(3), "keep") == Ranks(1, 3, "keep")
+    assert LateRanks(None, None, "pad")() == Ranks(0, 1, "pad")
+    assert LateRanks(np.int64(1), np.int64(3), "keep")() == Ranks(1, 3, "keep")
 
 
 @pytest.mark.parametrize("rank, world_size, uneven, message", [
@@ -261,7 +261,7 @@ def test_without_torch_distributed_there_is_one_rank():
     (0, 2, "stretch", r"uneven must be one of \('pad', 'drop', 'keep'\), not 'stretch'")])
 def test_wrong_ranks_are_refused(rank, world_size, uneven, message):
     with pytest.raises(ValueError, match=message):
-        Ranks.of(rank, world_size, uneven)
+        LateRanks(rank, world_size, uneven)
 
 
 @pytest.mark.parametrize("indices, message", [

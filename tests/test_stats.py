@@ -54,6 +54,19 @@ def test_converting_that_takes_more_than_waiting_is_the_limit():
     assert stats.limit == "transfer" and "converting batches is the limit" in str(stats)
 
 
+@pytest.mark.parametrize("stage", [*STAGES, "consumer", "transfer"])
+def test_processes_are_not_advised_to_who_has_them(stage):
+    stats = dataclasses.replace(STATS, **{f"{name}_s": 1.0 for name in STAGES})
+    if stage in STAGES:
+        stats = dataclasses.replace(stats, **{f"{stage}_s": 1.5})
+    else:
+        stats = dataclasses.replace(stats, waited_s=0.1, **{f"{'finish' if stage == 'transfer' else stage}_s": 9.0})
+    assert stats.limit == stage
+    assert ("process'" in str(stats)) == (stage in ("transform", "python", "blocked"))
+    processes = str(dataclasses.replace(stats, processes=True))
+    assert "process'" not in processes and str(stats).startswith(processes)
+
+
 def test_before_the_first_batch_there_is_nothing_to_tell(jpeg_lmdb):
     with LMDBLoader(jpeg_lmdb / "train.lmdb", 4) as loader:
         stats = loader.stats()
@@ -141,6 +154,7 @@ def test_a_loader_tells_of_its_latest_iteration(cls, tiled_lmdb, options):
             took = time.perf_counter() - started
             stats = loader.stats()
             check(stats, 23, 6, workers)
+            assert stats.processes == ("worker_type" in options)
             assert stats.resize_s > 0 and stats.transform_s == 0 and stats.finish_s > 0
             assert 6 * 0.002 <= stats.consumer_s < stats.seconds <= took
             spent = stats.storage_s + stats.decode_s + stats.resize_s + stats.python_s + stats.blocked_s

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from dataflows.options import integer
-from dataflows.system import usable_cpus
+from dataflows.processors import default_workers
 from dataflows.tools.measure import measure
 from dataflows.tools.predict import (
     BATCH_BYTES,
@@ -67,7 +67,7 @@ def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num
     """
     if gpu_rate is not None and not (isinstance(gpu_rate, (int, float)) and 0 < gpu_rate < math.inf):
         raise ValueError(f"gpu_rate must be a positive number of images/s, not {gpu_rate!r}")
-    workers = usable_cpus() if num_workers is None else integer("num_workers", num_workers, 1)
+    workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
     found = measure(os.fspath(source), workers)
     return Advice(workers, gpu_rate, found, predict(found, workers, gpu_rate), recommend(found, workers, gpu_rate))
 

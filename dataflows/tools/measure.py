@@ -5,6 +5,7 @@ of threads in turns, so that what else the machine does slows them alike. Nothin
 number of threads is touched, and the folder is removed whatever happens.
 """
 import contextlib
+import functools
 import os
 import statistics
 import tempfile
@@ -20,13 +21,14 @@ from dataflows.cutting import cut, read_tiles
 from dataflows.decode import Memory, decode, decode_reduced
 from dataflows.epoch import Epoch
 from dataflows.flush import flush_file
-from dataflows.keys import ShuffledKeys
+from dataflows.keys import keyed_pointers
 from dataflows.packing import FilePacker
-from dataflows.ranks import Ranks
+from dataflows.processors import usable_cpus
+from dataflows.ranks import LateRanks
 from dataflows.reader import RecordReader
 from dataflows.resize import crop
 from dataflows.store import Store
-from dataflows.system import free_bytes, load, usable_cpus
+from dataflows.system import free_bytes, load
 from dataflows.tools.disk import measure_storage
 from dataflows.tools.predict import (
     BATCH_SIZE,
@@ -184,9 +186,9 @@ class _Loader:
 
     def __init__(self, path: str, threads: int, batches: int) -> None:
         store, epoch = Store(path), Epoch()
-        keys = ShuffledKeys(store, epoch, ranks=Ranks(0, 1, "keep"),
-                            indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
-        self._batches = TorchBatches(keys, RecordReader(store), epoch, {}, keys.ranks, BATCH_SIZE,
+        pointers = functools.partial(keyed_pointers, store, epoch, True,
+                                     indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
+        self._batches = TorchBatches(pointers, RecordReader(store), epoch, LateRanks(0, 1, "keep"), BATCH_SIZE,
                                      transform=RandomResizedCrop(SIZE), num_workers=threads)
 
     def run(self) -> Run:
