@@ -51,6 +51,7 @@ from benchmarks import cold, scaling
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
+from dataflows.arguments import ArgumentParser, did_you_mean
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
 
@@ -228,7 +229,7 @@ def _write(run: dict[str, Any], out: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--source", required=True, metavar="FOLDER", help="folder with one sub-folder per split, with one per class")
     add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
@@ -274,7 +275,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [*_known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
     arguments.what = arguments.what or known
     if unknown := sorted(set(arguments.what) - set(known)):
-        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}")
+        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}"
+                     + "".join(did_you_mean(name, known) for name in unknown))
     run: dict[str, Any] = {**describe(arguments), "groups": []}
     failed = False
     try:

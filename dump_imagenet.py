@@ -19,6 +19,7 @@ import numpy as np
 import tqdm
 
 from dataflows import report
+from dataflows.arguments import ArgumentParser
 from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
 from dataflows.index import Index, index_path, load_index
@@ -223,8 +224,8 @@ def _summary(path: str, columns: Columns, start: Start, num_workers: int, busy: 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dump-imagenet", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="dump-imagenet", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
         "Kaggle's), or of class folders per split; or the one tar or folder to read")

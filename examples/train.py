@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.arguments import ArgumentParser
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -180,8 +181,8 @@ def process_group(device: str):
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Train a small ResNet on train.lmdb, and evaluate it on val.lmdb.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description="Train a small ResNet on train.lmdb, and evaluate it on val.lmdb.",
+                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("data", type=pathlib.Path, help="folder of train.lmdb and val.lmdb")
     parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--batch-size", type=int, default=256, help="of each process")
