@@ -33,13 +33,16 @@ With --scaling it measures the number of workers: LMDBLoader over tiled JPEGs, o
 into DIR/jpeg-no-tiles) and over pixels, and torch's DataLoader over the folder, each with 1, 2, 4 ... up to
 --num-workers, all in turns within one run. Prints the median images/s, and PATH.png shows them.
 
-Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
+A contestant whose library is not installed, cannot be imported or does not start is skipped, with the reason.
+
+Exit code 0: all others ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
 cache cannot be dropped.
 """
 import argparse
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import shutil
@@ -52,6 +55,7 @@ from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
 from dataflows.arguments import ArgumentParser, did_you_mean
+from dataflows.options import integer
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
 
@@ -246,9 +250,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=_positive, default=256, metavar="B", help="images per batch (default 256)")
     add("--num-workers", type=_positive, default=2, metavar="N", help="processes or threads of each (default 2)")
     add("--images", type=_positive, metavar="N", help="use this many images of each split, spread over its classes")
-    add("--timeout", type=float, metavar="S", help="seconds that starting, and each epoch, may take "
+    add("--timeout", type=_seconds, metavar="S", help="seconds that starting, and each epoch, may take "
                                                    "(default: 120, and 0.1 per image)")
-    add("--out", default="benchmark", metavar="PATH", help="writes PATH.json and PATH.png (default: benchmark)")
+    add("--out", type=_path, default="benchmark", metavar="PATH",
+        help="writes PATH.json and PATH.png (default: benchmark)")
     return parser
 
 
@@ -262,10 +267,29 @@ def _names(contestants: dict[str, Contestant]) -> str:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+    try:
+        return integer("it", int(text), 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
+
+
+def _path(text: str) -> str:
+    """The beginning of the names of files that can be made: they are written when everything was measured."""
+    folder, name = os.path.split(text)
+    if not name:
+        raise argparse.ArgumentTypeError(f"must end in the beginning of the files' names, and {text!r} does not")
+    if not os.path.isdir(folder or "."):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder} to write into; make it first")
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -289,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if run["groups"] or not failed:
         _write(run, arguments.out)
-    return int(failed or any(result["error"] for group in run["groups"]
+    return int(failed or any(result["error"] and not result.get("skipped") for group in run["groups"]
                              for result in [*group["results"], *group["limit"]]))
 
 
