@@ -54,8 +54,7 @@ from benchmarks import cold, scaling
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
-from dataflows.arguments import ArgumentParser, did_you_mean
-from dataflows.options import integer
+from dataflows.arguments import ArgumentParser, did_you_mean, whole_number
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
 
@@ -234,7 +233,7 @@ def _write(run: dict[str, Any], out: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, positive = parser.add_argument, whole_number(1)
     add("--source", required=True, metavar="FOLDER", help="folder with one sub-folder per split, with one per class")
     add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
     add("--what", nargs="+", metavar="NAME",
@@ -246,10 +245,10 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--scaling", action="store_true", help="measure 1, 2, 4 ... up to --num-workers workers")
     add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
     add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
-    add("--epochs", type=_positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
-    add("--batch-size", type=_positive, default=256, metavar="B", help="images per batch (default 256)")
-    add("--num-workers", type=_positive, default=2, metavar="N", help="processes or threads of each (default 2)")
-    add("--images", type=_positive, metavar="N", help="use this many images of each split, spread over its classes")
+    add("--epochs", type=positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
+    add("--batch-size", type=positive, default=256, metavar="B", help="images per batch (default 256)")
+    add("--num-workers", type=positive, default=2, metavar="N", help="processes or threads of each (default 2)")
+    add("--images", type=positive, metavar="N", help="use this many images of each split, spread over its classes")
     add("--timeout", type=_seconds, metavar="S", help="seconds that starting, and each epoch, may take "
                                                    "(default: 120, and 0.1 per image)")
     add("--out", type=_path, default="benchmark", metavar="PATH",
@@ -264,13 +263,6 @@ def _known(arguments: argparse.Namespace) -> dict[str, Contestant]:
 
 def _names(contestants: dict[str, Contestant]) -> str:
     return "; ".join(f"{contestant.name}: {contestant.about}" for contestant in contestants.values())
-
-
-def _positive(text: str) -> int:
-    try:
-        return integer("it", int(text), 1)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}") from None
 
 
 def _seconds(text: str) -> float:

@@ -3,7 +3,9 @@ import argparse
 import difflib
 import itertools
 import sys
-from typing import Any, Iterable, NoReturn, Sequence
+from typing import Any, Callable, Iterable, NoReturn, Sequence
+
+from dataflows.options import integer
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -21,6 +23,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _name(word: str) -> str:
     return word.lstrip("-").lower()
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """The `type` of an option that is an integer of at least `least`."""
+    def parse(text: str) -> int:
+        try:
+            return integer("it", int(text), least)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}") from None
+
+    return parse
 
 
 class ArgumentParser(argparse.ArgumentParser):
