@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.checkpoint is not None and args.checkpoint.is_dir():
         parser.error(f"argument --checkpoint: {args.checkpoint} is a folder; name a file in it, such as "
                      f"{args.checkpoint / 'run.pt'}")
-    if args.data.is_file() or args.data.suffix == ".lmdb":
+    if args.data.is_file() or (args.data / "data.mdb").exists():  # an LMDB may be a folder
         parser.error(f"argument DATA: give the folder of train.lmdb and val.lmdb, {args.data.parent}, not {args.data}")
     if missing := [split for split in ("train", "val") if not (args.data / f"{split}.lmdb").exists()]:
         parser.error(f"argument DATA: there is no {' and no '.join(f'{split}.lmdb' for split in missing)} in "
