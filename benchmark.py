@@ -33,13 +33,16 @@ With --scaling it measures the number of workers: LMDBLoader over tiled JPEGs, o
 into DIR/jpeg-no-tiles) and over pixels, and torch's DataLoader over the folder, each with 1, 2, 4 ... up to
 --num-workers, all in turns within one run. Prints the median images/s, and PATH.png shows them.
 
-Exit code 0: all contestants ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
+A contestant whose library is not installed, cannot be imported or does not start is skipped, with the reason.
+
+Exit code 0: all others ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
 cache cannot be dropped.
 """
 import argparse
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import shutil
@@ -51,6 +54,7 @@ from benchmarks import cold, scaling
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
+from dataflows.arguments import ArgumentParser, did_you_mean, whole_number
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
 
@@ -228,8 +232,8 @@ def _write(run: dict[str, Any], out: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, positive = parser.add_argument, whole_number(1)
     add("--source", required=True, metavar="FOLDER", help="folder with one sub-folder per split, with one per class")
     add("--lmdb", required=True, metavar="DIR", help="folder of jpeg/SPLIT.lmdb and uint8/SPLIT.lmdb; made if missing")
     add("--what", nargs="+", metavar="NAME",
@@ -241,13 +245,14 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--scaling", action="store_true", help="measure 1, 2, 4 ... up to --num-workers workers")
     add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
     add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
-    add("--epochs", type=_positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
-    add("--batch-size", type=_positive, default=256, metavar="B", help="images per batch (default 256)")
-    add("--num-workers", type=_positive, default=2, metavar="N", help="processes or threads of each (default 2)")
-    add("--images", type=_positive, metavar="N", help="use this many images of each split, spread over its classes")
-    add("--timeout", type=float, metavar="S", help="seconds that starting, and each epoch, may take "
+    add("--epochs", type=positive, default=3, metavar="N", help="counted epochs, after one to warm up (default 3)")
+    add("--batch-size", type=positive, default=256, metavar="B", help="images per batch (default 256)")
+    add("--num-workers", type=positive, default=2, metavar="N", help="processes or threads of each (default 2)")
+    add("--images", type=positive, metavar="N", help="use this many images of each split, spread over its classes")
+    add("--timeout", type=_seconds, metavar="S", help="seconds that starting, and each epoch, may take "
                                                    "(default: 120, and 0.1 per image)")
-    add("--out", default="benchmark", metavar="PATH", help="writes PATH.json and PATH.png (default: benchmark)")
+    add("--out", type=_path, default="benchmark", metavar="PATH",
+        help="writes PATH.json and PATH.png (default: benchmark)")
     return parser
 
 
@@ -260,11 +265,23 @@ def _names(contestants: dict[str, Contestant]) -> str:
     return "; ".join(f"{contestant.name}: {contestant.about}" for contestant in contestants.values())
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+def _seconds(text: str) -> float:
+    try:
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text}")
+
+
+def _path(text: str) -> str:
+    """The beginning of the names of files that can be made: they are written when everything was measured."""
+    folder, name = os.path.split(text)
+    if not name:
+        raise argparse.ArgumentTypeError(f"must end in the beginning of the files' names, and {text!r} does not")
+    if not os.path.isdir(folder or "."):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder} to write into; make it first")
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -274,7 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [*_known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
     arguments.what = arguments.what or known
     if unknown := sorted(set(arguments.what) - set(known)):
-        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}")
+        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}"
+                     + "".join(did_you_mean(name, known) for name in unknown))
     run: dict[str, Any] = {**describe(arguments), "groups": []}
     failed = False
     try:
@@ -287,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if run["groups"] or not failed:
         _write(run, arguments.out)
-    return int(failed or any(result["error"] for group in run["groups"]
+    return int(failed or any(result["error"] and not result.get("skipped") for group in run["groups"]
                              for result in [*group["results"], *group["limit"]]))
 
 

@@ -21,6 +21,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from dataflows import check, report
+from dataflows.arguments import ArgumentParser
 from dataflows.check import Checked
 from dataflows.columns import Columns
 from dataflows.imagenet import ImageNetFiles
@@ -300,8 +301,8 @@ def _summary(path: str, columns: Columns, start: Start, num_workers: int, busy: 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dump-imagenet", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog="dump-imagenet", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
         "Kaggle's), or of class folders per split; or the one tar or folder to read")

@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 
 from benchmarks.contestants import Contestant, Job
 from benchmarks.processes import read_bytes
-from benchmarks.report import columns, number
+from benchmarks.report import columns, failure, number
 from benchmarks.runner import Child, medians
 
 _DROP = "/proc/sys/vm/drop_caches"
@@ -105,7 +105,7 @@ def table(group: dict[str, Any]) -> str:
     rows = [["reader", "images/s", "MB/s", *(f"x {name}" for name in baselines), "read/needed", "first batch s"]]
     for name, result in results.items():
         if result["error"]:
-            rows.append([name, "failed: " + result["error"].splitlines()[-1]])
+            rows.append([name, failure(result)])
             continue
         median = result["median"]
         rows.append([name, f"{median['images_per_s']:,.0f}", f"{median['mb_per_s']:,.0f}",

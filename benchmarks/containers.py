@@ -108,7 +108,7 @@ def _write_chunks(job: Job, folder: str) -> None:
     from litdata import optimize
 
     files = files_in_order(job)
-    optimize(functools.partial(_read_sample, files), files.pointers, folder, chunk_bytes="64MB", num_workers=1,
+    optimize(functools.partial(_read_sample, files), list(files.pointers), folder, chunk_bytes="64MB", num_workers=1,
              reorder_files=False)
 
 

@@ -49,7 +49,7 @@ class Contestant:
     formats: tuple[str, ...] = ("jpeg", "uint8")  # groups it takes part in
     splits: tuple[str, ...] | None = None  # None: all
     by_format: bool = True  # whether what it reads depends on the group's format; else it is the source's bytes
-    needs: tuple[str, ...] = ()  # modules without which it is skipped
+    needs: tuple[str, ...] = ()  # others' modules, without which it is skipped; so it is where they do not start
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: str | None = None  # the figure of limit.py that its processor time is compared with
     own_figures: bool = False  # `epoch` returns figures and no batches: a measurement in a contestant's place

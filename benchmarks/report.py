@@ -34,7 +34,7 @@ def table(group: dict[str, Any]) -> str:
              "peak MB", "growth MB", "first batch s", "cold start s"]]
     for name, result in results.items():
         if result["error"]:
-            rows.append([name, "failed: " + result["error"].splitlines()[-1]])
+            rows.append([name, failure(result)])
             continue
         median, rates = result["median"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
         rows.append([name, f"{median['images_per_s']:,.0f}", f"{min(rates):,.0f}-{max(rates):,.0f}",
@@ -49,13 +49,27 @@ def table(group: dict[str, Any]) -> str:
 
 def _limit(result: dict[str, Any]) -> str:
     if result["error"]:
-        return "CPU limit: failed: " + result["error"].splitlines()[-1]
+        return f"CPU limit: {failure(result)}"
     terms = result["median"]
     decoding = f"{terms['decode_ms']:.2f} ms to decode a whole image x {terms['share']:.2f} of it + "
     return (f"CPU limit: {terms['limit_ms']:.2f} ms/image = {decoding if terms['decode_ms'] else ''}"
             f"{terms['resize_ms']:.2f} ms to resize the crop; {terms['limit_linear_ms']:.2f} with INTER_LINEAR"
             + (f"; {terms['limit_fast_ms']:.2f} and {terms['limit_linear_fast_ms']:.2f} with fast decoding"
                if terms["decode_ms"] else ""))
+
+
+def failure(result: dict[str, Any]) -> str:
+    """What became of a contestant that has an error, in one line; the whole of it is in the JSON file."""
+    return f"{'skipped' if result.get('skipped') else 'failed'}: {_gist(result['error'])}"
+
+
+def _gist(error: str) -> str:
+    """The line that names the exception, if there is a traceback; else what happened, and the last line of output."""
+    lines = error.splitlines()
+    if "Traceback" in error:
+        last_call = max((i for i, line in enumerate(lines) if line.startswith("  File ")), default=0)
+        return next((line for line in lines[last_call + 1:] if not line.startswith(" ")), lines[-1])
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
 
 
 def number(value: float | None, form: str) -> str:

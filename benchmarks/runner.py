@@ -162,7 +162,8 @@ def run_group(contestants: Sequence[Contestant], job: Job, epochs: int, timeout_
               report: Callable[[str], None]) -> list[dict[str, Any]]:
     """One result per contestant: figures of a warm-up epoch and `epochs` counted ones, or the error that ended it.
 
-    A result is {"contestant", "error", "open_s", "epochs", "median", "growth_mb"}. The first of "epochs" is the
+    A result is {"contestant", "error", "skipped", "open_s", "epochs", "median", "growth_mb"}. "skipped" is whether the
+    error kept somebody else's library from starting: that is no fault of the run. The first of "epochs" is the
     warm-up; "median" has the medians of the others, and "growth_mb" is by how much anonymous memory at the end of the
     last one exceeds that at the end of the first of them (None for a single one). Both are None after an error.
     `report` gets a line of progress.
@@ -182,7 +183,8 @@ def run_group(contestants: Sequence[Contestant], job: Job, epochs: int, timeout_
 
 
 def _result(child: Child) -> dict[str, Any]:
-    return {"contestant": child.contestant.name, "error": child.error, "open_s": child.open_s,
+    skipped = child.error is not None and child.open_s is None and bool(child.contestant.needs)
+    return {"contestant": child.contestant.name, "error": child.error, "skipped": skipped, "open_s": child.open_s,
             "epochs": child.epochs, "median": None if child.error else medians(child.epochs[1:]),
             "growth_mb": None if child.error else _growth([epoch["anonymous_mb"] for epoch in child.epochs[1:]])}
 

@@ -10,7 +10,7 @@ import statistics
 from typing import Any, Sequence
 
 from benchmarks.contestants import Contestant, Epoch, Job
-from benchmarks.report import columns
+from benchmarks.report import columns, failure
 
 # Imported where they are used: what needs torch, OpenCV or matplotlib. Every contestant's process imports this file.
 
@@ -73,8 +73,7 @@ def table(group: dict[str, Any]) -> str:
     for series in group["series"]:
         rates = [_rates(group, series, count) for count in group["workers"]]
         rows.append([series, *(f"{statistics.median(found):,.0f}" if found else "failed" for found in rates)])
-    failed = [f"{result['contestant']} failed: {result['error'].splitlines()[-1]}" for result in group["results"]
-              if result["error"]]
+    failed = [f"{result['contestant']} {failure(result)}" for result in group["results"] if result["error"]]
     return "\n".join([f"{group['split']}: {group['images']:,} images, {group['cpu_count']} processors", *columns(rows),
                       *failed])
 

@@ -9,19 +9,21 @@ Exit code 0: done, and the file is as it was written; 1: it is not, and what dif
 or what info and advise have to say could not be printed.
 """
 import argparse
+import io
 import json
 import sys
 from typing import Sequence
 
+from dataflows.arguments import ArgumentParser
 from dataflows.terminal import fill_standard_streams, say, warn
 
 # What a command needs is imported by it: plots and Pillow take longer to load than `info` takes to answer.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dataflows", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = ArgumentParser(prog="python -m dataflows", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     command = commands.add_parser("info", help="what a file is, how it was made, what is in it")
     command.set_defaults(run=_info)
@@ -36,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--count", type=int, default=24, metavar="N",
                          help="samples, 1 to 300, drawn by the seed (default 24)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    command.add_argument("-o", "--out", default="sheet.png", metavar="FILE", help="the picture (default: sheet.png)")
+    command.add_argument("-o", "--out", type=_picture, default="sheet.png", metavar="FILE",
+                         help="the picture, in the format that its suffix says (default: sheet.png)")
     command.add_argument("--report", metavar="DIR", help="write DIR/index.html instead: one page with the sheet, the "
                                                          "histograms, the files that the dump found odd, and plots")
     command.add_argument("--benchmark", nargs="+", default=[], metavar="JSON",
@@ -55,6 +58,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num-threads", type=int, metavar="N", help="that read (default: one per processor)")
     command.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     return parser
+
+
+def _picture(path: str) -> str:
+    """The path, if a picture can be written there. Drawing one takes long enough to say so before."""
+    from PIL import Image
+
+    suffix, folder = os.path.splitext(path)[1], os.path.dirname(path) or "."
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), Image.registered_extensions().get(suffix.lower()))
+    except (KeyError, OSError, ValueError) as error:  # that it knows a suffix does not mean that it writes it
+        raise argparse.ArgumentTypeError(f"{path!r} must end in the suffix of a format that Pillow writes, such as "
+                                         f".png") from error
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder} to write {os.path.basename(path)} into; make it "
+                                         f"first")
+    return path
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -100,7 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dataflows.verify import NoChecksums
 
     fill_standard_streams()
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if "run" not in arguments:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         code: int = arguments.run(arguments)
         return code

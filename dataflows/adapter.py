@@ -64,10 +64,11 @@ class TorchBatches:
         its own size in memory.
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
 
-    What follows is done once per batch, after the transfer to the device:
+    What follows is done once per batch, by the thread that asks for it; `normalize` and `dtype` after the transfer:
 
     device: where the tensors go, as torch names it; None leaves them in host memory.
-    pin_memory: transfer from page-locked memory; without an accelerator it does nothing but warn.
+    pin_memory: copy the batch into page-locked memory, from which it is transferred while the loop goes on; nothing
+        without `device`, and without CUDA nothing but a warning.
     normalize: (mean, std) of three numbers each, on the scale of 0 to 1 as torchvision's: (x / 255 - mean) / std.
     dtype: of the images. A floating dtype means 0 to 1 (or normalized), as torchvision's ToDtype(scale=True) has it;
         None means uint8, or float32 with `normalize`.

@@ -11,7 +11,7 @@ class Stats:
     Of the training loop, which add up to `seconds`:
 
     waited_s    for a batch that was not there yet; `first_batch_s` of it for the first
-    finish_s    transferring and converting batches
+    finish_s    transferring and converting batches; without pin_memory, also waiting for what a GPU has to do before
     consumer_s  in the body of the loop: training
 
     Of the `workers` threads or processes, all together:

@@ -11,6 +11,7 @@ bit for bit on a CPU with the same number of threads and processes.
 """
 import argparse
 import contextlib
+import itertools
 import math
 import os
 import pathlib
@@ -23,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.arguments import ArgumentParser, whole_number
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -65,6 +67,18 @@ def resolution(epoch: int, args: argparse.Namespace) -> int:
     return min(args.size, args.start_size + round((args.size - args.start_size) * progress / 16) * 16)
 
 
+def class_count(train: pathlib.Path, val: pathlib.Path) -> int:
+    """How many classes there are. Raises ValueError if a label of val means another class than in train."""
+    names, others = (LMDBDataset(path).classes for path in (train, val))
+    numbered = any(found == [str(number) for number in range(len(found))] for found in (names, others))  # no index
+    if len(others) > len(names) or names != others and not numbered:
+        pairs = enumerate(itertools.zip_longest(names, others, fillvalue="missing"))
+        number, (name, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+        raise ValueError(f"{train} has {len(names)} classes and {val} {len(others)}; number {number} is {name} in the "
+                         f"one and {other} in the other. Dump both splits of a source whose class folders are the same")
+    return len(names)
+
+
 class Training:
     """All that a run is: `state_dict` is what a checkpoint holds, and the same on each rank."""
 
@@ -80,7 +94,7 @@ class Training:
                                        transform=RandomResizedCrop(resolution(0, args)), **options)
         self.val_loader = LMDBLoader(args.data / "val.lmdb", args.batch_size, shuffle=False, uneven="keep",
                                      transform=CenterCrop(args.size, resize=args.size * 8 // 7), **options)
-        classes = len(LMDBDataset(args.data / "train.lmdb").classes)
+        classes = class_count(args.data / "train.lmdb", args.data / "val.lmdb")
         torch.manual_seed(args.seed)
         self.model = resnet(classes, args.width, args.blocks).to(device, memory_format=self.layout)
         self.ddp = self.model
@@ -96,17 +110,19 @@ class Training:
         # The loader knows the epoch, also in the middle of one.
         for epoch in range(self.train_loader.state_dict()["epoch"], self.args.epochs):
             start = time.perf_counter()
-            self.train(epoch)
+            trained = self.train(epoch)
             accuracy = self.evaluate()
-            log(f"epoch {epoch}: {resolution(epoch, self.args)} px, val accuracy {accuracy:.1%}, "
+            log(f"epoch {epoch}: {resolution(epoch, self.args)} px, {trained}, val accuracy {accuracy:.1%}, "
                 f"{time.perf_counter() - start:.1f} s")
         return self.evaluate() if math.isnan(accuracy) else accuracy
 
-    def train(self, epoch: int) -> None:
+    def train(self, epoch: int) -> str:
+        """Trains for what is left of an epoch, and returns its mean loss and its speed, of all ranks, as text."""
         self.train_loader.set_epoch(epoch)  # after resuming, this keeps the place in the epoch
         if self.train_loader.transform.size[0] != resolution(epoch, self.args):
             self.train_loader.transform = RandomResizedCrop(resolution(epoch, self.args))
         self.ddp.train()
+        losses, batches, start = torch.zeros((), dtype=torch.float64, device=self.device), 0, time.perf_counter()
         for images, labels in self.train_loader:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 loss = functional.cross_entropy(self.ddp(images), labels, label_smoothing=0.1)
@@ -114,11 +130,27 @@ class Training:
             loss.backward()
             self.optimizer.step()
             self.scheduler.step()
-            step = self.scheduler.last_epoch
-            if step % self.args.checkpoint_every == 0:
+            losses += loss.detach()
+            batches += 1
+            if self.scheduler.last_epoch % self.args.checkpoint_every == 0:
+                self.check(loss.item())
                 self.save()
-                log(f"epoch {epoch}, step {step}: loss {loss.item():.3f}")
+                log(f"epoch {epoch}, step {self.scheduler.last_epoch}: loss {loss.item():.3f}")
+        ranks = 1
+        if dist.is_initialized():
+            ranks = dist.get_world_size()
+            dist.all_reduce(losses)
+        mean = losses.item() / max(1, batches) / ranks  # waits for the device, before the clock is read
+        rate = batches * self.args.batch_size * ranks / (time.perf_counter() - start)
+        self.check(mean)
         self.save()
+        return f"loss {mean:.3f}, {rate:,.0f} images/s" if batches else "nothing left to train"
+
+    def check(self, loss: float) -> None:
+        """Ends a training that has diverged, before its weights replace those of the last checkpoint."""
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} by step {self.scheduler.last_epoch}: the training has diverged. "
+                             f"Start anew, without --resume, with an --lr lower than {self.args.lr:g}")
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -180,28 +212,39 @@ def process_group(device: str):
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Train a small ResNet on train.lmdb, and evaluate it on val.lmdb.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("data", type=pathlib.Path, help="folder of train.lmdb and val.lmdb")
-    parser.add_argument("--epochs", type=int, default=18)
-    parser.add_argument("--batch-size", type=int, default=256, help="of each process")
+    parser = ArgumentParser(description="Train a small ResNet on train.lmdb, and evaluate it on val.lmdb.",
+                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    positive = whole_number(1)
+    parser.add_argument("data", metavar="DATA", type=pathlib.Path, help="folder of train.lmdb and val.lmdb")
+    parser.add_argument("--epochs", type=positive, default=18)
+    parser.add_argument("--batch-size", type=positive, default=256, help="of each process")
     parser.add_argument("--lr", type=float, default=0.5, help="the highest learning rate")
-    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
-    parser.add_argument("--start-size", type=int, help="side in the first epoch (default: as --size)")
-    parser.add_argument("--width", type=int, default=64, help="channels of the first stage")
-    parser.add_argument("--blocks", type=int, default=2, help="blocks in each of the four stages")
-    parser.add_argument("--workers", type=int, help="of each process (default: one per processor)")
+    parser.add_argument("--size", type=positive, default=224, help="side of the images in pixels")
+    parser.add_argument("--start-size", type=positive, help="side in the first epoch (default: as --size)")
+    parser.add_argument("--width", type=positive, default=64, help="channels of the first stage")
+    parser.add_argument("--blocks", type=positive, default=2, help="blocks in each of the four stages")
+    parser.add_argument("--workers", type=whole_number(0), help="of each process (default: one per processor)")
     parser.add_argument("--worker-type", choices=("thread", "process"), default="thread")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--checkpoint", type=pathlib.Path, help="file to write, and to resume (default: none)")
-    parser.add_argument("--checkpoint-every", type=int, default=500, metavar="BATCHES", help="and after each epoch")
+    parser.add_argument("--checkpoint-every", type=positive, default=500, metavar="BATCHES",
+                        help="and after each epoch")
     parser.add_argument("--resume", action="store_true", help="go on from --checkpoint, if it is there")
     parser.add_argument("--expect-accuracy", type=float, default=0.0, metavar="SHARE", help="fail below this, 0 to 1")
     args = parser.parse_args(argv)
     args.start_size = args.start_size or args.size
     if args.resume and args.checkpoint is None:
         parser.error("--resume needs --checkpoint")
+    if args.checkpoint is not None and args.checkpoint.is_dir():
+        parser.error(f"argument --checkpoint: {args.checkpoint} is a folder; name a file in it, such as "
+                     f"{args.checkpoint / 'run.pt'}")
+    if args.data.is_file() or (args.data / "data.mdb").exists():  # an LMDB may be a folder
+        parser.error(f"argument DATA: give the folder of train.lmdb and val.lmdb, {args.data.parent}, not {args.data}")
+    if missing := [split for split in ("train", "val") if not (args.data / f"{split}.lmdb").exists()]:
+        parser.error(f"argument DATA: there is no {' and no '.join(f'{split}.lmdb' for split in missing)} in "
+                     f"{args.data}. Write each with dump-imagenet --source IMAGENET --target {args.data} --split "
+                     f"{' or '.join(missing)}")
     try:
         with process_group(args.device) as device:
             training = Training(args, device)

@@ -1,5 +1,6 @@
 """benchmark.py: every contestant delivers what it is asked for, whatever fails is reported, and nothing survives."""
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from benchmarks import cold
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.copies import copy_of
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
-from benchmarks.report import limit_ratio, plot, ratio, table
+from benchmarks.report import failure, limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
 
 IMAGES = 10
@@ -101,6 +102,16 @@ def raises_at_start(job):
 
 
 @contextlib.contextmanager
+def does_not_import(job):
+    _leave_pid(job)
+    try:
+        import no_such_library  # noqa: F401
+    except ImportError as error:
+        raise ImportError("no_such_library is not what it needs:\n  a hint of several lines\nends here") from error
+    yield
+
+
+@contextlib.contextmanager
 def raises_in_second_epoch(job):
     _leave_pid(job)
     yield lambda number: batches(IMAGES) if number == 0 else 1 / 0
@@ -171,6 +182,7 @@ def test_failures_are_reported_and_the_others_go_on(tmp_path):
     assert errors["raises_at_start"].endswith("RuntimeError: no such disk")
     assert errors["raises_in_second_epoch"].endswith("ZeroDivisionError: division by zero")
     assert "exit code 3" in errors["exits"] and "last words" in errors["exits"]
+    assert failure(results[5]) == "failed: its process ended with exit code 3. The end of its output: last words"
     assert "no answer within 8 s" in errors["hangs"]
     assert len(os.listdir(tmp_path)) == 11  # one process each, and four workers
     wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
@@ -182,6 +194,39 @@ def test_failures_are_reported_and_the_others_go_on(tmp_path):
     # In turns, forth and back.
     assert [line.split()[-1] for line in lines if line.startswith("epoch 0")][0] == "good"
     assert [line.split()[-1] for line in lines if line.startswith("epoch 1")][-1] == "good"
+
+
+def rival(function):
+    """A contestant of a library that is installed."""
+    return dataclasses.replace(fake(function), needs=("json",))
+
+
+def test_rivals_that_do_not_start_are_skipped_and_others_are_not(tmp_path):
+    fakes = [rival(does_not_import), rival(raises_at_start), rival(good), rival(raises_in_second_epoch),
+             fake(raises_at_start)]
+    results = run_group(fakes, fake_job(tmp_path), 1, TIMEOUT_S, lambda line: None)
+    assert [(result["skipped"], result["error"] is None) for result in results] == [
+        (True, False), (True, False), (False, True), (False, False), (False, False)]
+    assert [failure(result) for result in results if result["error"]] == [
+        "skipped: ImportError: no_such_library is not what it needs:", "skipped: RuntimeError: no such disk",
+        "failed: ZeroDivisionError: division by zero", "failed: RuntimeError: no such disk"]
+    wait_until(lambda: not survivors(tmp_path), seconds=5)
+
+
+@pytest.mark.parametrize("function, code", [(does_not_import, 0), (too_few, 1)])
+def test_what_is_skipped_is_told_and_no_failure(function, code, photos, tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(benchmark.CONTESTANTS, function.__name__, rival(function))
+    found, run, image = run_main(photos, tmp_path, "--splits", "val", "--formats", "jpeg", "--epochs", "1", "--what",
+                                 function.__name__, "pool")
+    out, err = capfd.readouterr()
+    assert found == code and "Traceback" not in out + err
+    [line] = [line for line in out.splitlines() if line.startswith(function.__name__)]
+    assert line.split(maxsplit=1)[1].startswith("failed: ValueError: a batch is (" if code else
+                                                "skipped: ImportError: no_such_library is not")
+    [group] = run["groups"]
+    assert [result["skipped"] for result in group["results"]] == [not code, False]
+    assert "a hint of several lines" in group["results"][0]["error"] or code
+    assert image.exists()
 
 
 def test_a_contestant_that_does_not_close_is_ended(tmp_path, monkeypatch):
@@ -553,3 +598,18 @@ def test_a_name_of_the_other_kind_is_refused(options, name, capsys):
     with pytest.raises(SystemExit) as ended:
         benchmark.main(["--source", "a", "--lmdb", "b", "--what", name, *options])
     assert ended.value.code == 2 and f"{name} is none of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option, value, why", [
+    ("--out", "no_such_folder/figures", "there is no folder no_such_folder to write into; make it first"),
+    ("--out", "docs/", "must end in the beginning of the files' names, and 'docs/' does not"),
+    ("--epochs", "0", "must be a whole number of at least 1, not 0"),
+    ("--images", "all", "must be a whole number of at least 1, not all"),
+    ("--timeout", "0", "must be a number of seconds above 0, not 0"),
+    ("--timeout", "nan", "must be a number of seconds above 0, not nan"),
+    ("--timeout", "1 min", "must be a number of seconds above 0, not 1 min")])
+def test_a_value_that_cannot_be_used_is_refused_before_anything_is_measured(option, value, why, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(["--source", "a", "--lmdb", "b", option, value])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: {why}\n")

@@ -13,13 +13,13 @@ ROOT = PACKAGE.parent
 TIMEOUT_SECONDS = 120
 
 # Each module may import only those before it.
-CORE = ("quiet", "options", "interrupts", "terminal", "system", "processors", "flush", "threads", "available",
-        "stats", "meter", "jpeg", "cutting", "compiled", "kernels", "huffman", "tiling", "pickled", "msgpacked",
-        "epoch", "names", "folders", "tars", "annotations", "metadata", "layouts", "imagenet", "record", "index",
-        "pillow", "audit", "pages", "environment", "paths", "content", "store", "shuffle", "prefetch", "ranks",
-        "keys", "crop", "decode", "resize", "reader", "prepare", "report", "parallel", "memory", "messages",
-        "processes", "batch", "write", "verify", "journal", "publish", "unfinished", "packing", "columns", "space",
-        "summary", "check", "finish", "adapter", "dataset", "quality")
+CORE = ("quiet", "options", "arguments", "interrupts", "terminal", "system", "processors", "flush", "threads",
+        "available", "stats", "meter", "jpeg", "cutting", "compiled", "kernels", "huffman", "tiling", "pickled",
+        "msgpacked", "epoch", "names", "folders", "tars", "annotations", "metadata", "layouts", "imagenet",
+        "record", "index", "pillow", "audit", "pages", "environment", "paths", "content", "store", "shuffle",
+        "prefetch", "ranks", "keys", "crop", "decode", "resize", "reader", "prepare", "report", "parallel",
+        "memory", "messages", "processes", "batch", "write", "verify", "journal", "publish", "unfinished",
+        "packing", "columns", "space", "summary", "check", "finish", "adapter", "dataset", "quality")
 TOOLS = ("predict", "sampling", "disk", "measure", "advise", "bins", "plain", "provenance", "look", "statements",
          "info", "views", "sheet", "markup", "rates", "page")
 ORDER = (*CORE, *(f"tools.{name}" for name in TOOLS))

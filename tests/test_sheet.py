@@ -207,3 +207,21 @@ def test_the_command(tiled_lmdb, tmp_path, capsys):
     lmdb.open(str(tmp_path / "nothing.lmdb"), subdir=False, lock=False).close()
     assert main(["sheet", str(tmp_path / "nothing.lmdb"), "-o", str(out)]) == 1
     assert "holds no records" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, why", [
+    ("sheet", "'sheet' must end in the suffix of a format that Pillow writes, such as .png"),
+    ("sheet.pgn", "'sheet.pgn' must end in"), ("sheet.psd", "'sheet.psd' must end in"),  # read only
+    ("sheet.xbm", "'sheet.xbm' must end in"),  # in black and white only
+    ("no/sheet.png", "there is no folder no to write sheet.png into; make it first"), ("", "'' must end in")])
+def test_a_picture_that_cannot_be_written_is_refused_before_it_is_drawn(name, why, tiled_lmdb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["sheet", str(tiled_lmdb / "val.lmdb"), "-o", name])
+    assert ended.value.code == 2
+    assert f"error: argument -o/--out: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.PNG", "a.jpg", "a.webp", "a.gif", "a.pdf"])
+def test_all_suffixes_that_are_accepted_can_be_written(name, tiled_lmdb, tmp_path):
+    assert main(["sheet", str(tiled_lmdb / "val.lmdb"), "--count", "1", "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).stat().st_size > 1000
