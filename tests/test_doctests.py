@@ -14,7 +14,8 @@ MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchma
 # What users call is shown.
 SHOWN = {"dump_imagenet.dump_split", "dump_imagenet.check_split", "uint_lmdb_loader.LMDBLoader",
          "uint_lmdb_iterloader.LMDBIterLoader", "dataflows.dataset.LMDBDataset", "dataflows.dataset.LMDBIterDataset",
-         "dataflows.crop.RandomResizedCrop", "dataflows.crop.CenterCrop", "dataflows.quality.shuffle_quality", "dataflows.verify.verify"}
+         "dataflows.crop.RandomResizedCrop", "dataflows.crop.CenterCrop", "dataflows.quality.shuffle_quality",
+         "dataflows.verify.verify"}
 
 
 def examples(name):
