@@ -55,8 +55,8 @@ class FilePacker:
                 self._raise_what_is_not_the_files(name, error)
             if self._on_error == "skip":
                 return Packed(None, Skip(name, str(error)))
-            raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file, or leave "
-                             f"such files out with --on-error skip") from error
+            raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file; "
+                             f"--on-error skip leaves out what cannot be read") from error
         packed = Packed(record.pack([prepared.image, label]))
         packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
                           list(prepared.findings), digest(content).hex())
