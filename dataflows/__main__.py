@@ -11,6 +11,7 @@ or what info and advise have to say could not be printed.
 import argparse
 import io
 import json
+import os
 import sys
 from typing import Sequence
 

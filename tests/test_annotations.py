@@ -126,7 +126,8 @@ def other_mat(**variables):
     (other_mat(synsets={"WNID": "n01440764"}), "is not the devkit's meta.mat"),
     (meta_mat(dict.fromkeys(CLASSES, 1)), "two classes with one number"),
     (meta_mat({"tench": 1}), "ILSVRC2012_ID 1: 'tench' must be a wnid"),
-], ids=str)
+], ids=["empty", "text", "cut off", "of another program", "an array", "one text", "one number", "no wnid"])  # not the
+# content: savemat writes the time into it
 def test_another_or_a_damaged_matlab_file(content, words):
     with pytest.raises(ValueError, match=f"a/meta.mat.*{words}"):
         devkit_synsets(content, "a/meta.mat")
