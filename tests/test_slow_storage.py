@@ -6,17 +6,12 @@ Nothing is timed: the file system of slow_file_system.py keeps a list of its req
 import json
 import multiprocessing
 import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import write_photos
+from mounting import mounted
 
 from dataflows import CenterCrop
 from dataflows.content import PAGE, on_network
@@ -43,34 +38,9 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def slow(folder, tmp_path):
     """.path of the same LMDB on a slow file system, mounted read-only; .requests() of its bytes so far."""
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("there is no /dev/fuse that this user may open")
-    unmount = shutil.which("fusermount3") or shutil.which("fusermount")
-    if unmount is None:
-        pytest.skip("no fusermount is installed (Debian: fuse3)")
-    try:
-        import mfusepy  # noqa: F401
-    except (ImportError, OSError) as error:
-        pytest.skip(f"mfusepy or libfuse is missing: {error}")
-    script, log = pathlib.Path(__file__).with_name("slow_file_system.py"), tmp_path / "requests"
-    mountpoint = tempfile.mkdtemp(prefix="slow-")  # any user may look into it, which is not so of tmp_path
-    os.chmod(mountpoint, 0o755)
-    server = subprocess.Popen([sys.executable, script, folder, mountpoint, log, str(LATENCY_SECONDS)],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        give_up = time.monotonic() + TIMEOUT_SECONDS
-        while not os.path.ismount(mountpoint):
-            if server.poll() is not None:
-                pytest.skip(f"FUSE cannot mount here: {server.stdout.read().strip()[-300:]}")
-            assert time.monotonic() < give_up, "was not mounted"
-            time.sleep(0.01)
+    log = tmp_path / "requests"
+    with mounted("slow_file_system.py", folder, log, LATENCY_SECONDS) as mountpoint:
         yield SimpleNamespace(path=os.path.join(mountpoint, "train.lmdb"), requests=lambda: requests(log))
-    finally:
-        subprocess.run([unmount, "-u", "-z", mountpoint], timeout=TIMEOUT_SECONDS, capture_output=True)
-        server.kill()
-        server.wait(TIMEOUT_SECONDS)
-        server.stdout.close()
-        os.rmdir(mountpoint)
 
 
 def requests(log):
