@@ -28,7 +28,7 @@ def _open_readonly(path: str) -> lmdb.Environment:
     """py-lmdb's environment. It refuses a file that is open, and another thread may be about to close this one."""
     for _ in range(_OPEN_ATTEMPTS):
         try:
-            return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
+            return lmdb.open(os.fsencode(path), subdir=os.path.isdir(path), readonly=True, lock=False, create=False)
         except lmdb.Error as error:
             if "already open" not in str(error):
                 raise

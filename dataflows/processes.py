@@ -250,8 +250,8 @@ def _refuse_few_descriptors() -> None:
         while len(taken) < _DESCRIPTORS:
             taken += os.pipe()
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: a worker process takes {_DESCRIPTORS} open files in its parent, "
-                                   f"and there are {len(taken)} left. Raise the limit (ulimit -n), use fewer "
+        raise OSError(error.errno, f"{error.strerror}: a worker process needs {_DESCRIPTORS} more open files to start, "
+                                   f"and {len(taken)} are left. Raise the limit (ulimit -n), use fewer "
                                    f"num_workers, or threads (worker_type=\"thread\")") from error
     finally:
         for each in taken:

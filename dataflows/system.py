@@ -72,10 +72,10 @@ def major_faults() -> int:
 def memory_bytes() -> int | None:
     """The memory of the machine; None where the system does not tell."""
     try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
-    return found if found > 0 else None
+    return pages * page_bytes if pages > 0 and page_bytes > 0 else None
 
 
 def free_bytes(folder: str | os.PathLike[str]) -> int | None:

@@ -111,7 +111,7 @@ def _commit(path: str, pending: list[tuple[bytes, bytes]]) -> None:
         map_size *= 2
     while True:
         # No lock file: nobody else may write.
-        env = lmdb.open(path, subdir=False, lock=False, map_size=map_size, sync=sync, **_OLD_FORMAT)
+        env = lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=map_size, sync=sync, **_OLD_FORMAT)
         try:
             with env.begin(write=True) as txn:
                 for key, value in pending:
