@@ -37,16 +37,18 @@ class SharedMemory:
     """
 
     def __init__(self, slots: int, nbytes: int) -> None:
-        self._own(os.memfd_create("dataflows"))
-        os.ftruncate(self._descriptor, slots * nbytes)
-        self._map(slots, nbytes)
+        self._attach(os.memfd_create("dataflows"), slots, nbytes, new=True)
 
-    def _own(self, descriptor: int) -> None:
+    def _attach(self, descriptor: int, slots: int, nbytes: int, *, new: bool = False) -> None:
         self._descriptor = descriptor
-        weakref.finalize(self, os.close, descriptor)
-
-    def _map(self, slots: int, nbytes: int) -> None:
-        self._bytes = np.frombuffer(mmap.mmap(self._descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+        close = weakref.finalize(self, os.close, descriptor)
+        try:
+            if new:
+                os.ftruncate(descriptor, slots * nbytes)
+            self._bytes = np.frombuffer(mmap.mmap(descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+        except BaseException:
+            close()
+            raise
 
     @property
     def nbytes(self) -> int:
@@ -65,6 +67,5 @@ class SharedMemory:
 
 def _attached(descriptor: Any, slots: int, nbytes: int) -> SharedMemory:
     shared = SharedMemory.__new__(SharedMemory)
-    shared._own(descriptor.detach())
-    shared._map(slots, nbytes)
+    shared._attach(descriptor.detach(), slots, nbytes)
     return shared
