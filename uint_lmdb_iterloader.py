@@ -36,7 +36,8 @@ class LMDBIterLoader(TorchBatches):
     seed: what the shuffle and the crops are a function of, together with the epoch.
     rank, world_size, indices, repeats: as of LMDBLoader. Each rank reads one range of the file, another in each epoch.
     uneven: as of LMDBLoader; by default "keep" for the sequential order, else "pad".
-    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems; "auto" chooses.
+    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems, and maps nothing;
+        "auto" chooses, and copies where the system does not map the file.
     cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
     verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
         about 0.5 ms of processor time per MB.
@@ -50,7 +51,9 @@ class LMDBIterLoader(TorchBatches):
     (3, torch.Size([7, 3, 224, 224]))
     >>> loader.close()
 
-    Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index.
+    Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index, and
+    OSError if it cannot be opened or, with io="mmap" or without an index, not mapped. A record that cannot be read is a
+    RecordError, with file and key.
     """
 
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, order: str = "local",

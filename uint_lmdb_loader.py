@@ -38,7 +38,8 @@ class LMDBLoader(TorchBatches):
     indices: which records make an epoch, an integer array; one may come several times, so drawing them with weights
         balances classes. By default all, once.
     repeats: how often each comes in a row, with another crop each time: repeated augmentation.
-    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems; "auto" chooses.
+    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems, and maps nothing;
+        "auto" chooses, and copies where the system does not map the file.
     cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
     verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
         about 0.5 ms of processor time per MB.
@@ -52,7 +53,9 @@ class LMDBLoader(TorchBatches):
     torch.uint8 [8, 3, 224, 224] torch.int64 [8]
     torch.uint8 [7, 3, 224, 224] torch.int64 [7]
 
-    Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index.
+    Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index, and
+    OSError if it cannot be opened or, with io="mmap" or without an index, not mapped. A record that cannot be read is a
+    RecordError, with file and key.
     """
 
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle: bool = True, seed: int = 0,

@@ -40,20 +40,18 @@ class SharedMemory:
     """
 
     def __init__(self, slots: int, nbytes: int) -> None:
-        if hasattr(os, "memfd_create"):
-            self._own(os.memfd_create("dataflows"))
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._own(os.dup(file.fileno()))
-        os.ftruncate(self._descriptor, slots * nbytes)
-        self._map(slots, nbytes)
+        self._attach(_unnamed_file(), slots, nbytes, new=True)
 
-    def _own(self, descriptor: int) -> None:
+    def _attach(self, descriptor: int, slots: int, nbytes: int, *, new: bool = False) -> None:
         self._descriptor = descriptor
-        weakref.finalize(self, os.close, descriptor)
-
-    def _map(self, slots: int, nbytes: int) -> None:
-        self._bytes = np.frombuffer(mmap.mmap(self._descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+        close = weakref.finalize(self, os.close, descriptor)
+        try:
+            if new:
+                os.ftruncate(descriptor, slots * nbytes)
+            self._bytes = np.frombuffer(mmap.mmap(descriptor, slots * nbytes), np.uint8).reshape(slots, nbytes)
+        except BaseException:
+            close()
+            raise
 
     @property
     def nbytes(self) -> int:
@@ -70,10 +68,16 @@ class SharedMemory:
         return _attached, (descriptor, *self._bytes.shape)
 
 
+def _unnamed_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("dataflows")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 def _attached(descriptor: Any, slots: int, nbytes: int) -> SharedMemory:
     shared = SharedMemory.__new__(SharedMemory)
-    shared._own(descriptor.detach())
-    shared._map(slots, nbytes)
+    shared._attach(descriptor.detach(), slots, nbytes)
     return shared
 
 

@@ -1,9 +1,9 @@
 """A FUSE file system that shows a folder, read-only, as one that cannot map files, on a disk with a bad place.
 
-    python failing_file_system.py FOLDER MOUNTPOINT START END
+    python failing_file_system.py FOLDER MOUNTPOINT START END [ENDING]
 
 Shared maps are refused with ENODEV, as the kernel does for files whose pages it does not keep. Reading any of the bytes
-from START to END of a file is an input/output error.
+from START to END of a file whose name ends in ENDING, by default .lmdb, is an input/output error.
 """
 import errno
 import os
@@ -17,8 +17,8 @@ class FailingFolder(mfusepy.Operations):
 
     use_ns = True
 
-    def __init__(self, folder: str, start: int, end: int) -> None:
-        self._folder, self._start, self._end = folder, start, end
+    def __init__(self, folder: str, start: int, end: int, ending: str) -> None:
+        self._folder, self._start, self._end, self._ending = folder, start, end, ending
 
     def _real(self, path: str) -> str:
         return os.path.join(self._folder, path.lstrip("/"))
@@ -41,12 +41,12 @@ class FailingFolder(mfusepy.Operations):
         return 0
 
     def read(self, path, size, offset, fh):
-        if offset < self._end and self._start < offset + size and path.endswith(".lmdb"):
+        if offset < self._end and self._start < offset + size and path.endswith(self._ending):
             raise mfusepy.FuseOSError(errno.EIO)
         return os.pread(fh, size, offset)
 
 
 if __name__ == "__main__":
-    folder, mountpoint, start, end = sys.argv[1:]
-    mfusepy.FUSE(FailingFolder(folder, int(start), int(end)), mountpoint, foreground=True, ro=True, direct_io=True,
-                 fsname="failing", subtype="failing")
+    folder, mountpoint, start, end, ending = [*sys.argv[1:], ".lmdb"][:5]
+    mfusepy.FUSE(FailingFolder(folder, int(start), int(end), ending), mountpoint, foreground=True, ro=True,
+                 direct_io=True, fsname="failing", subtype="failing")

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import limited_memory
 from PIL import Image
 from tensorpack.dataflow import DataFromList
 from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSampler, WeightedRandomSampler
@@ -254,6 +255,34 @@ def test_without_an_index_targets_are_read_once_with_a_warning(cls, without_inde
     assert warning.levelno == logging.WARNING and str(without_index) in warning.getMessage()
     assert dataset.classes == dataset.class_names == ["0", "1", "2"]
     assert dataset.class_to_idx == {"0": 0, "1": 1, "2": 2}
+
+
+def labelled(path, labels):
+    """An LMDB without an index that has these labels."""
+    image = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    PackedLMDBSerializer.save(DataFromList([Packed(record.pack([image, label]), None) for label in labels],
+                                           shuffle=False), str(path))
+    return path
+
+
+@pytest.mark.parametrize("labels", [[3, 300_000_000, 0], [0, 2**62], [0, 2**63 - 1], [1, -1, 0], [-7]])
+def test_labels_that_are_no_class_numbers_have_no_classes(cls, tmp_path, labels):
+    """A name for each number up to the greatest would take all memory; a negative one would get the name of another."""
+    path = labelled(tmp_path / "odd.lmdb", labels)
+    dataset = cls(path)
+    with limited_memory():
+        for attribute in ("classes", "class_names", "class_to_idx"):
+            with pytest.raises(ValueError) as info:
+                getattr(dataset, attribute)
+            for word in (str(path), f"from {min(labels):,} to {max(labels):,}", "`targets`", "target_transform"):
+                assert word in str(info.value)
+    assert dataset.targets == labels and next(iter(dataset))[1] == labels[0]
+
+
+def test_a_few_records_of_many_classes(cls, tmp_path):
+    dataset = cls(labelled(tmp_path / "few.lmdb", [20_000, 999]))
+    assert len(dataset.classes) == 20_001 and [dataset.classes[label] for label in dataset.targets] == ["20000", "999"]
+    assert [dataset.class_to_idx[name] for name in ("0", "999", "20000")] == [0, 999, 20_000]
 
 
 def test_targets_do_not_know_of_target_transform(path):

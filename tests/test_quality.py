@@ -99,6 +99,14 @@ def test_one_batch_has_the_entropy_of_all_labels(sorted_file):
         assert found.full_entropy == pytest.approx(math.log2(CLASSES))
 
 
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader])
+def test_labels_need_not_be_class_numbers(cls, sorted_file, tmp_path):
+    """The measures are of how often each occurs, and not of what it is."""
+    names = np.random.default_rng(2).integers(-2**62, 2**62, CLASSES)
+    path = write(tmp_path / "any.lmdb", names[np.arange(COUNT) // PER_CLASS])
+    assert str(quality(cls, path)) == str(quality(cls, sorted_file))
+
+
 def test_one_epoch_has_none_before_it(sorted_file):
     found = quality(LMDBLoader, sorted_file, epochs=1)
     assert found.from_previous is None

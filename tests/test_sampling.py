@@ -1,4 +1,5 @@
 """A sample of an LMDB or of a folder: what is drawn, what its files were, and how it is dumped again."""
+import contextlib
 import os
 import shutil
 import time
@@ -14,7 +15,17 @@ from dataflows.prepare import Preparation
 from dataflows.reader import RecordReader
 from dataflows.store import Store
 from dataflows.tiling import tile
-from dataflows.tools.sampling import PREPARATIONS, Files, Records, Sample, draw, dump, open_source, without_tiles
+from dataflows.tools.sampling import (
+    PREPARATIONS,
+    Files,
+    Image,
+    Records,
+    Sample,
+    draw,
+    dump,
+    open_source,
+    without_tiles,
+)
 from dump_imagenet import dump_split
 
 LMDBS = ("jpeg_lmdb", "tiled_lmdb", "uint8_lmdb")
@@ -208,6 +219,16 @@ def test_a_folder_is_listed_as_the_dump_lists_it(tmp_path):
     assert source.read(("a/1.jpg", 0)).content == b"image"
     with pytest.raises(OSError, match="named pipe, and no file: .*3.jpg"):
         source.read(("a/3.jpg", 0))
+
+
+@pytest.mark.parametrize("labels", [(2**62, -5, 300_000_000, -5)])
+def test_labels_of_any_size(labels, tmp_path):
+    """They are another writer's, and need not be class numbers."""
+    content = encode_jpeg(make_photo(30, 40, 0))
+    sample = Sample("photos", [Image(str(i), content, label, 100) for i, label in enumerate(labels)])
+    dump(sample, PREPARATIONS["jpeg --no-tiles"], str(tmp_path / "any.lmdb"), 1)
+    with contextlib.closing(Store(tmp_path / "any.lmdb")) as store:
+        assert store.index.label.tolist() == [2, 0, 1, 0] and store.index.classes == ["0", "1", "2"]
 
 
 def test_images_that_cannot_be_stored_are_left_out(tmp_path):

@@ -1,5 +1,6 @@
 """The open LMDB of a process: which files it refuses, and what threads, forks, pickles and views may do."""
 import contextlib
+import dataclasses
 import gc
 import os
 import pickle
@@ -14,13 +15,19 @@ import lmdb
 import msgpack
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import limited_memory, make_photo
+from mounting import mounted
 from tensorpack.dataflow import DataFromList
 
-from dataflows.index import index_path
+from dataflows import CenterCrop, content
+from dataflows.index import Index, index_path, load_index, write_index
 from dataflows.quiet import DataFlow, LMDBSerializer  # noqa: F401  (imports tensorpack without its output)
+from dataflows.record import RecordError
 from dataflows.store import Store
+from dataflows.tools.info import describe
+from dataflows.verify import verify
 from dump_imagenet import dump_split
+from uint_lmdb_loader import LMDBLoader
 
 PACKED = [msgpack.packb([b"image %d" % i * 500, i]) for i in range(12)]
 KEYS = [b"%08d" % i for i in range(len(PACKED))]
@@ -384,3 +391,200 @@ def test_a_fork_while_threads_read(foreign):
     finally:
         done.set()
         thread.join()
+
+
+# Without a map.
+
+def mapped(path):
+    with open("/proc/self/maps", errors="replace") as maps:
+        return os.path.realpath(path) in maps.read()
+
+
+def test_with_an_index_pread_maps_nothing(ours):
+    expected = contents(Store(ours))
+    gc.collect()
+    store = Store(ours, io="pread", verify=True)
+    store.fetch([1, 2])
+    assert contents(store) == expected and not mapped(ours)
+    mapping = Store(ours, io="mmap")
+    assert contents(mapping) == expected and mapped(ours)
+
+
+def test_with_an_index_a_file_may_be_open_elsewhere_in_this_process(ours):
+    """liblmdb, which refuses that, is not asked."""
+    with lmdb.open(ours, subdir=False, readonly=True, lock=False) as environment:
+        assert len(contents(Store(ours))) == environment.stat()["entries"] - 1
+
+
+@pytest.fixture
+def huge(ours):
+    """The same records in a file of 64 GB, nearly all of it a hole, so that memory has no room for its map."""
+    os.truncate(ours, 64 * 2**30)
+    index = load_index(ours, "none")
+    index.meta["file_size"] = os.path.getsize(ours)
+    os.replace(write_index(index, ours), index_path(ours))
+    return ours
+
+
+def test_a_limit_on_memory_that_a_map_does_not_fit_into(huge, caplog):
+    with limited_memory():
+        assert Store(huge, io="pread").value(3).nbytes == Store(huge).index.nbytes[3]
+        caplog.clear()
+        content._unmapped.clear()
+        store = Store(huge)
+        assert [len(value) for value in contents(store)] == store.index.nbytes.tolist()
+        store.close()
+        assert store.value(3).nbytes and Store(huge).value(4).nbytes
+        [said] = [entry.getMessage() for entry in caplog.records]
+        assert huge in said and "Cannot allocate memory" in said and "io='pread'" in said
+        with pytest.raises(OSError, match=f"{re.escape(huge)} cannot be mapped .*Leave io='mmap' out.*ulimit -v"):
+            Store(huge, io="mmap")
+    assert len(contents(Store(huge, io="mmap"))) == 10
+
+
+@pytest.mark.parametrize("method", ["value", "values"])
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_record_that_the_file_no_longer_has_is_named(ours, method, verify):
+    store = Store(ours, io="pread", verify=verify)
+    end = int(np.sort(store.index.offset)[-1])
+    last = int(np.argmax(store.index.offset))
+    os.truncate(ours, end + 5)
+    with pytest.raises(RecordError, match=f"{re.escape(ours)}, key {last:08d}: it cannot be read: the file ends at "
+                                          f"byte {end + 5:,}.*copy the file again") as info:
+        [*store.values([last])] if method == "values" else store.value(last)
+    assert isinstance(info.value.__cause__, OSError)
+    assert store.value(0).nbytes  # the others are there
+
+
+def test_a_bad_place_of_the_disk_is_named_by_key(uint8_lmdb):
+    index = load_index(*[str(uint8_lmdb / "train.lmdb")] * 2)
+    bad = int(index.offset[7]) + 100
+    with mounted("failing_file_system.py", uint8_lmdb, bad, bad + 1) as mountpoint:
+        path = os.path.join(mountpoint, "train.lmdb")
+        message = f"{re.escape(path)}, key 00000007: it cannot be read: Input/output error"
+        store = Store(path)  # by FUSE, without a map
+        with pytest.raises(RecordError, match=message):
+            store.value(7)
+        assert store.value(12).nbytes == index.nbytes[12]
+        assert store.fetch(list(range(23)))[0] == index.nbytes.sum()  # leaves it to those who read
+        for options in ({}, {"worker_type": "process", "num_workers": 2}):
+            with LMDBLoader(path, 5, transform=CenterCrop(32), **options) as loader:
+                with pytest.raises(RecordError, match=message):
+                    list(loader)
+        [unreadable] = describe(path)["sample"]["unreadable"]
+        assert unreadable["key"] == "00000007" and re.match(message, unreadable["error"])
+        [line] = verify(path, progress=False).bad
+        assert line.startswith("key 00000007") and "Input/output error" in line
+        with pytest.raises(OSError, match="cannot be mapped into memory: No such device"):
+            Store(path, io="mmap")
+    with mounted("failing_file_system.py", uint8_lmdb, 4096, 4100) as mountpoint:
+        path = os.path.join(mountpoint, "train.lmdb")
+        with pytest.raises(OSError, match=f"Input/output error: '{re.escape(path)}'"):
+            Store(path)
+
+
+# What an index and its file have to do with each other.
+
+@pytest.mark.parametrize("open_it", [Store, describe, lambda path: verify(path, progress=False)],
+                         ids=["Store", "info", "verify"])
+def test_the_index_is_found_beside_the_file_that_a_link_leads_to(ours, tmp_path, open_it):
+    (tmp_path / "links").mkdir()
+    link, second = tmp_path / "links" / "a.lmdb", tmp_path / "links" / "b.lmdb"
+    os.symlink("../val.lmdb", link)
+    os.symlink("a.lmdb", second)
+    folder = tmp_path / "links" / "folder"
+    folder.mkdir()
+    os.symlink(ours, folder / "data.mdb")
+    linked = tmp_path / "linked"
+    os.symlink(folder, linked)
+    for path in (link, second, folder, linked):
+        found = open_it(path)
+        if open_it is Store:
+            assert found.index_path == index_path(ours) and contents(found) == contents(Store(ours))
+        elif open_it is describe:
+            assert found["index"] == index_path(ours) and found["records"] == 10
+        else:
+            assert found.records == 10 and not found.bad
+
+
+def test_an_index_beside_the_link_is_the_first_choice(ours, tmp_path, jpeg_lmdb):
+    link = str(tmp_path / "a.lmdb")
+    os.symlink(ours, link)
+    shutil.copy(index_path(ours), index_path(link))
+    assert Store(link).index_path == index_path(link)
+    shutil.copy(jpeg_lmdb / "val.lmdb.index.npz", index_path(link))
+    refused(link, index_path(link), "another file")
+    os.unlink(index_path(link))
+    os.symlink("nowhere", index_path(link))
+    refused(link, index_path(link), "is a link to", "nowhere, which is not there")
+
+
+def test_a_folder_has_its_index_beside_it(ours, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.move(ours, folder / "data.mdb")
+    shutil.move(index_path(ours), index_path(str(folder)))
+    os.symlink(folder, tmp_path / "link")
+    for path in (folder, tmp_path / "link"):
+        assert Store(path).index.count == 10
+
+
+def test_a_truncated_file_with_an_index_is_called_truncated(ours):
+    size = os.path.getsize(ours)
+    for length in (8192, size // 2, size - 1):
+        os.truncate(ours, length)
+        refused(ours, f"is truncated: it has {length:,} bytes and LMDB's header states {size:,}")
+        with pytest.raises(ValueError, match=f"truncated: it has {length:,} bytes .* states {size:,}"):
+            verify(ours, progress=False)
+    os.truncate(ours, 0)
+    refused(ours, "it has 0 bytes, which is shorter than LMDB's header")
+
+
+def test_a_file_that_became_longer(ours):
+    size = os.path.getsize(ours)
+    with open(ours, "ab") as file:
+        file.write(bytes(5000))
+    refused(ours, f"is longer than it was: it has {size + 5000:,} bytes, and {size:,}", f"truncate -s {size}")
+    os.truncate(ours, size)
+    assert len(Store(ours)) == 10
+
+
+def test_a_file_that_was_written_to_after_its_index(ours):
+    with lmdb.open(ours, subdir=False, map_size=2**26) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"00000010", b"x" * 100_000)
+    refused(ours, index_path(ours), "another file", "the LMDB is the newer one", "Remove it")
+    os.utime(index_path(ours))
+    refused(ours, index_path(ours), "another file", "the index is the newer one", "Remove it")
+
+
+def test_another_number_of_records(ours):
+    index = load_index(ours, ours)
+    fewer = Index(**{field.name: getattr(index, field.name)[:9] for field in dataclasses.fields(Index)
+                     if field.name != "meta"}, meta=index.meta)
+    os.replace(write_index(fewer, ours), index_path(ours))
+    refused(ours, "another file", "the file holds 10 records, and the index 9")
+
+
+def test_a_first_record_that_was_damaged(ours):
+    with open(ours, "rb+") as file:
+        file.seek(int(load_index(ours, ours).offset[0]) + 50)
+        file.write(b"damage")
+    refused(ours, "another file", "record 00000000 has another checksum", "dataflows verify")
+    assert [line[:12] for line in verify(ours, progress=False).bad] == ["key 00000000"]
+
+
+@pytest.mark.parametrize("version, words", [(1, "an older"), (3, "a newer one. Update this package"), ("x", "older")])
+def test_an_index_of_another_version(ours, monkeypatch, version, words):
+    index = load_index(ours, ours)
+    monkeypatch.setattr("dataflows.index.VERSION", version)
+    os.replace(write_index(index, ours), index_path(ours))
+    monkeypatch.undo()
+    refused(ours, index_path(ours), f"of version {version!r}, and this package reads version 2", words, "Remove it")
+
+
+def test_an_index_that_may_not_be_read_is_not_called_damaged(ours):
+    """Removing it, as the error of a damaged one says, would be wrong."""
+    with mounted("failing_file_system.py", os.path.dirname(ours), 0, 1, ".npz") as mountpoint:
+        path = os.path.join(mountpoint, "val.lmdb")
+        with pytest.raises(OSError, match=f"Input/output error: '{re.escape(index_path(path))}'"):
+            Store(path)

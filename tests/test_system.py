@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import pytest
+from conftest import limited_memory
 from refusing_kernel import NUMBERS
 
 from dataflows import CenterCrop, system
 from dataflows.available import available_memory
 from dataflows.content import Content, on_network, readahead_bytes
+from dataflows.memory import SharedMemory
 from dataflows.store import Store
 from uint_lmdb_loader import LMDBLoader
 
@@ -170,6 +172,16 @@ def test_a_file_is_named_that_could_not_be_opened(uint8_lmdb, tmp_path, more_fil
         Store(path)
     more_files(10)
     assert Store(path).value(0).nbytes
+
+
+def test_shared_memory_that_is_not_given_leaves_no_open_file():
+    before = open_files()
+    with pytest.raises((OSError, OverflowError)) as info:
+        SharedMemory(2**20, 2**42)
+    assert open_files() == before, info.value
+    with limited_memory(), pytest.raises(OSError, match="Cannot allocate memory"):
+        SharedMemory(4, 2**40)
+    assert open_files() == before
 
 
 def test_worker_processes_say_how_many_files_they_open(uint8_lmdb, more_files):

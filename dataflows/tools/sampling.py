@@ -164,8 +164,8 @@ class Files:
             if time.monotonic() > deadline:
                 break
         if not self._names:
-            raise FileNotFoundError(f"the class folders in {self.path} hold no image: none of their files ends in "
-                                    f"{', '.join(EXTENSIONS)}")
+            raise FileNotFoundError(_instead(self.path) or f"the class folders in {self.path} hold no image: none of "
+                                    f"their files ends in {', '.join(EXTENSIONS)}")
         self._names.sort()
         self.count = len(self._names) * len(folders) // listed
 
@@ -290,10 +290,14 @@ def _root(path: str) -> str:
             raise ValueError(f"{layout.path} is of {layout.kind}, and advise takes class folders or an LMDB. Dump it, "
                              f"and give the LMDB")
         return layout.path
+    raise FileNotFoundError(_instead(path) or f"{path} holds no class folders with images. Give an LMDB, a folder with "
+                            f"one sub-folder per class, or one that holds such a folder named train")
+
+
+def _instead(path: str) -> str:
+    """What to say of a folder that has no images, but LMDBs; else nothing."""
     held = holdings(path)
-    raise FileNotFoundError(f"{path} holds no class folders with images" + (f": it is a folder, {held}" if held else
-                            ". Give an LMDB, a folder with one sub-folder per class, or one that holds such a folder "
-                            "named train"))
+    return f"{path} holds no class folders with images: it is a folder, {held}" if held else ""
 
 
 def _images(root: str, folder: str) -> list[str]:
