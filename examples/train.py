@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start-size", type=int, help="side in the first epoch (default: as --size)")
     parser.add_argument("--width", type=int, default=64, help="channels of the first stage")
     parser.add_argument("--blocks", type=int, default=2, help="blocks in each of the four stages")
-    parser.add_argument("--workers", type=int, help="of each process (default: one per processor)")
+    parser.add_argument("--workers", type=int, help="of each process (default: its share of the processors)")
     parser.add_argument("--worker-type", choices=("thread", "process"), default="thread")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
