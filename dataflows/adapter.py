@@ -77,7 +77,7 @@ class TorchBatches:
     The order is a function of (seed, epoch). Each iteration is one epoch, and the next one is the next epoch unless
     set_epoch says otherwise; leaving one early is fine. `len` is the exact number of batches of a whole epoch. A batch
     is the caller's own: it is never overwritten while any part of it is referenced. `dataflow` is the chain itself,
-    whose datapoints are numpy arrays.
+    whose datapoints are numpy arrays. A loader pickles at any time; its running iterations are no part of the copy.
 
     Errors name the option, its rule and the remedy; those of data name file and key, and are raised at the sample's
     place in the order.

@@ -74,7 +74,7 @@ def fit(*data, resume=None, trainer=None, datamodule=None):
                "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": out}
     trainer = lightning.Trainer(**options | (trainer or {}))
     trainer.fit(model, *data, datamodule=datamodule, **({} if resume is None else
-                                                        {"ckpt_path": f"{out}/{resume}.ckpt", "weights_only": False}))
+                                                        {"ckpt_path": f"{out}/{resume}.ckpt"}))
     return model, trainer.global_rank
 
 
