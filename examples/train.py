@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start-size", type=positive, help="side in the first epoch (default: as --size)")
     parser.add_argument("--width", type=positive, default=64, help="channels of the first stage")
     parser.add_argument("--blocks", type=positive, default=2, help="blocks in each of the four stages")
-    parser.add_argument("--workers", type=whole_number(0), help="of each process (default: its share of the processors)")
+    parser.add_argument("--workers", type=whole_number(0), help="of each process (default: its share of processors)")
     parser.add_argument("--worker-type", choices=("thread", "process"), default="thread")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--seed", type=whole_number(0), default=0)
