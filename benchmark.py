@@ -75,7 +75,7 @@ def choose(names: Sequence[str], known: dict[str, Contestant] = CONTESTANTS) -> 
 
 def subset(source: str, split: str, count: int, target: str) -> None:
     """Makes target/split a folder of links to `count` files of the source, spread evenly over its classes."""
-    from dataflows.imagenet import ImageNetFiles
+    from dataflows.sources.imagenet import ImageNetFiles
 
     files = ImageNetFiles(source, split)
     shutil.rmtree(os.path.join(target, split), ignore_errors=True)
@@ -91,8 +91,8 @@ def prepare(source: str, folder: str, split: str, format: str, tiles: bool = Tru
 
     Raises ValueError if an LMDB that exists was not made of the source's files.
     """
-    from dataflows.imagenet import ImageNetFiles
-    from dataflows.store import Store
+    from dataflows.sources.imagenet import ImageNetFiles
+    from dataflows.storage.store import Store
     from dump_imagenet import dump_split
 
     files = ImageNetFiles(source, split)
@@ -150,7 +150,7 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
 
 def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any], arguments: argparse.Namespace,
                   run: dict[str, Any]) -> None:
-    from dataflows.imagenet import ImageNetFiles
+    from dataflows.sources.imagenet import ImageNetFiles
 
     files = ImageNetFiles(job.source, job.split)
     paths = [job.lmdb, *(os.path.join(files.root, name) for name, _ in files)]
@@ -164,7 +164,7 @@ def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any]
 
 def _measure_scaling(series: Sequence[Contestant], source: str, folder: str, split: str,
                      arguments: argparse.Namespace, run: dict[str, Any]) -> None:
-    from dataflows.imagenet import ImageNetFiles
+    from dataflows.sources.imagenet import ImageNetFiles
 
     series = [one for one in series if any(one.takes_part(split, format) for format in arguments.formats)]
     for one in series:

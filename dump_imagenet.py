@@ -2,10 +2,11 @@
 
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
-writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/layouts.py lists. Exit code
-0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted, changed nothing
-that has a final name, and said whether --resume can go on with it; 2: it was refused before anything was written. With
---check, which writes nothing, 0: a dump would succeed; 1: it would not.
+writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/sources/layouts.py lists.
+
+Exit code 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted,
+changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before anything
+was written. With --check, which writes nothing, 0: a dump would succeed; 1: it would not.
 """
 import argparse
 import contextlib
@@ -20,41 +21,34 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from dataflows import check, report
 from dataflows.arguments import ArgumentParser
-from dataflows.check import Checked
-from dataflows.columns import Columns
-from dataflows.imagenet import ImageNetFiles
-from dataflows.index import Index, index_path, load_index, temporary_index_path
-from dataflows.journal import Journal, Skip, is_verified, journal_path
+from dataflows.dump import check
+from dataflows.dump.check import Checked
+from dataflows.dump.columns import Columns
+from dataflows.dump.journal import Journal, Skip, is_verified, journal_path
+from dataflows.dump.pack import FilePacker, Rest, shown
+from dataflows.dump.prepare import MAX_PIXELS, Preparation
+from dataflows.dump.publish import discard, leftovers, partial_path, prepare, rename
+from dataflows.dump.resume import Start, refuse_existing, take_up
+from dataflows.dump.space import refuse_full_disk
+from dataflows.dump.summary import Summary, stages
+from dataflows.dump.verify import checksums
+from dataflows.dump.write import PackedLMDBSerializer
+from dataflows.errors import Damaged, NoTiling, Refused
+from dataflows.jpeg.tile import make_ready
 from dataflows.options import integer, suggests
-from dataflows.packing import FilePacker, Rest, shown
-from dataflows.pages import locate, read_header
-from dataflows.parallel import OrderedThreadMapData
-from dataflows.prepare import MAX_PIXELS, Preparation
 from dataflows.processors import default_workers
-from dataflows.publish import discard, leftovers, partial_path, prepare, rename
-from dataflows.space import refuse_full_disk
-from dataflows.summary import Summary, stages
+from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.storage.btree import locate, read_header
+from dataflows.storage.index import Index, index_path, load_index, temporary_index_path
 from dataflows.terminal import fill_standard_streams, printable, progress_bar, say, warn
-from dataflows.tiling import NoTiling, make_ready
-from dataflows.unfinished import Start, refuse_existing, take_up
-from dataflows.verify import checksums
-from dataflows.write import PackedLMDBSerializer
+from dataflows.threads import OrderedThreadMapData
 
 __all__ = ["Checked", "Summary", "check_split", "dump_split", "main"]
 
 logger = logging.getLogger(__name__)
 _WRITING = ("shuffle", "seed", "resume")  # options of which a check knows nothing
 _AHEAD = 32  # images that may wait for one before them that takes long
-
-
-class Refused(ValueError):
-    """The arguments cannot be carried out, and nothing was written. `main` turns it into exit code 2."""
-
-
-class Damaged(OSError):
-    """What was read back is not what was written. Nothing of it is kept."""
 
 
 @suggests
@@ -290,12 +284,12 @@ def _read_back(path: str, columns: Columns, num_threads: int, progress: bool, me
 def _summary(path: str, columns: Columns, start: Start, num_workers: int, busy: _Busy, seconds: float) -> Summary:
     index = load_index(path, path)
     assert index is not None
-    meta, findings = index.meta, index.meta["findings"]
+    meta, found = index.meta, index.meta["findings"]
     resumed = index.count if start.published else start.records
     return Summary(path, index_path(path), meta["format"], index.count, len(index.classes), columns.source_bytes,
                    meta["file_size"], 3 * int(np.dot(index.height.astype(np.int64), index.width)), seconds,
-                   meta["skipped"], meta["untiled"], {finding: len(numbers) for finding, numbers in findings.items()},
-                   report.examples(findings, columns.names), meta["class_counts"], meta.get("left_out", {}),
+                   meta["skipped"], meta["untiled"], {finding: len(numbers) for finding, numbers in found.items()},
+                   findings.examples(found, columns.names), meta["class_counts"], meta.get("left_out", {}),
                    meta["layout"], resumed,
                    stages(num_workers, index.count - resumed, seconds, **busy._asdict()))
 

@@ -1,7 +1,7 @@
-"""Installs the root modules, the packages `dataflows` and `benchmarks`, and the console script `dump-imagenet`."""
+"""Installs the three root modules, the package `dataflows`, and the console script `dump-imagenet`."""
 import pathlib
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="imagenet-lmdb",
@@ -25,11 +25,12 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
-    py_modules=["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark"],
-    packages=["dataflows", "dataflows.tools", "benchmarks"],
+    py_modules=["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader"],
+    packages=find_packages(include=["dataflows", "dataflows.*"]),
+    package_data={"dataflows": ["py.typed"]},
     # Each bound is the oldest release that has what we use, or that runs on Python 3.10.
     install_requires=[
-        "tensorpack>=0.11",
+        "tensorpack>=0.11,<0.12",  # private parts of it are used: docs/design.md has the table
         "lmdb>=1.3",               # first for Python 3.10; fixes a crash in reused transactions
         "opencv-python>=4.11",     # cv2.IMREAD_COLOR_RGB
         "simplejpeg>=1.8",         # NumPy 2; JPEG decoding into memory of ours

@@ -7,14 +7,14 @@ import os
 from functools import partial
 from typing import Any
 
-from dataflows.adapter import TorchBatches
-from dataflows.dataset import LMDBIterDataset
-from dataflows.decode import MAX_PIXELS
-from dataflows.epoch import Epoch
-from dataflows.keys import checked_indices, sequential_pointers
-from dataflows.ranks import LateRanks
-from dataflows.reader import RecordReader
-from dataflows.store import Store
+from dataflows.images.codecs import MAX_PIXELS
+from dataflows.load.dataset import LMDBIterDataset
+from dataflows.load.loader import TorchBatches
+from dataflows.load.reader import RecordReader
+from dataflows.order.epoch import Epoch
+from dataflows.order.pointers import checked_indices, sequential_pointers
+from dataflows.order.ranks import LateRanks
+from dataflows.storage.store import Store
 
 __all__ = ["LMDBIterDataset", "LMDBIterLoader"]
 
@@ -22,7 +22,7 @@ __all__ = ["LMDBIterDataset", "LMDBIterLoader"]
 class LMDBIterLoader(TorchBatches):
     """Batches of an LMDB's images in the order of the file, shuffled within a buffer.
 
-    Takes the options of `dataflows.adapter.TorchBatches`, which also says what is yielded; besides:
+    Takes the options of `dataflows.load.loader.TorchBatches`, which also says what is yielded; besides:
 
     path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
     batch_size: images per batch, of each rank.

@@ -18,7 +18,7 @@ from benchmarks.contestants import Epoch, Job
 from benchmarks.copies import copy_of, files_in_order
 from benchmarks.dataloader import torch_epochs
 from benchmarks.decoder import Decoder, planar
-from dataflows.imagenet import ImageNetFiles
+from dataflows.sources.imagenet import ImageNetFiles
 
 _SHUFFLE_BUFFER = 2000  # records that webdataset mixes, besides whole shards
 _RECORDS_PER_WRITE = 100  # of Arrow; an array of them must stay below 2 GB

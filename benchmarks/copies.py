@@ -4,7 +4,7 @@ import shutil
 from typing import Callable
 
 from benchmarks.contestants import Job
-from dataflows.imagenet import ImageNetFiles
+from dataflows.sources.imagenet import ImageNetFiles
 
 
 def copy_of(job: Job, name: str, write: Callable[[str], None]) -> str:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
 from benchmarks.dataloader import torch_epochs
 from benchmarks.opencv import random_box
-from dataflows.imagenet import ImageNetFiles
+from dataflows.sources.imagenet import ImageNetFiles
 
 
 class PilFolder(Dataset):  # type: ignore[type-arg]

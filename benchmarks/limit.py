@@ -18,10 +18,10 @@ from benchmarks.contestants import SIZE, Job
 from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
 from benchmarks.ours import transform
-from dataflows.crop import regions
-from dataflows.reader import RecordReader
-from dataflows.resize import crop
-from dataflows.store import Store
+from dataflows.images.resize import crop
+from dataflows.images.transforms import regions
+from dataflows.load.reader import RecordReader
+from dataflows.storage.store import Store
 
 SAMPLE = 300  # records
 

@@ -2,10 +2,10 @@
 import time
 
 from benchmarks.contestants import SHUFFLE_BUFFER
-from dataflows.epoch import Epoch
-from dataflows.keys import SequentialKeys, ShuffledKeys
-from dataflows.quiet import BatchData, DataFlow
-from dataflows.shuffle import FiniteLocallyShuffleData
+from dataflows.order.epoch import Epoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData
+from dataflows.order.pointers import SequentialKeys, ShuffledKeys
+from dataflows.tensorpack import BatchData, DataFlow
 
 
 class _Records:

@@ -14,13 +14,13 @@ import numpy as np
 
 from benchmarks.contestants import SHUFFLE_BUFFER, Job
 from benchmarks.processes import read_bytes
-from dataflows.epoch import Epoch
-from dataflows.imagenet import ImageNetFiles
-from dataflows.keys import ShuffledKeys, sequential_pointers
-from dataflows.meter import Meter
-from dataflows.prefetch import PrefetchPages
-from dataflows.quiet import BatchData
-from dataflows.store import Store
+from dataflows.load.meter import Meter
+from dataflows.load.prefetch import PrefetchPages
+from dataflows.order.epoch import Epoch
+from dataflows.order.pointers import ShuffledKeys, sequential_pointers
+from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.storage.store import Store
+from dataflows.tensorpack import BatchData
 
 _PAGE = 4096
 

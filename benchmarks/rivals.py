@@ -12,9 +12,9 @@ import torch
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
 from benchmarks.copies import copy_of
 from benchmarks.decoder import Decoder, planar
-from dataflows.imagenet import ImageNetFiles
-from dataflows.reader import RecordReader
-from dataflows.store import Store
+from dataflows.load.reader import RecordReader
+from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.storage.store import Store
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def _picture(path: str) -> str:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from dataflows.tools.info import as_text, describe
+    from dataflows.tools.info.facts import as_text, describe
 
     facts = describe(arguments.file)
     return 0 if say(json.dumps(facts, indent=1) if arguments.json else as_text(facts)) else 2
@@ -86,13 +86,13 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _sheet(arguments: argparse.Namespace) -> int:
     if arguments.report is None:
-        from dataflows.tools.sheet import contact_sheet
+        from dataflows.tools.sheet.picture import contact_sheet
 
         contact_sheet(arguments.file, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed).save(arguments.out)
         say(f"Wrote {arguments.out}")
         return 0
-    from dataflows.tools.page import write_page
+    from dataflows.tools.sheet.page import write_page
 
     page = write_page(arguments.file, arguments.report, transform=arguments.transform, count=arguments.count,
                       seed=arguments.seed, benchmarks=arguments.benchmark)
@@ -101,14 +101,14 @@ def _sheet(arguments: argparse.Namespace) -> int:
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    from dataflows.tools.advise import advise
+    from dataflows.tools.advise.advise import advise
 
     advice = advise(arguments.source, gpu_rate=arguments.gpu_rate, num_workers=arguments.workers)
     return 0 if say(json.dumps(advice.as_dict(), indent=1) if arguments.json else str(advice)) else 2
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from dataflows.verify import verify
+    from dataflows.dump.verify import verify
 
     report = verify(arguments.file, num_threads=arguments.num_threads, progress=arguments.progress)
     say(str(report))
@@ -117,7 +117,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
-    from dataflows.verify import NoChecksums
+    from dataflows.errors import NoChecksums
 
     fill_standard_streams()
     parser = _parser()

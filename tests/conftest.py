@@ -1,25 +1,20 @@
 """Shared inputs, and what holds for every test: it ends, and it leaves no thread and no process behind."""
-import contextlib
 import faulthandler
 import multiprocessing
 import os
-import resource
 import signal
 import threading
 import time
 
-import cv2
-import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
 
 from dump_imagenet import dump_split
+from helpers.photos import write_photos
 
 TIMEOUT_SECONDS = 120
 GRACE_SECONDS = 5  # for what has been told to end
-CLASSES = ("n01440764", "n01443537", "n01484850")
-SIZES = ((60, 90), (120, 80), (97, 131), (200, 150), (75, 75), (64, 199), (151, 100), (88, 61))  # (height, width)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; tests send it to their children
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,61 +23,6 @@ settings.register_profile("tests", deadline=None, derandomize=True, database=Non
 settings.register_profile("fuzz", parent=settings.get_profile("tests"), derandomize=False, max_examples=2000,
                           print_blob=True)
 settings.load_profile("tests")
-
-
-class Records:
-    """All that keys ask of a Store of so many records."""
-
-    path = "train.lmdb"
-
-    def __init__(self, size):
-        self._size = size
-
-    def __len__(self):
-        return self._size
-
-    def fingerprint(self):
-        return self._size
-
-
-def make_photo(height: int, width: int, seed: int) -> np.ndarray:
-    """RGB pixels (height, width, 3) that compress like a photograph: smooth, with some noise."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (4, 5, 3)).astype(np.float32)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return (smooth + generator.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-
-
-def encode_jpeg(pixels: np.ndarray, *, quality: int = 90, subsampled: bool = True) -> bytes:
-    """A JPEG of RGB (H, W, 3) or grayscale (H, W) pixels, with 4:2:0 or 4:4:4 chroma."""
-    factor = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    if pixels.ndim == 3:
-        pixels, flags = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [*flags, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
-    return cv2.imencode(".jpg", pixels, flags)[1].tobytes()
-
-
-@contextlib.contextmanager
-def limited_memory(more_bytes=2**30):
-    """Lets the body map this much more memory, so that an absurd size is an error and not the end of the machine."""
-    previous = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more_bytes, previous[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, previous)
-
-
-def write_photos(folder, counts) -> None:
-    """Writes counts[i] JPEGs into folder / CLASSES[i]: several sizes, both chroma formats; the second is grayscale."""
-    number = 0
-    for name, count in zip(CLASSES, counts):
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = make_photo(*SIZES[number % len(SIZES)], seed=number)
-            image = pixels[:, :, 1] if number == 1 else pixels
-            (folder / name / f"{name}_{i}.JPEG").write_bytes(encode_jpeg(image, subsampled=number % 3 != 0))
-            number += 1
 
 
 @pytest.fixture(scope="session")

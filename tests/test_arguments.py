@@ -1,6 +1,5 @@
 """Errors of command lines name what a misspelt option, command or choice was probably meant to be."""
 import importlib.util
-import pathlib
 
 import pytest
 
@@ -8,8 +7,7 @@ import benchmark
 import dataflows.__main__
 import dump_imagenet
 from dataflows.arguments import ArgumentParser, did_you_mean
-
-ROOT = pathlib.Path(dump_imagenet.__file__).parent
+from helpers.paths import ROOT
 
 
 def train_example():

@@ -11,9 +11,9 @@ import pytest
 
 from dataflows import processors
 from dataflows.processors import default_workers, ranks_here, usable_cpus
+from helpers.paths import ROOT
 from uint_lmdb_loader import LMDBLoader
 
-ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT_SECONDS = 60
 CPUS = len(os.sched_getaffinity(0))
 

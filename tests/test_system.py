@@ -1,32 +1,31 @@
 """What the system refuses or does not tell costs speed at most: kernels without hints, maps or /proc; few files."""
 import json
 import os
-import pathlib
 import resource
 import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import limited_memory
-from refusing_kernel import NUMBERS
 
 from dataflows import CenterCrop, system
-from dataflows.available import available_memory
-from dataflows.content import Content, on_network, readahead_bytes
-from dataflows.memory import SharedMemory
-from dataflows.store import Store
+from dataflows.load.workers.shared_memory import SharedMemory
+from dataflows.storage.paged_file import Content, on_network, readahead_bytes
+from dataflows.storage.store import Store
+from dataflows.system import available_memory
+from helpers.limits import limited_memory
+from helpers.paths import ROOT
+from helpers.refusing_kernel import NUMBERS
 from uint_lmdb_loader import LMDBLoader
 
-ROOT = pathlib.Path(system.__file__).parent.parent
-SCRIPT = pathlib.Path(__file__).with_name("refused_reading.py")
+SCRIPT = ROOT / "tests/helpers/refused_reading.py"
 TIMEOUT_SECONDS = 100
 HINTS = ["fadvise64", "madvise", "preadv2", "getrusage", "sched_getaffinity", "sysinfo"]
 PROCESSES = {"worker_type": "process", "num_workers": 2}
 
 
 def run(path, cases, *before):
-    """What tests/refused_reading.py prints of these cases; in a process that the command `before` starts."""
+    """What tests/helpers/refused_reading.py prints of these cases; in a process that the command `before` starts."""
     if os.uname().machine not in NUMBERS:
         pytest.skip("the numbers of system calls are not known for this processor")
     done = subprocess.run([*before, sys.executable, SCRIPT, path], input=json.dumps(cases), text=True,

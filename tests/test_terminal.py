@@ -9,14 +9,13 @@ import sys
 import unicodedata
 
 import pytest
-from conftest import encode_jpeg, make_photo
 
-import dump_imagenet
 from dataflows import terminal
-from dataflows.index import load_index
-from dataflows.verify import verify
+from dataflows.dump.verify import verify
+from dataflows.storage.index import load_index
+from helpers.paths import ROOT
+from helpers.photos import encode_jpeg, make_photo
 
-ROOT = pathlib.Path(dump_imagenet.__file__).parent
 HOSTILE = b"caf\xe9\x1b[2J\nowned.jpg"  # not UTF-8, a terminal's command, a line end
 ESCAPED = r"caf\udce9\x1b[2J\nowned.jpg"
 STREAMS = {"narrow": dict(PYTHONIOENCODING="ascii"), "latin": dict(PYTHONIOENCODING="latin-1"),

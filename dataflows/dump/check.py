@@ -1,0 +1,118 @@
+"""What a dump would find in its source, and what would stop it, without the dump."""
+import dataclasses
+import os
+from typing import Iterable, NamedTuple
+
+from dataflows.dump import findings
+from dataflows.dump.columns import Columns
+from dataflows.dump.journal import Row, Skip
+from dataflows.dump.resume import refuse_existing
+from dataflows.dump.space import in_pages, refuse_too_small
+from dataflows.dump.write import Packed
+from dataflows.sources.imagenet import ImageNetFiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """All that was found. Names are paths below the folder or tar of the split."""
+
+    ok: bool  # whether a dump with these options would succeed
+    layout: str  # what was found in the source
+    format: str  # "jpeg" or "uint8"
+    count: int  # files that would be stored
+    num_classes: int
+    source_bytes: int  # sum of their sizes
+    stored_bytes: int  # that their records would take
+    seconds: float
+    stops: bool  # whether failures stop a dump; with on_error="skip" they are left out
+    failures: list[dict[str, str]]  # "name" and "reason" of each file, folder or link that cannot be stored or read
+    refusals: list[str]  # why a dump would not begin: classes without images, no image at all, its target
+    left_out: dict[str, int]  # files that are no images by their names, by kind (see dataflows/sources/names.py)
+    findings: dict[str, list[str]]  # names of the files with each finding (see docs/design.md)
+    duplicates: list[list[str]]  # names of files with equal contents, a list per content
+    untiled: dict[str, int]  # how many JPEGs would be stored without tiles, by reason
+    class_counts: list[str]  # how they differ from ImageNet's
+
+    def __str__(self) -> str:
+        verdict = "a dump with these options would succeed" if self.ok else "a dump with these options would fail"
+        lines = [f"{verdict}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, about "
+                 f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB); checked in "
+                 f"{self.seconds:.1f} s, nothing was written. Source: {self.layout}"]
+        lines += self.refusals
+        if self.failures:
+            lines.append(f"{len(self.failures):,} {'would stop it' if self.stops else 'would be left out'}:")
+            lines += [f"  {entry['name']}: {entry['reason']}" for entry in self.failures]
+        if self.untiled:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.untiled.items()))
+            lines.append(f"{sum(self.untiled.values()):,} would be stored without tiles: {reasons}")
+        lines += findings.left_out(self.left_out)
+        counts = {finding: len(names) for finding, names in self.findings.items()}
+        lines += findings.lines(counts, {finding: names[:3] for finding, names in self.findings.items()},
+                              self.class_counts, None)
+        return "\n".join(lines)
+
+
+class Collected(NamedTuple):
+    """What was found of each file, and what the records would take."""
+
+    columns: Columns
+    nbytes: int
+
+
+def collect(packed: Iterable[Packed]) -> Collected:
+    """What the notes of records say. The records themselves are let go of, one by one."""
+    nbytes = 0
+
+    def notes() -> Iterable[Row | Skip]:
+        nonlocal nbytes
+        for record in packed:
+            nbytes += 0 if record.value is None else in_pages(len(record.value))
+            yield record.note
+
+    columns = Columns(notes())
+    return Collected(columns, nbytes)
+
+
+def result(files: ImageNetFiles, found: Collected, path: str | None, split: str, format: str, on_error: str,
+           overwrite: bool, seconds: float) -> Checked:
+    """The verdict on all files of a split, whose dump would make the LMDB file `path`."""
+    columns = found.columns
+    failures = [*(Skip(*unreadable) for unreadable in files.unreadable), *sorted(columns.skipped)]
+    refusals = [*_empty(files), *([] if path is None else _target(path, found.nbytes, overwrite))]
+    if not columns:
+        refusals.append(f"none of the {len(files):,} files in {files.root} could be read")
+    names = [os.fsdecode(name) for name in columns.names]
+    told = columns.findings.report(columns.labels, files.classes, split)
+    return Checked(not refusals and (on_error == "skip" or not failures), files.layout, format, len(columns),
+                   len(files.classes), columns.source_bytes, found.nbytes, seconds, on_error != "skip",
+                   [failure._asdict() for failure in failures], refusals, files.left_out,
+                   {finding: [names[number] for number in numbers] for finding, numbers in told.findings.items()},
+                   [[names[number] for number in group] for group in told.duplicates],
+                   dict(columns.untiled), told.class_counts)
+
+
+def _empty(files: ImageNetFiles) -> list[str]:
+    try:
+        files.refuse(unreadable=False)
+    except FileNotFoundError as error:
+        return [str(error)]
+    return []
+
+
+def _target(path: str, nbytes: int, overwrite: bool) -> list[str]:
+    """Why the file could not be made."""
+    told = []
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        told.append(f"{folder} is no folder that this user may write into. Give another --target")
+    try:
+        refuse_existing(path, overwrite)
+    except OSError as error:
+        told.append(str(error))
+    try:
+        refuse_too_small(folder, nbytes)
+    except OSError as error:
+        told.append(str(error))
+    return told

@@ -1,0 +1,51 @@
+"""From the journal of a dump, whose lines are source files, to the columns of its index."""
+import os
+from array import array
+from collections import Counter
+from typing import Any, Iterable
+
+import numpy as np
+
+from dataflows.dump import findings
+from dataflows.dump.journal import Row, Skip
+from dataflows.storage.index import Index
+
+
+class Columns:
+    """What the journal says of all source files, by column: a million Rows would take 400 MB."""
+
+    def __init__(self, rows: Iterable[Row | Skip]) -> None:
+        self.labels, self.heights, self.widths, self.checksums = array("i"), array("i"), array("i"), array("I")
+        self.names: list[bytes] = []
+        self.source_bytes = 0
+        self.untiled: Counter[str] = Counter()
+        self.findings = findings.Findings()
+        self.skipped: list[Skip] = []
+        self.unreadable: list[Skip] = []  # folders and links, of which the journal knows nothing
+        for row in rows:
+            if isinstance(row, Skip):
+                self.skipped.append(row)
+            else:
+                self._add(row)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _add(self, row: Row) -> None:
+        self.labels.append(row.label)
+        self.heights.append(row.height)
+        self.widths.append(row.width)
+        self.checksums.append(row.crc32)
+        self.names.append(os.fsencode(row.name))
+        self.source_bytes += row.source_bytes
+        if row.untiled is not None:
+            self.untiled[row.untiled] += 1
+        self.findings.add(row.findings, bytes.fromhex(row.digest))
+
+    def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: dict[str, Any]) -> Index:
+        """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
+        found = self.findings.report(self.labels, meta["classes"], meta["split"])
+        skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
+        return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,
+                     np.array(self.checksums), np.array(self.names),
+                     meta=meta | {"untiled": dict(self.untiled), "skipped": skipped, **found._asdict()})

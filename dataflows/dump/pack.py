@@ -1,0 +1,109 @@
+"""From the files of a source to the records of a dump, with what the journal says of each."""
+import errno
+import itertools
+import os
+import threading
+import time
+from typing import Any, Iterator
+
+import tqdm
+
+from dataflows.dump.journal import Row, Skip
+from dataflows.dump.prepare import Preparation
+from dataflows.dump.write import Packed
+from dataflows.errors import RecordError
+from dataflows.images.examine import digest
+from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.storage import record
+from dataflows.tensorpack import DataFlow, ProxyDataFlow
+
+# What the system may say of one file. All else that it says, such as EMFILE, ENOMEM, EIO or ESTALE, is trouble of its
+# own, which the next file may have as well: with --on-error skip, none after it would be in the dump.
+_OF_A_FILE = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
+              errno.ENAMETOOLONG, errno.ENXIO}
+
+
+class FilePacker:
+    """Reads and prepares one file of a source: a callable on `[name, label]`, the work of the dump's threads.
+
+    Gives a Packed record with a Row, or, with on_error "skip", one without a value and with a Skip. Raises ValueError,
+    naming the file, for one that cannot be stored; OSError where the system cannot read it for a reason that is not the
+    file's own, whatever on_error is, and MemoryError. `seconds` is how long all calls together took.
+    """
+
+    def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
+        self._files, self._preparation, self._on_error = files, preparation, on_error
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+
+    def __call__(self, pointer: list[Any]) -> Packed:
+        started = time.perf_counter()
+        try:
+            return self._pack(*pointer)
+        finally:
+            with self._lock:
+                self.seconds += time.perf_counter() - started
+
+    def _pack(self, name: str, label: int) -> Packed:
+        try:
+            content = self._files.read(name)
+            prepared = self._preparation(content, name)
+        except MemoryError as error:
+            raise MemoryError(f"{os.path.join(self._files.root, name)}: no memory for it: {error}") from error
+        except (OSError, RecordError) as error:
+            if isinstance(error, OSError):
+                self._raise_what_is_not_the_files(name, error)
+            if self._on_error == "skip":
+                return Packed(None, Skip(name, str(error)))
+            raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file; "
+                             f"--on-error skip leaves out what cannot be read") from error
+        packed = Packed(record.pack([prepared.image, label]))
+        packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
+                          list(prepared.findings), digest(content).hex())
+        return packed
+
+    def _raise_what_is_not_the_files(self, name: str, error: OSError) -> None:
+        root = self._files.root
+        if error.errno not in _OF_A_FILE:
+            raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Mend that first; "
+                          f"a file that is damaged alone may be replaced by an empty one, which --on-error skip leaves "
+                          f"out") from error
+        if not os.path.exists(root):
+            raise OSError(f"{root} is gone. Mount it again, or put it back") from error
+
+
+class Rest(ProxyDataFlow):
+    """`ds` without its first datapoints.
+
+        ds: 0 1 2 3    first=2:    2 3
+    """
+
+    def __init__(self, ds: DataFlow, first: int) -> None:
+        super().__init__(ds)
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self.ds) - self._first
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.ds, self._first, None)
+
+
+def shown(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:
+    """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
+    return _Shown(ds, bar)
+
+
+class _Shown(ProxyDataFlow):
+    def __init__(self, ds: DataFlow, bar: "tqdm.tqdm[Any]") -> None:
+        super().__init__(ds)
+        self._bar = bar
+
+    def __iter__(self) -> Iterator[Packed]:
+        started = time.perf_counter()
+        written = 0
+        for packed in self.ds:
+            written += len(packed.value or b"")
+            yield packed
+            self._bar.update()
+            self._bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)

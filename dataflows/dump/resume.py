@@ -1,0 +1,117 @@
+"""What an interrupted dump has left, and whether the next one can go on from there."""
+import logging
+import os
+from typing import Any, NamedTuple
+
+from dataflows.dump.journal import Journal, Row, Skip
+from dataflows.dump.prepare import CONVERTED
+from dataflows.dump.publish import clear, leftovers, partial_path, rename
+from dataflows.storage.btree import read_header
+from dataflows.storage.index import index_path
+from dataflows.terminal import printable
+
+logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """Where a dump starts."""
+
+    files: int = 0  # source files that are dealt with
+    records: int = 0  # of them, that LMDB holds
+    written: bool = False  # whether LMDB holds all, and has at most to be read back
+    published: bool = False  # whether there is nothing left to do
+
+
+def take_up(path: str, journal: Journal, header: dict[str, Any], on_error: str, *, resume: bool,
+            overwrite: bool) -> Start:
+    """Where the dump into `path` that `header` describes starts, after what is left of an earlier one is dealt with.
+
+    `on_error` is no part of the header: another one may go on, if it had dealt alike with all files so far.
+
+    Logs what it found, as a warning. A verified dump is given its final names; another is kept if `resume`, and
+    removed if not. Raises ValueError for one that this dump cannot go on from, and FileExistsError if `path` exists
+    and may not be replaced; then nothing was changed.
+    """
+    if journal.verified:
+        return _finish(path, journal, header, on_error, resume, overwrite)
+    refuse_existing(path, overwrite)
+    found = _find(path, journal)
+    if resume and found.files:
+        _refuse_differences(path, _differences(journal, header, on_error, None if found.written else found.records))
+        files = journal.cut(None if found.written else found.records)
+        logger.warning("%s: an interrupted dump left %s images; going on from there", printable(path),
+                       f"{found.records:,}")
+        return found._replace(files=files)
+    if journal.header is not None or leftovers(path):
+        logger.warning("%s: an interrupted dump left %s images; they were removed, and the dump starts anew%s",
+                       printable(path), f"{found.records:,}", "" if resume else " (--resume goes on from what is left)")
+    clear(path)
+    journal.clear()
+    return Start()
+
+
+def _finish(path: str, journal: Journal, header: dict[str, Any], on_error: str, resume: bool,
+            overwrite: bool) -> Start:
+    if os.path.lexists(partial_path(path)):  # no rename was made yet, so what has the final name is another file
+        refuse_existing(path, overwrite)
+    rename(path)
+    logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name",
+                   printable(path))
+    if resume and not _differences(journal, header, on_error):
+        return Start(written=True, published=True)
+    journal.clear()
+    refuse_existing(path, overwrite)
+    return Start()
+
+
+def _find(path: str, journal: Journal) -> Start:
+    """What LMDB holds, and the journal can tell of: the rest is of no use."""
+    partial = partial_path(path)
+    if journal.header is None or not os.path.exists(partial):
+        return Start()
+    try:
+        entries = read_header(partial).entries
+    except ValueError:  # LMDB had not even begun, or the machine stopped and the disk lost what it had promised to keep
+        return Start()
+    rows = records = 0
+    for row in journal.rows():
+        rows, records = rows + 1, records + isinstance(row, Row)
+    written = entries == records + 1  # the list of keys comes with the last records
+    if not entries or entries > records + 1:
+        return Start()
+    return Start(rows, entries - written, written)
+
+
+def _differences(journal: Journal, header: dict[str, Any], on_error: str, records: int | None = None) -> list[str]:
+    """What the dump so far has in another way; only its first so many records count, unless None."""
+    found = journal.header or {}
+    told = [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
+            if found.get(name) != header.get(name)]
+    for row in journal.rows():
+        if records == 0:  # what comes behind is read again
+            break
+        if isinstance(row, Skip):
+            done = "left out" if on_error != "skip" else ""
+        else:
+            done = "converted" if on_error == "raise" and CONVERTED in row.findings else ""
+            records = None if records is None else records - 1
+        if done:
+            return [*told, f"{row.name} was {done}, which on_error={on_error!r} does not do"]
+    return told
+
+
+def _refuse_differences(path: str, differences: list[str]) -> None:
+    if differences:
+        raise ValueError(f"the interrupted dump of {path} cannot be resumed: {'; '.join(differences)}. Use the same "
+                         f"source, options and versions, or leave --resume out to start anew")
+
+
+def refuse_existing(path: str, overwrite: bool) -> None:
+    """Raises FileExistsError unless a dump may take these names, IsADirectoryError if it cannot."""
+    existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
+    if existing and not overwrite:
+        complete = ", and its index says that it is complete: nothing is left to do" * (len(existing) == 2)
+        raise FileExistsError(f"{existing[0]} exists already{complete}. Give another target, or --overwrite to replace "
+                              f"it")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")

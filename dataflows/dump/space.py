@@ -1,0 +1,44 @@
+"""Whether a dump fits on the disk, told from a sample before it begins."""
+import contextlib
+import errno
+import os
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from dataflows.dump.write import Packed
+from dataflows.system import free_bytes
+from dataflows.threads import map_ordered
+
+_SAMPLE = 128  # images, or 1 %: to within about 5 % on ImageNet
+_PAGE = 4096  # of LMDB: each record takes whole pages, the first of which starts with a header
+_SURE = 1.05
+
+
+def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pack: Callable[[Any], Packed],
+                     count: int, num_threads: int) -> None:
+    """Raises OSError if `count` more images, such as those of `pointers` when packed, will not fit into a folder.
+
+    What `pack` gives without a value takes no place.
+    """
+    if free_bytes(folder) is None:
+        return
+    size = min(_SAMPLE, max(16, len(pointers) // 100), len(pointers))
+    sample = [pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist()]
+    with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
+        sizes = [in_pages(len(image.value)) for image in packed if image.value is not None]
+    refuse_too_small(folder, _SURE * count * float(np.mean(sizes or [_PAGE])))
+
+
+def in_pages(nbytes: int) -> int:
+    """What a record of so many bytes takes in the file."""
+    return -(-(nbytes + 16) // _PAGE) * _PAGE
+
+
+def refuse_too_small(folder: str | os.PathLike[str], needed: float) -> None:
+    """Raises OSError if so many bytes will not fit into a folder."""
+    free = free_bytes(folder)
+    if free is not None and needed > free:
+        raise OSError(errno.ENOSPC, f"the dump needs about {needed / 1e9:,.2f} GB and {os.fspath(folder)} has "
+                                    f"{free / 1e9:,.2f} GB free. Free some, give another --target, or store less with "
+                                    f"--format jpeg, --max-side or --shorter-side")

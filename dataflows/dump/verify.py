@@ -1,0 +1,162 @@
+"""Whether a dump is on the disk as it was written: every byte of the LMDB and of its index, at the disk's speed.
+
+The index holds the checksum of each record, of all bytes between them, and of itself. The file is read in regions, in
+the order of their place, by several threads, and past the page cache: what a disk holds is of interest, and not what
+memory does. Nothing is mapped, so the memory that is used is that of a few regions, however large the file is.
+"""
+import contextlib
+import os
+import time
+from typing import Callable, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from dataflows.errors import NoChecksums
+from dataflows.processors import default_workers
+from dataflows.storage.btree import read_header
+from dataflows.storage.index import Index, find_index, index_path, load_index
+from dataflows.storage.paged_file import pread
+from dataflows.storage.paths import existing_file
+from dataflows.system import advise
+from dataflows.terminal import printable, progress_bar
+from dataflows.threads import map_ordered
+
+OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
+_REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
+
+
+class Report(NamedTuple):
+    """What a verification found."""
+
+    path: str
+    records: int
+    size: int  # bytes of the LMDB
+    bad: list[str]  # what differs: a record by its key and source file, or what is between the records
+    seconds: float
+
+    def __str__(self) -> str:
+        found = ["these are bad:", *self.bad] if self.bad else ["all as they were written"]
+        text = (f"{self.path}: {self.records:,} records, {self.size / 1e6:,.1f} MB read in {self.seconds:.1f} s, "
+                f"{self.size / 1e6 / self.seconds:,.0f} MB/s: {found[0]}")
+        return "\n  ".join(map(printable, (text, *found[1:])))
+
+
+def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> Report:
+    """Reads an LMDB and its index again, and compares each byte with the checksums that were taken when dumping.
+
+    num_threads: that read, by default one per processor. progress: show a progress bar on stderr.
+
+    Raises FileNotFoundError when there is no such file, NoChecksums when it has no index, and ValueError when one of
+    the two cannot be read at all: it is truncated, or is something else.
+
+    >>> print(verify("val.lmdb", progress=False))
+    val.lmdb: 10 records, ... MB read in ... s, ... MB/s: all as they were written
+    """
+    path, started = os.fspath(path), time.perf_counter()
+    file = existing_file(path)
+    if find_index(path, file) is None:
+        raise NoChecksums(f"{path} has no index {os.path.basename(index_path(path))}, which holds the checksums to "
+                          f"compare it with. Dump it again to have one")
+    index = load_index(path, file, read_header(file).nbytes)
+    assert index is not None
+    size = index.meta["file_size"]
+    with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
+        bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
+                              num_threads=num_threads or default_workers(), advance=bar.update)
+    reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
+    if rest != index.meta["rest_crc32"]:
+        reasons.append(OUTSIDE)
+    return Report(path, index.count, size, reasons, time.perf_counter() - started)
+
+
+def _name(index: Index, number: int) -> str:
+    return printable(os.fsdecode(bytes(index.name[number])))
+
+
+def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray, *, num_threads: int,
+              advance: Callable[[int], object]) -> tuple[dict[int, str], int | None]:
+    """({number: reason} of each record that is not as expected, the crc32 of all bytes outside of records).
+
+    nbytes, offsets: int64, where the records are; expected: uint32, their checksums; all of shape (count,).
+    The crc32 is None if some of those bytes cannot be read. `advance` is told of bytes as they are done with. Raises
+    ValueError if records overlap or are not within the file.
+    """
+    size = os.path.getsize(path)
+    order = np.argsort(offsets, kind="stable")
+    starts, ends = offsets[order], (offsets + nbytes)[order]
+    if len(order) and (starts[0] < 0 or ends[-1] > size or (nbytes < 0).any() or (starts[1:] < ends[:-1]).any()):
+        raise ValueError(f"{path}: the places of its records overlap or are beyond its end")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        reader = _RegionReader(fd, path, order, starts, ends, expected)
+        bad: dict[int, str] = {}
+        rest: int | None = 0
+        regions = _regions(ends, size)
+        done = map_ordered(reader, regions, num_threads, 2 * num_threads)
+        for (_, _, start, end), (found, between) in zip(regions, done):
+            bad |= found
+            rest = None if rest is None or between is None else crc32(between, rest)
+            advance(end - start)
+        return bad, rest
+    finally:
+        os.close(fd)
+
+
+def _regions(ends: np.ndarray, size: int) -> list[tuple[int, int, int, int]]:
+    """(first record, last one + 1, start, end) of stretches of a file that end with a record, the last with the file.
+
+    Records are counted in the order of their place.
+    """
+    cuts = np.flatnonzero(np.diff(ends // _REGION_BYTES)) + 1
+    records = [0, *cuts.tolist(), len(ends)]
+    places = [0, *ends[cuts - 1].tolist(), size]
+    return [*zip(records[:-1], records[1:], places[:-1], places[1:])]
+
+
+class _RegionReader:
+    """Reads one region: the work of a thread."""
+
+    def __init__(self, fd: int, path: str, order: np.ndarray, starts: np.ndarray, ends: np.ndarray,
+                 expected: np.ndarray) -> None:
+        self._fd, self._path = fd, path
+        self._order, self._starts, self._ends, self._expected = order, starts, ends, expected
+
+    def __call__(self, region: tuple[int, int, int, int]) -> tuple[dict[int, str], bytes | None]:
+        """({number: reason} of its bad records, its bytes outside of records, or None if some cannot be read)."""
+        first, last, at, end = region
+        advise(self._fd, at, end - at, "DONTNEED")
+        pieces = _Pieces(self._fd, at, end, self._path)
+        bad: dict[int, str] = {}
+        between: list[memoryview] = []
+        readable = True
+        numbers = self._order[first:last].tolist()
+        records = zip(numbers, self._starts[first:last].tolist(), self._ends[first:last].tolist())
+        for number, start, stop in [*records, (None, end, end)]:
+            try:
+                between.append(pieces.read(at, start))
+            except OSError:
+                readable = False
+            at = stop
+            try:
+                if number is not None and crc32(pieces.read(start, stop)) != self._expected[number]:
+                    bad[number] = "its bytes are not what was written"
+            except OSError as error:
+                bad[number] = f"it cannot be read: {error.strerror}"
+        return bad, b"".join(between) if readable else None
+
+
+class _Pieces:
+    """Parts of one region, which is read at once; where that fails, each part is read by itself, to tell which does."""
+
+    def __init__(self, fd: int, start: int, end: int, path: str) -> None:
+        self._fd, self._start, self._path = fd, start, path
+        self._content: memoryview | None = None
+        with contextlib.suppress(OSError):
+            self._content = memoryview(pread(fd, start, end, path))
+
+    def read(self, start: int, end: int) -> memoryview:
+        if self._content is None:
+            return memoryview(pread(self._fd, start, end, self._path))
+        return self._content[start - self._start:end - self._start]
+

@@ -1,0 +1,121 @@
+"""Entropy-coded data and its Huffman tables as arrays: the Python around the kernels. Importing it imports numba."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dataflows.errors import Untileable
+from dataflows.jpeg import kernels
+from dataflows.jpeg.header import DHT, DQT, DRI, EOI, SOS, Table
+
+
+@lru_cache(maxsize=32)  # most encoders write the tables of T.81, annex K: building them anew takes 0.1 ms per image
+def lookups(counts: bytes, symbols: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """(single, multi) look-up tables of a Huffman table.
+
+    single[next 16 bits] is code length << 8 | symbol, 0 where no code fits. multi[next LOOKUP bits], for AC, is
+    bits << 8 | coefficients << 1 | end of block, over as many codes as are known from these bits; 0 if none is.
+    """
+    single, multi = np.empty(65536, np.uint16), np.empty(1 << kernels.LOOKUP, np.uint16)
+    kernels.fill(_int64(counts), _int64(symbols), single, multi)
+    single.flags.writeable = multi.flags.writeable = False
+    return single, multi
+
+
+def _int64(part: bytes) -> np.ndarray:
+    return np.frombuffer(part, np.uint8).astype(np.int64)
+
+
+def code_words(counts: bytes, symbols: bytes) -> dict[int, tuple[int, int]]:
+    """{symbol: (code, its length in bits)} of a Huffman table (T.81, annex C)."""
+    words, code, symbol = {}, 0, iter(symbols)
+    for length, count in enumerate(counts, 1):
+        code <<= 1
+        for _ in range(count):
+            words[next(symbol)] = code, length
+            code += 1
+    return words
+
+
+def widen(table: Table, symbols: set[int]) -> Table:
+    """`table` with codes for `symbols` too, which leaves all its own codes as they are.
+
+    Optimised tables have codes for the DC categories that occur, not for what the first block of an interval needs. But
+    T.81 (C.2) keeps the code of ones free in any table: the new codes, all of one length, go there.
+    """
+    missing = bytes(sorted(symbols.difference(table.symbols)))
+    if not missing:
+        return table
+    longest = max((i for i, count in enumerate(table.counts) if count), default=0)
+    for i in range(longest, 16):
+        if len(missing) << (15 - i) < table.free() and table.counts[i] + len(missing) < 256:
+            counts = table.counts[:i] + bytes([table.counts[i] + len(missing)]) + table.counts[i + 1:]
+            return table._replace(counts=counts, symbols=table.symbols + missing)
+    raise Untileable("full Huffman table")
+
+
+def entropy_data(jpeg: bytes, at: int, intervals: int) -> tuple[np.ndarray, np.ndarray]:
+    """The scan that starts at `at` as `scan` wants it: (data, the bit where each of its restart intervals ends)."""
+    data = np.empty(len(jpeg) - at + kernels.PAD, np.uint8)
+    ends = np.zeros(intervals, np.uint64)
+    marker = kernels.unstuff(np.frombuffer(jpeg, np.uint8), at, data, ends)
+    if marker != EOI:
+        reason = "truncated" if marker == kernels.TRUNCATED else "corrupt entropy data"
+        raise Untileable("multi-scan" if marker in (SOS, DHT, DQT, DRI) else reason)
+    return data, ends
+
+
+class Edits(NamedTuple):
+    """The edits that `scan` lists and `write` applies, by column; `kernels` says what they mean."""
+
+    stop: np.ndarray  # uint64
+    resume: np.ndarray  # uint64
+    kind: np.ndarray  # uint8
+    value: np.ndarray  # int64
+
+
+def find_edits(data: np.ndarray, ends: np.ndarray, blocks: list[int], mcus: int, in_interval: int, out_interval: int,
+               dc: tuple[Table, ...], ac: tuple[Table, ...]) -> tuple[Edits, np.uint64, list[set[int]]]:
+    """Run `scan` with the tables (jpeg.Table) of every component.
+
+    Returns (edits, for `apply_edits`; the bit where the data ends; per component the DC categories that the edits use).
+    Raises Untileable if the data is not what the tables and sizes say.
+    """
+    room = mcus * (1 + len(dc))
+    edits = Edits(np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.uint8),
+                  np.empty(room, np.int64))
+    needs = np.zeros(3, np.int64)
+    dcs = [lookups(t.counts, t.symbols) for t in (dc * 3)[:3]]  # always three: one compilation serves all
+    acs = [lookups(t.counts, t.symbols) for t in (ac * 3)[:3]]
+    status, count, end = kernels.scan(
+        data, ends, np.array(blocks, np.uint8), mcus, in_interval, out_interval, tuple(single for single, _ in dcs),
+        tuple(single for single, _ in acs), tuple(multi for _, multi in acs), *edits, needs)
+    if status:
+        raise Untileable("corrupt entropy data")
+    return (Edits(*(column[:count] for column in edits)), end,
+            [{category for category in range(12) if need >> category & 1} for need in needs.tolist()])
+
+
+def apply_edits(data: np.ndarray, edits: Edits, end: np.uint64, dc: Sequence[Table],
+                intervals: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Run `write` with the DC tables of every component:
+    (data with markers, length of every interval, padding bits)."""
+    codes = np.zeros((3, 16), np.int64)
+    code_lengths = np.zeros((3, 16), np.int64)
+    for c, table in enumerate(dc):
+        for category, (code, length) in code_words(table.counts, table.symbols).items():
+            codes[c, category], code_lengths[c, category] = code, length
+    count = len(edits.stop)
+    out = np.empty(2 * (len(data) + 4 * count) + 4 * intervals + 256, np.uint8)
+    lengths = np.empty(intervals, np.int64)
+    status, size, pad_bits = kernels.write(data, count, np.uint64(end), *edits, codes, code_lengths, out, lengths)
+    assert status == kernels.OK, "`out` has room for the worst case"
+    return out[:size], lengths, pad_bits
+
+
+def blank_block(dc: Table, ac: Table) -> str:
+    """The bits, as text, of a block without AC coefficients and with the DC coefficient of the block before."""
+    words = [code_words(table.counts, table.symbols)[0] for table in (dc, ac)]
+    return "".join(f"{code:0{length}b}" for code, length in words)

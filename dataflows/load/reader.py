@@ -1,0 +1,170 @@
+"""From records to pixels: what is read, cut, decoded and cropped, with file and key in all that goes wrong."""
+import functools
+import logging
+import math
+import time
+from typing import Any, Callable, Iterable, NamedTuple, TypeVar
+
+import numpy as np
+
+from dataflows.errors import RecordError
+from dataflows.images.codecs import MAX_PIXELS, Memory, decode, decode_reduced, refuse_bomb
+from dataflows.images.resize import crop
+from dataflows.images.transforms import reduced, reductions, regions, unreduced
+from dataflows.jpeg.cut import TileMap, cut, read_tiles
+from dataflows.jpeg.header import jpeg_size
+from dataflows.options import integer
+from dataflows.storage import record
+from dataflows.storage.store import Store
+from dataflows.terminal import printable
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class _Source(NamedTuple):
+    """One image before its pixels are needed."""
+
+    height: int
+    width: int
+    image: np.ndarray  # as record.view gives it, or decoded
+    tiles: TileMap | None  # of a tiled JPEG
+    label: int
+
+
+class Crops(NamedTuple):
+    """What `RecordReader.crops` tells besides the pixels: seconds by the clock, of all images together."""
+
+    labels: list[int]
+    decode_s: float  # cutting out and decoding
+    resize_s: float
+
+
+class RecordReader:
+    """Reads and decodes the records of a Store, and adds file and key to what goes wrong. Threads may share it.
+
+    `array_layout` and `array_channels` are those of record.view. `max_pixels` is how many pixels an image may have by
+    its header.
+    """
+
+    def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB",
+                 max_pixels: int = MAX_PIXELS) -> None:
+        for name, value, known in (("array_layout", array_layout, ("HWC", "CHW")),
+                                   ("array_channels", array_channels, ("RGB", "BGR"))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        self.store = store
+        self._max_pixels = integer("max_pixels", max_pixels, 1)
+        self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels)
+
+    def view(self, number: int) -> tuple[np.ndarray, int]:
+        """(image, label) as record.view gives them, without decoding."""
+        return self._located(self._view, number, self.store.value(number))
+
+    def pixels(self, number: int) -> tuple[np.ndarray, int]:
+        """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int."""
+        image, label = self.view(number)
+        return (image.copy() if image.ndim == 3 else self._located(_decode, number, image, self._max_pixels)), label
+
+    def labels(self) -> np.ndarray:
+        """The label of each record: int64. Without an index, reading them reads the whole file once, with a warning."""
+        if self.store.index is not None:
+            return self.store.index.label.astype(np.int64)
+        logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
+                       "an index", printable(self.store.path))
+        return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
+
+    def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
+              out: np.ndarray) -> Crops:
+        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms."""
+        index = self.store.index
+        sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
+        if index is None or transform.scaled_decode:
+            sources = list(sources)
+            heights, widths = np.array([source[:2] for source in sources]).T
+        else:  # sizes are known before reading, so each record is read, cut, decoded and forgotten in its turn
+            heights, widths = index.height[numbers].astype(np.int64), index.width[numbers].astype(np.int64)
+        try:
+            plan = transform.plan(heights, widths, positions, seed, epoch)
+        except ValueError as error:
+            raise RecordError(f"{self.store.path}: {error}") from error
+        factors = np.ones(len(plan), np.int64)
+        if transform.scaled_decode:
+            factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
+            plan = reduced(plan, factors)
+        needed = unreduced(regions(plan, transform.size), factors, heights, widths)
+        labels, memory, frame = [], Memory(), Memory()
+        decode_s = resize_s = 0.0
+        for number, source, height, width, row, region, factor, slot in zip(
+                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
+                out):
+            if source.height != height or source.width != width:
+                raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
+                                  f"{source.height} x {source.width}. Dump it again")
+            started = time.perf_counter()
+            pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
+            decoded = time.perf_counter()
+            crop(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
+            decode_s += decoded - started
+            resize_s += time.perf_counter() - decoded
+            labels.append(source.label)
+        return Crops(labels, decode_s, resize_s)
+
+    def _source(self, number: int, value: np.ndarray) -> _Source:
+        return self._located(_source, number, self._view, value, self._max_pixels)
+
+    def _located(self, fn: Callable[..., T], number: int, *args: Any) -> T:
+        """fn(*args), whose ValueErrors become RecordErrors that name file and key."""
+        try:
+            return fn(*args)
+        except ValueError as error:
+            raise RecordError(f"{self._place(number)}: {error}") from error
+
+    def _place(self, number: int) -> str:
+        return f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}"
+
+
+def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
+    """`decode`, after a look at the header."""
+    size = jpeg_size(encoded)
+    if size is not None:
+        refuse_bomb(*size, max_pixels)
+        return decode(encoded, most_pixels=math.prod(size))
+    from dataflows.images.examine import examine  # Pillow, which readers of JPEGs need not import
+
+    refuse_bomb(*examine(encoded.tobytes())[1:3], max_pixels)
+    return decode(encoded, most_pixels=0)
+
+
+def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray, max_pixels: int) -> _Source:
+    image, label = view(value)
+    if image.ndim == 3:
+        return _Source(image.shape[0], image.shape[1], image, None, label)
+    tiles = read_tiles(image)
+    size = jpeg_size(image) if tiles is None else tiles[:2]
+    if size is None:  # not a JPEG: only its decoder knows its size
+        image = _decode(image, max_pixels)
+        size = image.shape[:2]
+    else:
+        refuse_bomb(*size, max_pixels)
+    return _Source(*size, image, tiles, label)
+
+
+def _part(source: _Source, region: list[int], factor: int, fast: bool, memory: Memory
+          ) -> tuple[np.ndarray, tuple[int, int]]:
+    """(pixels, their place in the image), both reduced by `factor`: at least of the region, and no more than that of a
+    tiled JPEG."""
+    image, tiles = source.image, source.tiles
+    if image.ndim == 3:
+        return image, (0, 0)
+    encoded, (y, x), most_pixels = image, (0, 0), source.height * source.width
+    if tiles is not None:
+        encoded, (y, x) = cut(image, tiles, *region)
+        most_pixels = tiles.rows * tiles.mcu_height * tiles.columns * tiles.mcu_width
+    if factor == 1:
+        pixels = decode(encoded, memory, most_pixels, fast=fast)
+    else:
+        pixels = decode_reduced(encoded, factor, fast=fast)
+    if tiles is None and pixels.shape[:2] != (-(-source.height // factor), -(-source.width // factor)):
+        raise RecordError(f"its header states {source[:2]} pixels, and it has {pixels.shape[:2]}")
+    return pixels, (y // factor, x // factor)

@@ -1,0 +1,94 @@
+"""A local shuffle that ends: what sequential reading needs to be nearly random."""
+import itertools
+from typing import Any, Iterator
+
+from dataflows.options import integer
+from dataflows.order.epoch import Epoch
+from dataflows.tensorpack import DataFlow, LocallyShuffleData, ProxyDataFlow
+
+_STREAM = 2  # of random numbers, besides the keys' own
+_DRAWS = 4096  # random numbers are drawn in blocks: 0.02 µs each instead of 2
+
+
+class FiniteLocallyShuffleData(LocallyShuffleData):
+    """Shuffles the datapoints of `ds` within a buffer, each exactly once, and ends when `ds` ends.
+
+    tensorpack's LocallyShuffleData repeats `ds` for ever, mixes its epochs, seeds itself from the time, and yields
+    nothing until the buffer is full. Here an epoch is a function of (seed, epoch, rank): the buffer starts at one
+    datapoint and grows by one with each that it yields, so the first comes at once whatever `buffer_size` is; once
+    full, each new datapoint takes the place of a random one, which is yielded; at the end the rest is yielded in random
+    order.
+    A datapoint thus comes at most `buffer_size` places early, and is late by `buffer_size` places on average.
+
+    Yields what `ds` yields. `len` is exact when that of `ds` is. Iterating twice gives the same order until the epoch
+    changes. Every iteration has its own buffer, so several may be alive at once.
+
+        ds: 0 1 2 3 4 5 6 7    buffer_size=4:    0 2 1 6 5 3 7 4
+    """
+
+    def __init__(self, ds: DataFlow, buffer_size: int, epoch: Epoch, rank: int = 0) -> None:
+        buffer_size = integer("shuffle_buffer", buffer_size, 1)
+        super().__init__(ds, buffer_size, shuffle_interval=1)
+        self._buffer_size = buffer_size
+        self._epoch = epoch
+        self._rank = rank
+
+    def reset_state(self) -> None:
+        ProxyDataFlow.reset_state(self)
+
+    @property
+    def skip(self) -> int:
+        """How many datapoints of the coming iteration an earlier run has had."""
+        return self._epoch.skip
+
+    @property
+    def buffer_size(self) -> int:
+        """How many datapoints the buffer holds when it is full."""
+        return self._buffer_size
+
+    def taken(self, count: int) -> int:
+        """How many datapoints of `ds`, if it has so many, have been taken when `count` have been yielded."""
+        return count + min(count, self._buffer_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank, len(self._epoch.done))
+
+
+def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch, rank: int,
+                     interruptions: int) -> Iterator[list[Any]]:
+    """The shuffle itself, of the rank's stream after so many interruptions of the epoch.
+
+    >>> [number for [number] in shuffled_locally(iter([[i] for i in range(8)]), 4, Epoch(), rank=0, interruptions=0)]
+    [0, 2, 1, 6, 5, 3, 7, 4]
+    """
+    rng = epoch.generator(_STREAM, rank, interruptions)
+    draws: list[float] = []
+    buffer: list[list[Any]] = []
+    for datapoint in source:
+        if not draws:
+            draws = rng.random(_DRAWS).tolist()
+        if len(buffer) < buffer_size:
+            buffer.append(datapoint)
+            following = next(source, None)
+            if following is None:
+                break
+            datapoint = following
+        place = int(draws.pop() * len(buffer))
+        chosen, buffer[place] = buffer[place], datapoint
+        yield chosen
+    for place in rng.permutation(len(buffer)).tolist():
+        yield buffer[place]
+
+
+class RestOfEpoch(ProxyDataFlow):
+    """Yields the datapoints of `ds` but for the first `epoch.skip`, which an earlier run has had.
+
+    `len` is that of `ds`: of an epoch that was not interrupted.
+    """
+
+    def __init__(self, ds: DataFlow, epoch: Epoch) -> None:
+        super().__init__(ds)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return itertools.islice(self.ds, self._epoch.skip, None)

@@ -1,0 +1,210 @@
+"""Which record comes when: streams of pointers, sequential, shuffled in blocks, or fully shuffled.
+
+A pointer is `[number, position]`: the record's number in the order of the keys, and the sample's position in the epoch,
+which its random crop is a function of. It costs nothing to shuffle, batch or prefetch; the bytes behind it are touched
+once, by the thread that decodes them.
+"""
+from typing import Any, Iterator, Protocol
+from zlib import crc32
+
+import numpy as np
+
+from dataflows.options import integer
+from dataflows.order.epoch import Epoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData, shuffled_locally
+from dataflows.order.ranks import Ranks, left_over
+from dataflows.tensorpack import DataFlow, LMDBData, quiet_tensorpack
+
+_STREAM = 1  # of random numbers, besides the local shuffle's own
+_CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the first comes at once, few are alive
+ALONE = Ranks(0, 1, "keep")
+
+
+class RecordFile(Protocol):
+    """What an order knows of a file: its path, for errors; its number of records; a checksum."""
+
+    path: str
+
+    def __len__(self) -> int: ...
+
+    def fingerprint(self) -> int:
+        """A checksum of 32 bits that tells this file from others."""
+
+
+class SequentialKeys(LMDBData):
+    """Yields `[number, position]` in the order of the file: reading never seeks.
+
+    A tensorpack LMDBData that yields pointers in place of (key, value) pairs, and shares the Store's open file. `len`
+    is exact, but for an epoch that was interrupted; iterating twice gives the same order until the epoch changes, and
+    several iterations may be alive at once. Ranks read one contiguous range each.
+
+        3 records: [0, 0] [1, 1] [2, 2]
+
+    indices: which records, in this order, an integer array of shape (n,); by default all. One may come several times.
+    repeats: how often each comes in a row, each time at a position of its own: repeated augmentation.
+    buffer_size: of the local shuffle that follows, so that what is left of an interrupted epoch can be told; 0 if none.
+    part: (i, n) for the i-th of n contiguous parts of what this rank reads, as workers of a DataLoader share it out.
+
+    Raises ValueError for indices beyond the file.
+
+    >>> from dataflows.storage.store import Store
+    >>> list(SequentialKeys(Store("train.lmdb"), Epoch(), indices=[5, 7], repeats=2))
+    [[5, 0], [5, 1], [7, 2], [7, 3]]
+    """
+
+    def __init__(self, file: RecordFile, epoch: Epoch, *, ranks: Ranks = ALONE, indices: Any = None, repeats: int = 1,
+                 buffer_size: int = 0, part: tuple[int, int] = (0, 1)) -> None:
+        self.file = file
+        self.ranks = ranks
+        self._epoch = epoch
+        self._indices = checked_indices(indices, file)
+        self._repeats = integer("repeats", repeats, 1)
+        self._buffer_size = buffer_size
+        self._part = part
+        with quiet_tensorpack():
+            super().__init__(file.path, shuffle=False)
+
+    # LMDBData opens the file by itself, and unpickles its list of keys: the Store has done both, with checks.
+    def _open_lmdb(self) -> None:
+        self._txn = self
+
+    def _close_lmdb(self) -> None:
+        del self._txn
+
+    def stat(self) -> dict[str, int]:
+        """What LMDBData asks of its transaction: the number of entries."""
+        return {"entries": len(self)}
+
+    def _set_keys(self, keys: Any = None) -> None:
+        self.keys = range(len(self.file))
+
+    def reset_state(self) -> None:
+        """Nothing to do: the Store opens its file in the process that reads."""
+
+    @property
+    def count(self) -> int:
+        """Samples of an epoch, over all ranks."""
+        return self._repeats * (len(self.file) if self._indices is None else len(self._indices))
+
+    @property
+    def records(self) -> np.ndarray:
+        """The record of each sample of an epoch, over all ranks and before any shuffle: int64 of shape (count,)."""
+        return np.repeat(np.arange(len(self.file)) if self._indices is None else self._indices, self._repeats)
+
+    def description(self) -> dict[str, int | str]:
+        """What the order is a function of besides the epoch and the ranks, as state_dict stores it."""
+        chosen = 0 if self._indices is None else crc32(self._indices)
+        return {"file": self.file.fingerprint(), "records": len(self.file), "seed": self._epoch.seed,
+                "indices": chosen, "repeats": self._repeats, "uneven": self.ranks.uneven}
+
+    def __len__(self) -> int:
+        size, (i, n) = self.ranks.size(self.count), self._part
+        return size * (i + 1) // n - size * i // n
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = self._epoch, self._order()
+        positions = left_over(self.count, epoch.done, self.ranks.uneven, self._stream)
+        share, (i, n) = self._share(len(positions), self.ranks), self._part
+        share = share[len(share) * i // n:len(share) * (i + 1) // n]
+        for start in range(0, len(share), _CHUNK):
+            chunk = share[start:start + _CHUNK]
+            # What pads an epoch comes again at a position after its end, so its crop is another one.
+            own = positions[chunk % len(positions)]
+            places = np.where(chunk < len(positions), own, self.count + chunk - len(positions))
+            entries = own // self._repeats
+            if order is not None:
+                entries = order[entries]
+            numbers = entries if self._indices is None else self._indices[entries]
+            yield from map(list, zip(numbers.tolist(), places.tolist()))
+
+    def _order(self) -> np.ndarray | None:
+        """Which of the indices comes when in this epoch; None for one after the other."""
+        return None
+
+    def _share(self, count: int, ranks: Ranks) -> np.ndarray:
+        return ranks.contiguous(count, self._epoch.number)
+
+    def _stream(self, positions: np.ndarray, ranks: Ranks, interruptions: int) -> Iterator[list[int]]:
+        """The positions that a rank of another run yielded, one by one, as `left_over` asks for them."""
+        share = self._share(len(positions), ranks)
+        padded = np.append(positions, self.count)[np.minimum(share, len(positions))].tolist()
+        pointers = ([position] for position in padded)
+        if not self._buffer_size:
+            return pointers
+        return shuffled_locally(pointers, self._buffer_size, self._epoch, ranks.rank, interruptions)
+
+
+class BlockShuffledKeys(SequentialKeys):
+    """Yields `[number, position]` in blocks of `block_size` records in a row, the blocks in an order by (seed, epoch).
+
+    A local shuffle after it mixes blocks from all over the file, which reading in blocks costs a seek each.
+
+        6 records in blocks of 2: [2, 0] [3, 1] [4, 2] [5, 3] [0, 4] [1, 5]
+    """
+
+    def __init__(self, file: RecordFile, epoch: Epoch, block_size: int, **options: Any) -> None:
+        self._block_size = integer("block_size", block_size, 1)
+        super().__init__(file, epoch, **options)
+
+    def _order(self) -> np.ndarray:
+        entries = np.arange(self.count // self._repeats)
+        blocks = self._epoch.generator(_STREAM).permutation(-(-len(entries) // self._block_size))
+        starts = blocks * self._block_size
+        order = (starts[:, None] + np.arange(self._block_size)).ravel()
+        return order[order < len(entries)]
+
+
+class ShuffledKeys(SequentialKeys):
+    """Yields `[number, position]` in a full shuffle that is a function of (seed, epoch); ranks take turns.
+
+        4 records: [3, 0] [1, 1] [2, 2] [0, 3]    and in the next epoch: [0, 0] [3, 1] [1, 2] [2, 3]
+    """
+
+    def _order(self) -> np.ndarray:
+        return self._epoch.generator(_STREAM).permutation(self.count // self._repeats)
+
+    def _share(self, count: int, ranks: Ranks) -> np.ndarray:
+        return ranks.strided(count)
+
+
+def keyed_pointers(file: RecordFile, epoch: Epoch, shuffle: bool,
+                   **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
+    """The chain of pointers of a loader that reads by key, and its description; see LMDBLoader."""
+    keys = (ShuffledKeys if shuffle else SequentialKeys)(file, epoch, **options)
+    return keys, {"shuffle": shuffle, **keys.description()}
+
+
+def sequential_pointers(file: RecordFile, epoch: Epoch, order: str, shuffle_buffer: int, block_size: int, *,
+                        shuffle_rank: int | None = None, **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
+    """The chain of pointers of a loader that reads sequentially, and its description; see LMDBIterLoader.
+
+    `shuffle_rank` numbers the streams of random numbers of the local shuffle, by default the rank. Raises ValueError.
+    """
+    if order not in ("local", "block", "sequential"):
+        raise ValueError(f"order must be 'local', 'block' or 'sequential', not {order!r}")
+    shuffle_buffer, block_size = integer("shuffle_buffer", shuffle_buffer, 0), integer("block_size", block_size, 1)
+    options["buffer_size"] = buffer_size = 0 if order == "sequential" else shuffle_buffer
+    keys = (BlockShuffledKeys(file, epoch, block_size, **options) if order == "block"
+            else SequentialKeys(file, epoch, **options))
+    description: dict[str, int | str] = {
+        "order": order, "shuffle_buffer": buffer_size, "block_size": block_size if order == "block" else 0}
+    description |= keys.description()
+    if not buffer_size:
+        return keys, description
+    rank = keys.ranks.rank if shuffle_rank is None else shuffle_rank
+    return FiniteLocallyShuffleData(keys, buffer_size, epoch, rank), description
+
+
+def checked_indices(indices: Any, file: RecordFile) -> np.ndarray | None:
+    """A copy of an option of this name: int64, or None. Raises ValueError for what names no records."""
+    if indices is None:
+        return None
+    given = np.asarray(indices)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
+        raise ValueError(f"indices must be a list or array of one or more record numbers, not {given.dtype} of shape "
+                         f"{given.shape}; a mask becomes one by numpy.flatnonzero")
+    numbers = given.astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= len(file):
+        wrong = numbers[(numbers < 0) | (numbers >= len(file))][0]
+        raise ValueError(f"indices must be record numbers from 0 to {len(file) - 1} of {file.path}, not {wrong}")
+    return numbers

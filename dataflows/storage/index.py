@@ -1,0 +1,198 @@
+"""The sidecar `train.lmdb.index.npz` beside `train.lmdb`: what is known of each record without reading it.
+
+One numpy archive without pickles. Arrays, one entry per record in the order of the keys:
+
+    label    int32    class number
+    height   int32    pixels, as stored
+    width    int32    pixels, as stored
+    nbytes   int64    bytes of the LMDB value
+    offset   int64    where the value starts in the LMDB file, in bytes
+    crc32    uint32   of the LMDB value
+    name     bytes    source file relative to the split's folder, as the file system has it, padded with zero bytes
+
+and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
+file_size (of the LMDB, in bytes), rest_crc32 (of its bytes outside of all values, in their order), split, classes
+(folder names by class number), class_names (what they are called), layout (what was found in the source), seed (null
+when not shuffled), skipped (source files left out, with reasons), findings (record numbers by finding), duplicates
+(record numbers of equal source files, in groups), class_counts (texts), options and tools (versions). Newer indexes
+have left_out (how many files of the source are no images by their names, by kind: see names.py).
+
+The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
+no byte of an index can change unnoticed, and with it none of the LMDB.
+
+It is written last: its presence means that the dump is complete.
+"""
+import dataclasses
+import io
+import json
+import os
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from dataflows.storage.flush import flush_file
+from dataflows.system import naming
+
+VERSION = 2
+REMEDY = "Remove it to read the LMDB without an index, or dump again"
+_DIGITS = 8  # of the checksum at the end
+_DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Index:
+    """The arrays of the table above, each of shape (count,), and its meta object."""
+
+    label: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    nbytes: np.ndarray
+    offset: np.ndarray
+    crc32: np.ndarray
+    name: np.ndarray
+    meta: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        """How many records the LMDB holds."""
+        return len(self.label)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class folder names (wnids, for ImageNet), by class number."""
+        return list(self.meta["classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """What classes are called, by class number; `classes` where the source does not say."""
+        return list(self.meta.get("class_names", self.classes))
+
+
+def index_path(lmdb_path: str) -> str:
+    """Where the index of an LMDB file is."""
+    return lmdb_path.rstrip(os.sep) + ".index.npz"
+
+
+def find_index(lmdb_path: str, data_file: str) -> str | None:
+    """The index that an LMDB file has: beside the path that is given, else beside the file that it is a link to.
+
+    `data_file` holds the data; it is another than `lmdb_path` where that is a folder, and may be a link, too.
+    """
+    targets = map(os.path.realpath, (lmdb_path, data_file))
+    return next(filter(os.path.lexists, map(index_path, (lmdb_path, *targets))), None)
+
+
+def write_index(index: Index, lmdb_path: str) -> str:
+    """Writes the index under a temporary name beside its LMDB, down to the disk, and returns that name."""
+    temporary = temporary_index_path(lmdb_path)
+    content = _content(index)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            flush_file(file.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def temporary_index_path(lmdb_path: str) -> str:
+    """Where the index of an LMDB file is written, before it is renamed."""
+    return index_path(lmdb_path) + ".partial"
+
+
+def _content(index: Index) -> bytes:
+    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
+    meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
+    return sealed(file.getvalue())
+
+
+def sealed(archive: bytes) -> bytes:
+    """A zip archive with the comment that holds the checksum of all before it."""
+    file = io.BytesIO(archive)
+    with zipfile.ZipFile(file, "a") as writer:
+        writer.comment = b"crc32 " + b"0" * _DIGITS
+    content = file.getvalue()[:-_DIGITS]
+    return content + b"%08x" % zlib.crc32(content)
+
+
+def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index | None:
+    """The index of an LMDB file, or None when it has none.
+
+    `data_file` is the file whose size the index must state, and `used`, where it is known, how many of its bytes are in
+    use by its own header. Raises ValueError, naming file and remedy, when the index is damaged, of another version, or
+    belongs to another file, and OSError, with its name, when it cannot be read.
+
+    >>> index = load_index("val.lmdb", "val.lmdb")
+    >>> index.count, index.classes, bytes(index.name[0])
+    (10, ['n01440764', 'n01443537', 'n01484850'], b'n01440764/n01440764_0.JPEG')
+    """
+    path = find_index(lmdb_path, data_file)
+    if path is None:
+        return None
+    try:
+        with naming(path), open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder, and no index. {REMEDY}") from error
+    try:
+        index = _parse(content)
+    except _OtherVersion as error:
+        raise ValueError(f"{path} {error}") from error
+    except Exception as error:  # a damaged archive can make zipfile, zlib, numpy and json raise nearly anything
+        raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {REMEDY}") from error
+    if os.path.exists(data_file):
+        _refuse_size(path, index.meta["file_size"], data_file, used)
+    return index
+
+
+def _refuse_size(path: str, stated: int, data_file: str, used: int | None) -> None:
+    actual = os.path.getsize(data_file)
+    if actual == stated:
+        return
+    if used == stated:
+        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} by LMDB's header "
+                         f"and by its index {path}. Something was added behind its end: cut it off (truncate -s "
+                         f"{stated}), or copy the file again")
+    index_is_newer = os.stat(path).st_mtime_ns >= os.stat(data_file).st_mtime_ns
+    what = ("the index is the newer one: it came from another dump, or the LMDB was put back" if index_is_newer
+            else "the LMDB is the newer one: it was dumped again or changed, and the index was not")
+    raise ValueError(f"{path} is the index of another file: it states {stated:,} bytes and {data_file} has {actual:,}; "
+                     f"{what}. {REMEDY}")
+
+
+class _OtherVersion(ValueError):
+    """The index is of another version of the table."""
+
+
+def _refuse_version(version: Any) -> None:
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        raise _OtherVersion(f"is an index of version {version!r}, and this package reads version {VERSION}: it was "
+                            f"written by {'a newer' if newer else 'an older'} one. "
+                            f"{'Update this package. ' * newer}{REMEDY}")
+
+
+def _parse(content: bytes) -> Index:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        meta = json.loads(archive["meta"].tobytes())
+        _refuse_version(meta["version"])
+        if content[-_DIGITS:] != b"%08x" % zlib.crc32(content[:-_DIGITS]):
+            raise ValueError("its bytes are not those that were written: their checksum is another")
+        if not all(isinstance(meta[name], int) for name in ("file_size", "rest_crc32")):
+            raise ValueError("its meta object lacks file_size or rest_crc32, numbers")
+        if not all(isinstance(name, str) for name in meta["classes"]):
+            raise ValueError("its meta object lacks classes, a list of texts")
+        arrays = {name: archive[name] for name in (*_DTYPES, "name")}
+    if any(array.shape != (meta["count"],) for array in arrays.values()):
+        raise ValueError(f"it states {meta['count']} records and its arrays have other lengths")
+    if arrays["name"].dtype.kind != "S" or any(arrays[name].dtype != dtype for name, dtype in _DTYPES.items()):
+        raise ValueError("an array has another dtype than the format fixes")
+    return Index(meta=meta, **arrays)

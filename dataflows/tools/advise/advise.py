@@ -1,0 +1,222 @@
+"""How to load a data set on this machine: what was measured, what follows from it, and what to do, in plain sentences.
+
+    print(advise("train.lmdb", gpu_rate=2500))
+
+takes less than a minute. Predictions are for RandomResizedCrop(224) in batches of 256; `predict.py` has the rules.
+"""
+import dataclasses
+import math
+import os
+from typing import Any
+
+from dataflows.options import integer
+from dataflows.processors import default_workers
+from dataflows.tools.advise.measure import measure
+from dataflows.tools.advise.predict import (
+    BATCH_BYTES,
+    GPU,
+    IN_ORDER,
+    PIXELS,
+    SHUFFLED,
+    STORAGE,
+    TILED,
+    Format,
+    Measurements,
+    Prediction,
+    Recommendation,
+    epoch_rate,
+    predict,
+    quiet_rate,
+    recommend,
+)
+
+_BUSY = 0.5  # processors' share that others take, before it is worth a word
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What `advise` finds; `str` of it is a report.
+
+    workers: threads that predictions are for. gpu_rate: images/s that the training takes, or None.
+    """
+
+    workers: int
+    gpu_rate: float | None
+    measurements: Measurements
+    predictions: tuple[Prediction, ...]
+    recommendation: Recommendation
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, of what JSON knows; the fields are those of the classes in predict.py."""
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+    def __str__(self) -> str:
+        return "\n\n".join(("\n".join(_facts(self)), "\n".join(_table(self)), "\n".join(_recommended(self))))
+
+
+def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num_workers: int | None = None) -> Advice:
+    """Measures how fast this machine loads a data set in each format, and says which to take, and how.
+
+    source: an LMDB, or a folder with one sub-folder per class, or one that holds such a folder named train.
+    gpu_rate: images/s that the training takes, if that is known: then the least that keeps up is recommended.
+    num_workers: threads to predict for, and the most to recommend; by default one per processor.
+
+    Up to 300 images are dumped in each format into a temporary folder (see TMPDIR), which is removed in any case, and
+    some 256 MB of the source are dropped from the page cache, to be read from the disk. Raises FileNotFoundError where
+    there is nothing, ValueError for options out of range and for files that are no LMDB or no images.
+    """
+    if gpu_rate is not None and not (isinstance(gpu_rate, (int, float)) and 0 < gpu_rate < math.inf):
+        raise ValueError(f"gpu_rate must be a positive number of images/s, not {gpu_rate!r}")
+    workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
+    found = measure(os.fspath(source), workers)
+    return Advice(workers, gpu_rate, found, predict(found, workers, gpu_rate), recommend(found, workers, gpu_rate))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _facts(advice: Advice) -> list[str]:
+    """What the source and the machine are."""
+    found, storage = advice.measurements, advice.measurements.storage
+    is_now = f"stored as {found.stored}" if found.stored else "in files"
+    lines = [f"{found.source}: {found.images:,} images, {is_now}; {found.sampled:,} of them were measured.",
+             f"Storage: {storage.sequential_mb_s:,.0f} MB/s in order, {storage.random_mb_s:,.0f} MB/s in random order "
+             f"({storage.about}).",
+             f"Memory: {found.memory_bytes / 1e9:,.1f} GB can hold files. Threads, from one to more: "
+             f"{_scaling(found, True)} images/s from JPEG, {_scaling(found, False)} from pixels."]
+    if advice.workers > found.processors:
+        lines.append(f"{found.processors} processors run no more than {found.processors} of {advice.workers} threads: "
+                     f"loaders start no others.")
+    if found.load > _BUSY * found.processors:
+        lines.append(f"The machine was busy: {found.load:.1f} processes wanted one of {found.processors} processors "
+                     f"before. All figures are of what was left. On a quiet machine these threads have time for "
+                     f"{_quiet(advice)} images/s.")
+    if (found.stored or "").startswith("uint8"):
+        lines.append("JPEGs were encoded from the stored pixels, in quality 90, for their files are not at hand.")
+    return lines
+
+
+def _quiet(advice: Advice) -> str:
+    found = advice.measurements
+    return ", ".join(f"{quiet_rate(found, one, advice.workers):,.0f} ({one.name})" for one in found.formats)
+
+
+def _scaling(found: Measurements, encoded: bool) -> str:
+    points = found.scaling_encoded if encoded else found.scaling_pixels
+    return ", ".join(f"{rate:,.0f} ({count})" for count, rate in points)
+
+
+_HEADS = ("format", "file", "from memory", "from disk", "in training", "limited by",
+          "CPU ms: copy, decode (Huffman), resize (linear)")
+
+
+def _table(advice: Advice) -> list[str]:
+    """A row for each format, under a line that says what the figures are."""
+    rows = [_HEADS]
+    for one, found in zip(advice.predictions, advice.measurements.formats):
+        disk = "?" if one.disk_images_per_s is None else f"{one.disk_images_per_s:,.0f}"
+        steps = found.steps
+        rows.append((one.name, _size(one.file_bytes), f"{one.memory_images_per_s:,.0f}", disk,
+                     f"{one.images_per_s:,.0f}", one.bottleneck,
+                     f"{found.cpu_ms:.2f}: {steps.copy_ms:.2f}, {steps.decode_ms:.2f} ({steps.huffman_ms:.2f}), "
+                     f"{steps.resize_ms:.2f} ({steps.resize_linear_ms:.2f})"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    left = (0, 5)
+    lines = ["  ".join(cell.ljust(width) if i in left else cell.rjust(width)
+                       for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+    threads = f"{advice.workers} thread{'s' if advice.workers > 1 else ''}"
+    return [f"images/s with {threads}, RandomResizedCrop(224), batches of 256; \"in training\": every epoch but the "
+            f"first:", *lines]
+
+
+def _size(nbytes: float) -> str:
+    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
+
+
+def _recommended(advice: Advice) -> list[str]:
+    """What to do, and why, a sentence or two for each choice."""
+    best, found = advice.recommendation, advice.measurements
+    [one] = [each for each in advice.predictions if each.name == best.format]
+    [measured] = [each for each in found.formats if each.name == best.format]
+    return [f"Format: {_format(advice, one)}", f"Loader: {_loader(advice, one, measured)}",
+            f"Workers: {_workers(advice)}", f"Prefetch: {_prefetch(best, measured)}", *_more(advice, one, measured)]
+
+
+def _format(advice: Advice, one: Prediction) -> str:
+    best, found, gpu_rate = advice.recommendation, advice.measurements, advice.gpu_rate
+    tiled = epoch_rate(found, next(each for each in found.formats if each.name == TILED), advice.workers, one.loader)[0]
+    how = "as it is" if found.stored == best.format else f"dump-imagenet ... --format {best.format}"
+    error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
+    if gpu_rate is None:
+        why = (f"pixels are {best.images_per_s / tiled:.1f} times as fast as tiled JPEGs here" if best.format != TILED
+               else "no format of full-sized images is more than a tenth faster")
+        why += ". Give --gpu-rate to learn what is fast enough"
+    elif not best.enough:
+        why = f"none gives the {gpu_rate:,.0f} images/s that the GPU takes, and this comes closest"
+    elif best.format == TILED:
+        why = f"the smallest that keeps all pixels gives the {gpu_rate:,.0f} images/s that the GPU takes"
+    else:
+        why = (f"of those that give the {gpu_rate:,.0f} images/s that the GPU takes, it keeps the most pixels; tiled "
+               f"JPEGs give {tiled:,.0f}")
+    if best.format in PIXELS[3:]:
+        why += ". Crops of such small images show less detail"
+    return f"{how}, {_size(one.file_bytes)}{error}: {why}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _loader(advice: Advice, one: Prediction, measured: Format) -> str:
+    found = advice.measurements
+    sorted_ = found.permuted is False and found.stored == one.name
+    if one.loader == IN_ORDER:
+        block = ' with order="block", for the records are sorted by class' if sorted_ else ""
+        storage = found.storage
+        return (f"{IN_ORDER}{block}: the file does not fit into memory, and the disk gives {storage.random_mb_s:,.0f} "
+                f"MB/s in random order, {storage.sequential_mb_s:,.0f} in order.")
+    if one.fits:
+        first = "" if one.disk_images_per_s is None else (
+            f" The first epoch reads the disk, at {min(one.disk_images_per_s, advice.gpu_rate or math.inf):,.0f} "
+            f"images/s.")
+        return f"{SHUFFLED}, a full shuffle: the file fits into memory, where order costs nothing.{first}"
+    if one.disk_images_per_s is None:
+        return (f"{SHUFFLED}, a full shuffle, if the disk is an SSD, else {IN_ORDER}: the file does not fit into "
+                f"memory, and the disk could not be measured.")
+    return (f"{SHUFFLED}, a full shuffle: the file does not fit into memory, but the disk is fast enough in random "
+            f"order.")
+
+
+def _workers(advice: Advice) -> str:
+    best = advice.recommendation
+    rate = f"num_workers={best.workers} gives {best.images_per_s:,.0f} images/s"
+    if advice.gpu_rate is None:
+        return f"{rate}; more give less than a twentieth more." if best.workers < advice.workers else f"{rate}."
+    if not best.enough:
+        return f"{rate}, {best.images_per_s / advice.gpu_rate:.0%} of what the GPU takes.".replace("%", " %")
+    if best.images_per_s < 1.1 * advice.gpu_rate:
+        return f"{rate}: enough for the GPU, with little to spare."
+    return f"{rate}: the fewest that give the GPU a tenth more than it takes."
+
+
+def _prefetch(best: Recommendation, measured: Format) -> str:
+    memory = f"{best.prefetch * BATCH_BYTES / 1e6:,.0f} MB"
+    return (f"prefetch={best.prefetch}, {memory} of batches: the longest wait for one was {measured.pause:.1f} times "
+            f"the mean.")
+
+
+def _more(advice: Advice, one: Prediction, measured: Format) -> list[str]:
+    """What limits it, and what would help."""
+    if one.bottleneck == GPU:
+        return ["The GPU is the limit then, as it should be."]
+    steps, lines = measured.steps, [f"The limit then is {one.bottleneck}."]
+    whole = steps.copy_ms + steps.decode_ms + steps.resize_ms
+    saved = (steps.resize_ms - steps.resize_linear_ms) / whole
+    if one.bottleneck != STORAGE and saved > 0.1:
+        lines.append(f"antialias=False takes about {_percent(saved)} less time for an image, and aliases.")
+    if not one.fits:
+        lines.append("cache=\"drop\" keeps what others have in memory, for this file does not fit in anyway.")
+    return [" ".join(lines)]

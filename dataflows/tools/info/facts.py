@@ -1,0 +1,160 @@
+"""What an LMDB file is, how it was made and what is in it, without reading more of it than a few records.
+
+Facts are a JSON object; what is not known is null.
+
+    path, file_bytes   the LMDB
+    index              path of its index; null when it has none, and then dump, tiles, bytes, sizes, classes, found are
+    records            how many
+    dump               format, split, layout (what was found in the source), seed (null: not shuffled), options, tools
+    tiles              tiled: how many JPEGs have tiles; stored_whole: how many have not, by reason; null if not wanted
+    bytes              of records: total, least, median, most, histogram; pixels: height * width * 3 of all images
+    sizes              distinct; most_common: width, height, images, of eight; shorter_side, longer_side: histograms
+    classes            number, empty; least, median, most: images of one class; histogram of these; counts: class, name,
+                       images, by class number
+    found              findings: images and examples (file names) by finding; skipped: name and reason of each file;
+                       left_out: how many files were not looked at, by kind (names.py); equal_files: groups of equal
+                       contents; class_counts: remarks
+    sample             what a look at the headers of a few records told: numbers, of the records; serializers, kinds,
+                       tile_widths (pixels), array_layouts: how many by each; labels: the distinct ones, ascending;
+                       shorter_side: histogram; unreadable: key and error of each record that is none
+
+A histogram is a list of least, most (both included) and number.
+"""
+import os
+from collections import Counter
+from typing import Any, Iterable
+
+import numpy as np
+
+from dataflows.errors import RecordError
+from dataflows.storage.environment import data_file
+from dataflows.storage.index import Index
+from dataflows.storage.store import Store
+from dataflows.terminal import printable
+from dataflows.tools import text as plain
+from dataflows.tools.info.histogram import bins
+from dataflows.tools.info.provenance import Provenance, provenance
+from dataflows.tools.info.record_kind import Look, look, spread
+from dataflows.tools.info.statements import statements
+
+SAMPLE = 100  # records that are looked at: 0.1 s, and some MB of a cold disk
+_EXAMPLES = 3  # names of a finding
+WIDTH = 96  # columns of the text
+_LABEL, _VALUE, _BAR = 32, 8, 48  # columns of a bar's label, of its value, and of itself at most
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts of an LMDB file, by its index and a look at SAMPLE records, spread evenly.
+
+    Takes seconds for a million records. Raises FileNotFoundError or ValueError, the Store's own, for a file that is
+    missing, damaged or no LMDB, and for an index that is damaged or belongs to another file.
+
+    >>> facts = describe("train.lmdb")
+    >>> facts["records"], facts["classes"]["number"], facts["sample"]["kinds"]
+    (23, 3, {'tiled JPEG': 23})
+    """
+    store = Store(path)
+    index = store.index
+    facts = {"path": store.path, "file_bytes": os.path.getsize(data_file(store.path)),
+             "index": store.index_path, "records": len(store)}
+    parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "found"))
+    if index is not None and store.index_path is not None:
+        made = provenance(index, store.index_path)
+        parts = {"dump": _dump(made), "tiles": _tiles(made, index.count), "bytes": _bytes(index),
+                 "sizes": _sizes(index.height, index.width), "classes": _classes(index.label, made),
+                 "found": _found(index, made)}
+    facts |= {**parts, "sample": _sample(store)}
+    store.close()
+    return facts
+
+
+def _dump(made: Provenance) -> dict[str, Any]:
+    return {name: getattr(made, name) for name in ("format", "split", "layout", "seed", "options", "tools")}
+
+
+def _tiles(made: Provenance, count: int) -> dict[str, Any] | None:
+    if not made.options.get("tiles"):
+        return None
+    return {"tiled": count - sum(made.untiled.values()), "stored_whole": made.untiled}
+
+
+def _bytes(index: Index) -> dict[str, Any]:
+    return {"total": int(index.nbytes.sum()), **_spread(index.nbytes), "histogram": _histogram(index.nbytes),
+            "pixels": 3 * int(np.dot(index.height.astype(np.int64), index.width))}
+
+
+def _spread(values: np.ndarray) -> dict[str, int]:
+    least, median, most = np.quantile(values, [0, 0.5, 1], method="nearest").tolist() if len(values) else (0, 0, 0)
+    return {"least": int(least), "median": int(median), "most": int(most)}
+
+
+def _histogram(values: Iterable[int] | np.ndarray) -> list[dict[str, int]]:
+    return [found._asdict() for found in bins(np.asarray(values, np.int64))]
+
+
+def _sizes(heights: np.ndarray, widths: np.ndarray) -> dict[str, Any]:
+    sizes, counts = np.unique(widths.astype(np.int64) << 32 | heights, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:8]
+    common = [{"width": size >> 32, "height": size & 2**32 - 1, "images": count}
+              for size, count in zip(sizes[most].tolist(), counts[most].tolist())]
+    return {"distinct": len(sizes), "most_common": common,
+            "shorter_side": _histogram(np.minimum(heights, widths)),
+            "longer_side": _histogram(np.maximum(heights, widths))}
+
+
+def _classes(labels: np.ndarray, made: Provenance) -> dict[str, Any]:
+    present, counts = (array.tolist() for array in np.unique(labels, return_counts=True))
+    images = dict.fromkeys(range(len(made.classes)), 0) | dict(zip(present, counts))
+    named = [(*made.class_of(label), count) for label, count in sorted(images.items())]
+    counted = np.array([*images.values()])
+    return {"number": len(made.classes), "empty": int((counted == 0).sum()), **_spread(counted),
+            "histogram": _histogram(counted),
+            "counts": [{"class": folder, "name": name, "images": count} for folder, name, count in named]}
+
+
+def _found(index: Index, made: Provenance) -> dict[str, Any]:
+    findings = {finding: {"images": len(numbers),
+                          "examples": [os.fsdecode(name) for name in index.name[numbers[:_EXAMPLES]].tolist()]}
+                for finding, numbers in made.findings.items()}
+    return {"findings": findings,
+            "skipped": made.skipped, "left_out": made.left_out, "equal_files": len(made.duplicates),
+            "class_counts": made.class_counts}
+
+
+def _sample(store: Store) -> dict[str, Any]:
+    numbers, looks, unreadable = spread(len(store), SAMPLE), [], []
+    for number in numbers:
+        try:
+            looks.append(look(store, number))
+        except RecordError as error:
+            unreadable.append({"key": store.key(number).decode(errors="replace"), "error": str(error)})
+    return {"numbers": numbers, **_counts(looks), "labels": sorted({found.label for found in looks}),
+            "shorter_side": _histogram([min(found.height, found.width) for found in looks if found.height]),
+            "unreadable": unreadable}
+
+
+def _counts(looks: list[Look]) -> dict[str, dict[str, int]]:
+    def count(values: Iterable[Any]) -> dict[str, int]:
+        return {str(value): number for value, number in Counter(values).most_common()}
+
+    return {"serializers": count(found.serializer for found in looks), "kinds": count(found.kind for found in looks),
+            "tile_widths": count(found.tile_width for found in looks if found.tile_width),
+            "array_layouts": count(found.array_layout for found in looks if found.kind == "pixels")}
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """What `describe` gave, for people: plain text of WIDTH columns but for long names; its bars are block characters.
+    """
+    lines = [printable(facts["path"])]
+    for part in statements(facts):
+        lines += ["", part.title]
+        for label, text in part.facts:
+            lines += plain.wrapped(label, text, WIDTH)
+        for chart in part.charts:
+            lines += ["", f"  {chart.title}"]
+            most = max(value for _, value, _ in chart.bars) or 1
+            label_width = min(_LABEL, max(plain.columns(label) for label, _, _ in chart.bars))
+            for label, value, text in chart.bars:
+                lines.append(f"  {plain.fit(label, label_width)} {text:>{_VALUE}} "
+                             f"{plain.bar(value / most, _BAR)}".rstrip())
+    return "\n".join(lines)

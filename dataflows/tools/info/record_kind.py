@@ -1,0 +1,77 @@
+"""A cheap look at a record: how it is written and what its image is, by the image's header. Nothing is decoded."""
+from typing import NamedTuple
+
+import numpy as np
+
+from dataflows.errors import RecordError, Untileable
+from dataflows.jpeg.cut import read_tiles
+from dataflows.jpeg.header import FRAMES, jpeg_size, segments
+from dataflows.storage import record
+from dataflows.storage.store import Store
+
+PROGRESSIVE = 0xC2
+
+
+class Look(NamedTuple):
+    """What a look at one record tells."""
+
+    serializer: str  # "msgpack" or "pickle"
+    kind: str  # "tiled JPEG", "JPEG", "progressive JPEG", another of audit's formats, "pixels" or "no image"
+    height: int  # pixels; 0 where the header does not tell
+    width: int
+    label: int
+    tile_width: int  # pixels of a row that one interval of a tiled JPEG has; else 0
+    array_layout: str  # by which record.view reads it
+
+
+def look(store: Store, number: int) -> Look:
+    """A look at one record. Raises RecordError, with file and key, if it is none."""
+    value = store.value(number)
+    try:
+        image, label, layout = _view(value)
+        serializer = "pickle" if value[0] == 0x80 else "msgpack"
+        if image.ndim == 3:
+            return Look(serializer, "pixels", image.shape[0], image.shape[1], label, 0, layout)
+        tiles = read_tiles(image)
+        if tiles is not None:
+            tile_width = tiles.interval * tiles.mcu_width
+            return Look(serializer, "tiled JPEG", tiles.height, tiles.width, label, tile_width, layout)
+        kind, height, width = _kind(image)
+        return Look(serializer, kind, height, width, label, 0, layout)
+    except ValueError as error:
+        raise RecordError(f"{store.path}, key {store.key(number).decode(errors='replace')}: {error}") from error
+
+
+def _view(value: np.ndarray) -> tuple[np.ndarray, int, str]:
+    """(image, label, layout): pixels of shape (3, H, W) are not taken for others, so both layouts are tried."""
+    try:
+        return *record.view(value), "HWC"
+    except RecordError as error:
+        try:
+            return *record.view(value, array_layout="CHW"), "CHW"
+        except RecordError:
+            raise error from None
+
+
+def _kind(image: np.ndarray) -> tuple[str, int, int]:
+    size = jpeg_size(image)
+    if size is not None:
+        return "progressive JPEG" if _frame(memoryview(image)) == PROGRESSIVE else "JPEG", *size
+    from dataflows.images.examine import examine  # Pillow, which JPEGs do not need
+
+    examined = examine(image.tobytes())
+    return examined.kind or "no image", examined.height, examined.width
+
+
+def _frame(data: memoryview) -> int | None:
+    """The marker of a JPEG's frame, which tells its coding."""
+    try:
+        return next(marker for marker, _, _ in segments(data) if marker in FRAMES)
+    except (Untileable, StopIteration):
+        return None
+
+
+def spread(size: int, count: int) -> list[int]:
+    """At most `count` of `size` numbers, the first one and others at even distances."""
+    count = min(size, count)
+    return [i * size // count for i in range(count)]

@@ -1,0 +1,128 @@
+"""Records as a person looks at them: what they are called, the image, and what a transform makes of it."""
+import os
+from typing import Any, Iterable, Iterator, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.load.reader import RecordReader
+from dataflows.options import integer
+from dataflows.storage.store import Store
+from dataflows.terminal import printable
+from dataflows.tools.info.provenance import Provenance, provenance
+from dataflows.tools.info.record_kind import look
+
+SIDE = 224  # pixels of a crop, and the height of the image beside it
+WIDTH = 300  # pixels that the image beside it may have: a photo of 4 to 3
+MOST = 300  # samples of a sheet: a picture of 30,000 rows
+TRANSFORMS: dict[str, Any] = {"train": RandomResizedCrop(SIDE), "val": CenterCrop(SIDE)}
+_DIMMED = 0.45  # what is left of the light outside of the box
+
+
+class View(NamedTuple):
+    """One record. All texts are printable."""
+
+    key: str
+    class_id: str  # its class's folder; "label 7" where there is no index
+    class_name: str
+    source: str  # name of the file that it was made of; "" where there is no index
+    height: int  # pixels, as stored
+    width: int
+    before: Image.Image  # the whole image, scaled to at most (WIDTH, SIDE), with the box that the transform takes
+    after: Image.Image | None  # (SIDE, SIDE): what a loader gives; None without a transform
+    mirrored: bool
+
+    @property
+    def details(self) -> list[str]:
+        """What tells this record from others: its class's folder, its key, its size."""
+        named = [] if self.class_id == self.class_name else [self.class_id]
+        return [*named, f"key {self.key}", f"{self.width} x {self.height}"]
+
+
+class Views:
+    """Looks at records of one file. Closes it at the end of a with statement.
+
+    Pixels come the way that a loader's come: RecordReader.crops, with the transform's plan for epoch 0 and the record's
+    number as its position, so that the crop of a record does not depend on which others are shown. Arrays of shape
+    (3, H, W) are recognized by the first record. Errors are those of Store and RecordReader.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._store = Store(path)
+        self.path = self._store.path
+        self.provenance: Provenance | None = None
+        if self._store.index is not None and self._store.index_path is not None:
+            self.provenance = provenance(self._store.index, self._store.index_path)
+        self._reader = RecordReader(self._store, array_layout=look(self._store, 0).array_layout)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __enter__(self) -> "Views":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def draw(self, count: int, seed: int) -> list[int]:
+        """The numbers of `count` records, or of all if there are fewer: a function of the seed; ascending."""
+        count, seed = integer("count", count, 1), integer("seed", seed, 0)
+        if count > MOST:
+            raise ValueError(f"count must be at most {MOST:,} images, which a person might look at, not {count:,}")
+        drawn = np.random.default_rng([seed]).choice(len(self), min(count, len(self)), replace=False)
+        return sorted(drawn.tolist())
+
+    def __call__(self, numbers: Iterable[int], transform: str | None, seed: int = 0) -> Iterator[View]:
+        """A View of each record, one after the other; `transform` is one of TRANSFORMS, or None."""
+        if transform is not None and transform not in TRANSFORMS:
+            raise ValueError(f"transform must be one of {tuple(TRANSFORMS)}, not {transform!r}")
+        numbers = list(numbers)
+        self._store.fetch(numbers)
+        return (self._view(number, TRANSFORMS.get(transform or ""), seed) for number in numbers)
+
+    def _view(self, number: int, transform: Any, seed: int) -> View:
+        pixels, label = self._reader.pixels(number)
+        index, made = self._store.index, self.provenance
+        folder, called = (f"label {label}",) * 2 if made is None else made.class_of(label)
+        file = "" if index is None else os.fsdecode(bytes(index.name[number]))
+        key, class_id, class_name, source = map(printable, (self._store.key(number).decode(errors="replace"), folder,
+                                                            called, file))
+        height, width = pixels.shape[:2]
+        if transform is None:
+            return View(key, class_id, class_name, source, height, width, scaled(pixels), None, False)
+        out = np.empty((1, SIDE, SIDE, 3), np.uint8)
+        position = np.array([number])
+        self._reader.crops([number], transform, position, seed, 0, out.transpose(0, 3, 1, 2))
+        plan = transform.plan(np.array([height]), np.array([width]), position, seed, 0)
+        before = with_box(scaled(pixels), window(plan[0], SIDE) / (height, width, height, width))
+        after = Image.fromarray(out[0])
+        return View(key, class_id, class_name, source, height, width, before, after, bool(plan[0, 8]))
+
+
+def window(row: np.ndarray, size: int) -> np.ndarray:
+    """The part of the image that a plan's row shows in its window: top, left, height, width in pixels, float64 (4,)."""
+    scale = row[2:4] / row[4:6]
+    return np.concatenate([row[:2] + row[6:8] * scale, size * scale])
+
+
+def scaled(pixels: np.ndarray) -> Image.Image:
+    """The image in at most (WIDTH, SIDE), with its proportions, but for those that would have a side below 1."""
+    height, width = pixels.shape[:2]
+    scale = min(WIDTH / width, SIDE / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def with_box(image: Image.Image, box: np.ndarray) -> Image.Image:
+    """The image with all but a box dimmed, and a white frame around that; the box is in shares of the image's sides."""
+    top, left, height, width = (box * np.tile(image.size[::-1], 2)).tolist()
+    edges = round(left), round(top), max(round(left + width), round(left) + 1), max(round(top + height), round(top) + 1)
+    dimmed = image.point(lambda level: level * _DIMMED)
+    dimmed.paste(image.crop(edges), edges[:2])
+    frame = ImageDraw.Draw(dimmed)
+    inner = edges[0], edges[1], edges[2] - 1, edges[3] - 1
+    if min(inner[2] - inner[0], inner[3] - inner[1]) >= 4:
+        frame.rectangle(inner, outline="black", width=3)
+        frame.rectangle((inner[0] + 1, inner[1] + 1, inner[2] - 1, inner[3] - 1), outline="white")
+    return dimmed
