@@ -15,6 +15,7 @@ from dataflows.jpeg import jpeg_size
 from dataflows.record import RecordError
 
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_NO_MEMORY = "Insufficient memory"  # libjpeg's words
 MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 
 
@@ -33,7 +34,8 @@ class Memory:
 
 def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixels: int | None = None, *,
            fast: bool = False) -> np.ndarray:
-    """The pixels of an encoded image: uint8 RGB, (H, W, 3), in `memory` or fresh. Raises RecordError if that fails.
+    """The pixels of an encoded image: uint8 RGB, (H, W, 3), in `memory` or fresh. Raises RecordError if that fails, and
+    MemoryError where the machine is the reason.
 
     `most_pixels` is how many it may have, from who knows that; by default its header is asked. `fast` is the
     transforms' fast_decode.
@@ -62,8 +64,9 @@ def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, mo
             into = None if memory is None else memory.take(3 * most_pixels)
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
             return pixels
-        except ValueError:  # it warns of something, or is of four colors
-            pass
+        except ValueError as error:  # it warns of something, or is of four colors
+            if _NO_MEMORY in str(error):
+                raise MemoryError("libjpeg has no memory for the image") from error
     return None
 
 
