@@ -1,4 +1,4 @@
-# make demo    synthetic photos -> LMDB files -> one epoch of every loader; a table and demo/throughput.png
+# make demo    synthetic photos -> LMDB files -> epochs of both loaders; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite
 # make fuzz    the readers on many more hostile files than the test suite has time for

@@ -93,14 +93,15 @@ def prepare(source: str, folder: str, split: str, format: str, tiles: bool = Tru
     """
     from dataflows.sources.imagenet import ImageNetFiles
     from dataflows.storage.store import Store
+    from dataflows.terminal import say
     from dump_imagenet import dump_split
 
     files = ImageNetFiles(source, split)
     folder = os.path.join(folder, format if tiles else scaling.NO_TILES)
     path = os.path.join(folder, f"{split}.lmdb")
     if not os.path.exists(path):
-        print(dump_split(source, folder, split, format=format, tiles=tiles,
-                         max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty()))
+        say(str(dump_split(source, folder, split, format=format, tiles=tiles,
+                           max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty())))
     store = Store(path)
     names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
     if len(store) != len(files) or names not in (None, sorted(name for name, _ in files)):
@@ -301,7 +302,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("benchmark: interrupted; what was finished is kept", file=sys.stderr)
         failed = True
     except (OSError, ValueError) as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        from dataflows.terminal import warn
+
+        warn(f"benchmark: {error}")
         return 2
     if run["groups"] or not failed:
         _write(run, arguments.out)

@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from dataflows.arguments import ArgumentParser
-from dataflows.dump import check
+from dataflows.dump import check, findings
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
 from dataflows.dump.journal import Journal, Skip, is_verified, journal_path

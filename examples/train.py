@@ -15,6 +15,7 @@ import itertools
 import math
 import os
 import pathlib
+import pickle
 import sys
 import time
 
@@ -182,10 +183,14 @@ class Training:
         os.replace(partial, self.args.checkpoint)
 
     def resume(self) -> None:
-        state = torch.load(self.args.checkpoint, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        try:
+            state = torch.load(self.args.checkpoint, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scheduler.load_state_dict(state["scheduler"])
+        except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{self.args.checkpoint} is no checkpoint of this model. Give --width, --blocks and DATA "
+                             f"of the run that wrote it, or start anew, without --resume") from error
         self.train_loader.load_state_dict(state["loader"])
         log(f"resumed {self.args.checkpoint} in epoch {state['loader']['epoch']}, step {self.scheduler.last_epoch}")
 
@@ -236,6 +241,8 @@ def main(argv: list[str] | None = None) -> int:
     args.start_size = args.start_size or args.size
     if args.resume and args.checkpoint is None:
         parser.error("--resume needs --checkpoint")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: torch finds no CUDA device here; leave the option out to train on the CPU")
     if args.checkpoint is not None and args.checkpoint.is_dir():
         parser.error(f"argument --checkpoint: {args.checkpoint} is a folder; name a file in it, such as "
                      f"{args.checkpoint / 'run.pt'}")

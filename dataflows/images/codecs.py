@@ -18,6 +18,7 @@ from dataflows.jpeg.header import jpeg_size
 _FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED = {factor: flag & ~cv2.IMREAD_COLOR | _FLAGS for factor, flag in (  # these flags say BGR besides
     (2, cv2.IMREAD_REDUCED_COLOR_2), (4, cv2.IMREAD_REDUCED_COLOR_4), (8, cv2.IMREAD_REDUCED_COLOR_8))}
+_NO_MEMORY = "Insufficient memory"  # libjpeg's words
 MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 
 
@@ -36,7 +37,8 @@ class Memory:
 
 def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixels: int | None = None, *,
            fast: bool = False) -> np.ndarray:
-    """The pixels of an encoded image: uint8 RGB, (H, W, 3), in `memory` or fresh. Raises RecordError if that fails.
+    """The pixels of an encoded image: uint8 RGB, (H, W, 3), in `memory` or fresh. Raises RecordError if that fails, and
+    MemoryError where the machine is the reason.
 
     `most_pixels` is how many it may have, from who knows that; by default its header is asked. `fast` is the
     transforms' fast_decode.
@@ -67,8 +69,9 @@ def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, mo
             into = None if memory is None else memory.take(3 * most_pixels)
             pixels: np.ndarray = simplejpeg.decode_jpeg(encoded, "RGB", fast, fast, buffer=into)
             return pixels
-        except ValueError:  # it warns of something, or is of four colors
-            pass
+        except ValueError as error:  # it warns of something, or is of four colors
+            if _NO_MEMORY in str(error):
+                raise MemoryError("libjpeg has no memory for the image") from error
     return None
 
 

@@ -3,7 +3,8 @@
     python refusing_file_system.py FOLDER MOUNTPOINT REFUSALS
 
 Runs until it is unmounted. REFUSALS is an object of JSON: names of errors by request, such as {"fsyncdir": "EINVAL"}.
-Of the requests, fsync, fsyncdir, flock and statfs are known; statfs may be "unknown", which is to answer zeros.
+Of the requests, open, read, fsync, fsyncdir, flock and statfs are known; statfs may be "unknown", which is to answer
+zeros.
 """
 import errno
 import fcntl
@@ -45,6 +46,7 @@ class RefusingFolder(mfusepy.Operations):
         return os.open(self._real(path), os.O_RDWR | os.O_CREAT, mode)
 
     def open(self, path, flags):
+        self._refuse("open")
         return os.open(self._real(path), flags)
 
     def release(self, path, fh):
@@ -52,6 +54,7 @@ class RefusingFolder(mfusepy.Operations):
         return 0
 
     def read(self, path, size, offset, fh):
+        self._refuse("read")
         return os.pread(fh, size, offset)
 
     def write(self, path, data, offset, fh):

@@ -332,6 +332,72 @@ def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, cle
     assert state(tmp_path) == clean
 
 
+# What `main` says is kept, and whether it is so.
+
+def command_line(source, target, *more):
+    return main(["--source", str(source), "--target", str(target), "--split", "val", "--on-error", "skip",
+                 "--no-progress", *more])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("can't start new thread"), OSError("no disk"),
+                                   MemoryError()], ids=lambda error: type(error).__name__)
+def test_what_comes_after_a_complete_dump_is_no_failure(source, tmp_path, clean, monkeypatch, capsys, error):
+    def failing(*_):
+        raise error
+
+    monkeypatch.setattr(dump_imagenet, "say", failing)
+    assert command_line(source, tmp_path) == 0
+    assert "; the dump is complete and verified all the same\n" in capsys.readouterr().err and state(tmp_path) == clean
+
+
+@pytest.mark.parametrize("method, told", [
+    ("_summary", "the dump is complete and verified all the same"),
+    ("rename", "the dump is complete and verified, and lacks only its final name: --resume gives it that"),
+    ("prepare", "what was written is kept: go on from there with --resume, or start anew without it"),
+    ("take_up", "nothing was kept")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("of something"), OSError("no disk"),
+                                   MemoryError()], ids=lambda error: type(error).__name__)
+def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkeypatch, capsys, method, told, error):
+    def failing(*_, **__):
+        raise error
+
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(dump_imagenet, method, failing)
+        code = command_line(source, tmp_path, "--overwrite")
+    if method == "take_up" and isinstance(error, OSError):
+        assert code == 2 and "no disk" in capsys.readouterr().err
+    else:
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert code == (method != "_summary") and last.startswith("dump-imagenet: ") and last.endswith(f"; {told}")
+    assert {name: digest for name, digest in state(tmp_path).items() if name in FINAL} == (
+        clean if method == "_summary" else state(earlier) | {})
+    assert command_line(source, tmp_path, "--overwrite", "--resume") == 0 and state(tmp_path) == clean
+
+
+def test_an_unexpected_error_is_shown_whole(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ImageNetFiles, "read", lambda *_: [][1])
+    assert command_line(source, tmp_path) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):" and lines[-2] == "IndexError: list index out of range"
+    assert lines[-1] == "dump-imagenet: unexpected IndexError: list index out of range; nothing was kept"
+
+
+def test_a_journal_that_stays_is_no_failure(source, tmp_path, clean, monkeypatch, capsys, caplog):
+    unlink = os.unlink
+
+    def stays(path, **options):
+        if str(path).endswith(".journal"):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", stays)
+        assert command_line(source, tmp_path) == 0
+    assert "its journal cannot be removed" in caplog.text and set(state(tmp_path)) == FINAL | {"val.lmdb.journal"}
+    assert command_line(source, tmp_path, "--resume") == 0 and state(tmp_path) == clean
+
+
 # Faults of the disk.
 
 @pytest.fixture

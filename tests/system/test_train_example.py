@@ -210,6 +210,26 @@ def test_a_checkpoint_is_a_file(main, data, tmp_path, capsys):
             in refused(main, capsys, data, "--checkpoint", tmp_path))
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", None, {"model": {}}, [1]])
+def test_another_checkpoint_is_refused_and_kept(main, content, data, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    if content is None:  # of a narrower model
+        assert main([str(data), *OPTIONS, "--batch-size", "60", "--width", "4", "--checkpoint", str(path)]) == 0
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    before = path.read_bytes()
+    assert main([str(data), *OPTIONS, "--checkpoint", str(path), "--resume"]) == 1
+    assert f"{path} is no checkpoint of this model. Give --width, --blocks and DATA" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named(main, data, capsys):
+    assert "argument --device: torch finds no CUDA device here" in refused(main, capsys, data, "--device", "cuda")
+
+
 def test_resuming_needs_a_checkpoint(main, data, capsys):
     with pytest.raises(SystemExit) as ended:
         main([str(data), "--resume"])
