@@ -49,7 +49,7 @@ setup(
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
                       "matplotlib>=3.7"],
         "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.7", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
-                 "mfusepy>=3.1", "setuptools>=77"],
+                 "mfusepy>=3.1", "pytest-xdist>=3.5", "setuptools>=77"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )
