@@ -4,7 +4,8 @@ A tiled JPEG (`dataflows.jpeg.tile` makes them) is an ordinary JPEG with restart
 What lies between two markers, an interval, can be decoded by itself. Its segments stand in this order: APP0, if there
 was one in front; the list; APPn and COM that say nothing of colors; and then, in one stretch, all that decoding needs:
 DRI, the others as they were (APP14 among them, and JFIF's APP0 if it was not in front), SOS. The list is in APP9
-segments that each start with the 12 bytes b"RSTINDEX v2\0". What follows these is joined over the segments, little-endian:
+segments that each start with the 12 bytes b"RSTINDEX v2\0". What follows these is joined over the segments,
+little-endian:
 
     offset      bytes     content
     0           4         where in the file DRI starts
