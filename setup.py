@@ -45,7 +45,7 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
-        # What benchmark.py compares with, as it was run; each is left out where it is missing.
+        # What benchmark.py compares with, as it was run; each is left out where it is missing or does not start.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
                       "matplotlib>=3.7"],
         "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.7", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
