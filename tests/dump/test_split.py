@@ -634,13 +634,14 @@ def test_a_process_refuses_with_2_in_one_line(photos, tmp_path):
 INTERRUPT = """
 import os, signal, sys, threading
 import dump_imagenet
-read, count = dump_imagenet.ImageNetFiles.read, [0]
+from dataflows.sources.imagenet import ImageNetFiles
+read, count = ImageNetFiles.read, [0]
 def interrupted(self, name):
     count[0] += 1
     if count[0] == 15:
         os.kill(os.getpid(), signal.SIGINT)
     return read(self, name)
-dump_imagenet.ImageNetFiles.read = interrupted
+ImageNetFiles.read = interrupted
 """
 
 

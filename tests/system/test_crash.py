@@ -14,7 +14,7 @@ import pytest
 
 import dump_imagenet
 from dataflows.dump import journal as journals
-from dataflows.dump import space, write
+from dataflows.dump import publish, space, split, write
 from dataflows.dump.journal import Journal, Row, Skip
 from dataflows.dump.verify import verify
 from dataflows.errors import Damaged, Locked, Refused
@@ -351,7 +351,7 @@ def test_what_comes_after_a_complete_dump_is_no_failure(source, tmp_path, clean,
 
 
 @pytest.mark.parametrize("method, told", [
-    ("_summary", "the dump is complete and verified all the same"),
+    ("summarize", "the dump is complete and verified all the same"),
     ("rename", "the dump is complete and verified, and lacks only its final name: --resume gives it that"),
     ("prepare", "what was written is kept: go on from there with --resume, or start anew without it"),
     ("take_up", "nothing was kept")])
@@ -363,15 +363,15 @@ def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkey
 
     shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(dump_imagenet, method, failing)
+        patch.setattr(publish if hasattr(publish, method) else split, method, failing)
         code = command_line(source, tmp_path, "--overwrite")
     if method == "take_up" and isinstance(error, OSError):
         assert code == 2 and "no disk" in capsys.readouterr().err
     else:
         last = capsys.readouterr().err.splitlines()[-1]
-        assert code == (method != "_summary") and last.startswith("dump-imagenet: ") and last.endswith(f"; {told}")
+        assert code == (method != "summarize") and last.startswith("dump-imagenet: ") and last.endswith(f"; {told}")
     assert {name: digest for name, digest in state(tmp_path).items() if name in FINAL} == (
-        clean if method == "_summary" else state(earlier) | {})
+        clean if method == "summarize" else state(earlier) | {})
     assert command_line(source, tmp_path, "--overwrite", "--resume") == 0 and state(tmp_path) == clean
 
 
@@ -414,7 +414,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_full_in_the_middle(source, small_disk, clean, monkeypatch):
-    monkeypatch.setattr(dump_imagenet, "refuse_full_disk", lambda *_: None)
+    monkeypatch.setattr(split, "refuse_full_disk", lambda *_: None)
     (small_disk / "val.lmdb").write_bytes(b"precious")
     (small_disk / "filler").write_bytes(bytes(300_000))
     with pytest.raises(OSError, match="No space left|could not be written"):
@@ -470,14 +470,14 @@ def test_a_disk_that_cannot_be_read_back(source, tmp_path, monkeypatch):
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(source, tmp_path, clean, monkeypatch):
-    prepare = dump_imagenet.prepare
+    prepare = publish.prepare
 
     def meanwhile(path, *rest):
         prepare(path, *rest)
         pathlib.Path(path).write_text("precious")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dump_imagenet, "prepare", meanwhile)
+        patch.setattr(publish, "prepare", meanwhile)
         with pytest.raises(FileExistsError, match="exists already"):
             dump(source, tmp_path)
     with pytest.raises(Refused, match="exists already"):
