@@ -5,8 +5,9 @@
 writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/sources/layouts.py lists.
 
 Exit code 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted,
-changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before anything
-was written. With --check, which writes nothing, 0: a dump would succeed; 1: it would not.
+changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before it wrote
+anything; what an earlier dump had left may have been renamed or removed before, which a warning says. With --check,
+which writes nothing, 0: a dump would succeed; 1: it would not.
 """
 import argparse
 import os
@@ -20,7 +21,7 @@ from dataflows.dump.journal import is_verified, journal_path
 from dataflows.dump.publish import leftovers
 from dataflows.dump.split import check_split, dump_split, lmdb_path
 from dataflows.dump.summary import Summary
-from dataflows.errors import Refused
+from dataflows.errors import NotStarted
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.storage.index import index_path, temporary_index_path
 from dataflows.terminal import fill_standard_streams, say, warn
@@ -126,7 +127,7 @@ def _ending_well(run: Callable[[], int], tell: Callable[[str], int]) -> int:
     """The exit code of `run`, or that of `tell`, which is given what ended it."""
     try:
         return run()
-    except Refused as error:
+    except NotStarted as error:
         warn(f"dump-imagenet: {error}")
         return 2
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy, Summary, summarize
 from dataflows.dump.verify import read_back
 from dataflows.dump.write import PackedLMDBSerializer
-from dataflows.errors import Damaged, NoTiling, Refused
+from dataflows.errors import Damaged, NoTiling, NotStarted, Refused
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.jpeg.tile import make_ready
 from dataflows.options import integer, suggests
@@ -68,9 +68,9 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
     presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
-    written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused (a ValueError) for arguments,
-    sources and targets that are refused before anything is written, ValueError for a bad image, OSError when the disk
-    or the system fails, MemoryError.
+    written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused for arguments, sources and
+    targets with which no file was touched; NotStarted (its base, a ValueError) where what an interrupted dump had left
+    was dealt with before; ValueError for a bad image, OSError when the disk or the system fails, MemoryError.
 
     >>> summary = dump_split("IMAGENET", "DIR", "val", progress=False)
     >>> summary.path, summary.format, summary.count
@@ -92,7 +92,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         journal = Journal(path)
 
     with contextlib.closing(journal):
-        with _refusing():
+        with _refusing(path):
             start = take_up(path, journal, header, on_error, resume=resume, overwrite=overwrite)
             if not start.written:
                 refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
@@ -175,11 +175,17 @@ def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(path: str | None = None) -> Iterator[None]:
+    """Errors of the body as Refused; as NotStarted if it renamed or removed what an earlier dump to `path` had left."""
+    before = _temporary(path)
     try:
         yield
     except (OSError, ValueError, NoTiling) as error:
-        raise Refused(str(error)) from error
+        raise (Refused if _temporary(path) == before else NotStarted)(str(error)) from error
+
+
+def _temporary(path: str | None) -> list[str]:
+    return [] if path is None else publish.leftovers(path)
 
 
 def _preparation(split: str, on_error: str, **options: Any) -> Preparation:

@@ -17,7 +17,7 @@ from dataflows.dump import journal as journals
 from dataflows.dump import publish, space, split, write
 from dataflows.dump.journal import Journal, Row, Skip
 from dataflows.dump.verify import verify
-from dataflows.errors import Damaged, Locked, Refused
+from dataflows.errors import Damaged, Locked, NotStarted, Refused
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split, main
@@ -137,7 +137,7 @@ def check(source, folder, clean, before, resume):
     assert final in [{name: half[name] for name in half if name in FINAL} for half in halves]
     try:
         dump(source, folder, resume=resume, overwrite=bool(before))
-    except Refused as error:  # complete already, and may not be replaced
+    except NotStarted as error:  # complete already, and may not be replaced
         assert not before and "exists already" in str(error)
     assert state(folder) == clean
     assert verify(folder / "val.lmdb", progress=False).bad == []
@@ -330,6 +330,38 @@ def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, cle
     dump(source, tmp_path)
     assert "they were removed, and the dump starts anew (--resume goes on" in caplog.text
     assert state(tmp_path) == clean
+
+
+def test_a_refusal_after_something_was_removed_does_not_say_that_nothing_was(source, tmp_path, monkeypatch):
+    interrupt(source, tmp_path)
+    before = state(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
+    with pytest.raises(Refused, match="free"):
+        dump(source, tmp_path, resume=True)
+    assert state(tmp_path) == before
+    with pytest.raises(NotStarted, match="free") as info:
+        dump(source, tmp_path)
+    assert not isinstance(info.value, Refused) and state(tmp_path) == {}
+
+
+def test_nor_does_a_refusal_after_a_rename(source, tmp_path, clean, monkeypatch, capsys):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    target, other = tmp_path / "target", tmp_path / "other"
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            dump(source, target)
+    assert not FINAL & set(state(target))
+    shutil.copytree(target, other)
+    with pytest.raises(NotStarted, match="exists already") as info:
+        dump(source, target)
+    assert not isinstance(info.value, Refused)
+    assert command_line(source, other) == 2 and "exists already" in capsys.readouterr().err
+    assert state(target) == state(other) == clean
+    with pytest.raises(Refused, match="exists already"):  # now nothing is left to rename
+        dump(source, target)
 
 
 # What `main` says is kept, and whether it is so.
