@@ -109,18 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(arguments: dict[str, Any]) -> int:
     checked = check_split(**{name: value for name, value in arguments.items() if name not in _WRITING})
-    say(str(checked))
+    say(_parser().in_flags(str(checked)))
     return 0 if checked.ok else 1
 
 
 def _dump(arguments: dict[str, Any]) -> int:
-    say(str(dump_split(**arguments)))
+    say(_parser().in_flags(str(dump_split(**arguments))))
     return 0
 
 
-def _failed(what: str) -> int:
-    warn(f"dump-imagenet: {what}")
-    return 1
+def _failed(what: str, code: int = 1) -> int:
+    """Says why on stderr, with options as flags; returns the exit code."""
+    warn(f"dump-imagenet: {_parser().in_flags(what)}")
+    return code
 
 
 def _ending_well(run: Callable[[], int], tell: Callable[[str], int]) -> int:
@@ -128,8 +129,7 @@ def _ending_well(run: Callable[[], int], tell: Callable[[str], int]) -> int:
     try:
         return run()
     except NotStarted as error:
-        warn(f"dump-imagenet: {error}")
-        return 2
+        return _failed(str(error), 2)
     except KeyboardInterrupt:
         return tell("interrupted")
     except MemoryError as error:

@@ -118,7 +118,7 @@ def _target(path: str, nbytes: int, overwrite: bool) -> list[str]:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        told.append(f"{folder} is no folder that this user may write into. Give another --target")
+        told.append(f"{folder} is no folder that this user may write into. Give another target")
     try:
         refuse_existing(path, overwrite)
     except OSError as error:

@@ -18,7 +18,7 @@ from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import OrderedThreadMapData
 
 # What the system may say of one file. All else that it says, such as EMFILE, ENOMEM, EIO or ESTALE, is trouble of its
-# own, which the next file may have as well: with --on-error skip, none after it would be in the dump.
+# own, which the next file may have as well: with on_error='skip', none after it would be in the dump.
 _OF_A_FILE = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
               errno.ENAMETOOLONG, errno.ENXIO}
 
@@ -75,7 +75,7 @@ class FilePacker:
             if self._on_error == "skip":
                 return Packed(None, Skip(name, str(error)))
             raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file; "
-                             f"--on-error skip leaves out what cannot be read") from error
+                             f"on_error='skip' leaves out what cannot be read") from error
         packed = Packed(record.pack([prepared.image, label]))
         packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
                           list(prepared.findings), digest(content).hex())
@@ -85,8 +85,8 @@ class FilePacker:
         root = self._files.root
         if error.errno not in _OF_A_FILE:
             raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Mend that first; "
-                          f"a file that is damaged alone may be replaced by an empty one, which --on-error skip leaves "
-                          f"out") from error
+                          f"a file that is damaged alone may be replaced by an empty one, which on_error='skip' "
+                          f"leaves out") from error
         if not os.path.exists(root):
             raise OSError(f"{root} is gone. Mount it again, or put it back") from error
 

@@ -210,7 +210,7 @@ def test_finished_work_is_not_done_again(source, tmp_path, clean, monkeypatch):
 def test_other_options_are_refused(source, tmp_path, options, words):
     interrupt(source, tmp_path)
     before = state(tmp_path)
-    with pytest.raises(Refused, match=f"cannot be resumed: .*{words}.*leave --resume out"):
+    with pytest.raises(Refused, match=f"cannot be resumed: .*{words}.*leave resume=True out"):
         dump(source, tmp_path, resume=True, **options)
     assert state(tmp_path) == before and "val.lmdb.journal" in before
     assert dump(source, tmp_path, **options).count == COUNT
@@ -328,7 +328,7 @@ def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, cle
     with pytest.raises(Refused, match="class1/31.jpg was left out, which on_error='fix' does not do"):
         dump_split(source, tmp_path, "val", progress=False, resume=True)
     dump(source, tmp_path)
-    assert "they were removed, and the dump starts anew (--resume goes on" in caplog.text
+    assert "they were removed, and the dump starts anew (to resume would keep" in caplog.text
     assert state(tmp_path) == clean
 
 
