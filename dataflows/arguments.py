@@ -2,10 +2,13 @@
 import argparse
 import difflib
 import itertools
+import re
 import sys
 from typing import Any, Callable, Iterable, NoReturn, Sequence
 
 from dataflows.options import integer
+
+_KEYWORD = re.compile(r"(?<![\w./=-])(\w+)=('[^']*'|\w+)")  # as errors name options, such as on_error='skip'
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -52,6 +55,21 @@ class ArgumentParser(argparse.ArgumentParser):
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return known, rest
+
+    def in_flags(self, text: str) -> str:
+        """A text for callers in Python as one for the command line: on_error='skip' in it becomes --on-error skip."""
+        return _KEYWORD.sub(lambda found: self._flag(*found.groups()) or found[0], text)
+
+    def _flag(self, name: str, value: str) -> str | None:
+        """What gives this value to an option; None if nothing does."""
+        for action in self._actions:
+            if action.dest == name and action.option_strings:
+                flag = action.option_strings[-1]
+                if action.nargs != 0:
+                    return f"{flag} {value.strip(chr(39))}"
+                if repr(action.const) == value:
+                    return flag
+        return None
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with the usage, the message, and what was meant: any error may come of a misspelt option."""

@@ -36,8 +36,14 @@ class NoTiling(ImportError):
     """numba does not work here, and tiling needs it."""
 
 
-class Refused(ValueError):
-    """The arguments cannot be carried out, and nothing was written. `main` turns it into exit code 2."""
+class NotStarted(ValueError):
+    """The dump did not begin: it wrote no record. What an interrupted dump had left was removed, or, where it was
+    complete, got its final name; a warning said so. `main` turns it into exit code 2.
+    """
+
+
+class Refused(NotStarted):
+    """The arguments cannot be carried out, and no file was written, renamed or removed."""
 
 
 class Damaged(OSError):

@@ -92,3 +92,17 @@ def test_without_a_command_the_help_is_printed(capsys):
     assert out == "" and err.startswith("usage: python -m dataflows [-h] COMMAND ...")
     for command in ("info", "sheet", "advise", "verify"):
         assert f"\n    {command}  " in err
+
+
+@pytest.mark.parametrize("text, told", [
+    ("1.jpg: empty; on_error='skip' leaves it out", "1.jpg: empty; --on-error skip leaves it out"),
+    ("format='jpeg', max_side=N or shorter_side=N", "--format jpeg, --max-side N or --shorter-side N"),
+    ("overwrite=True replaces it, tiles=False", "--overwrite replaces it, --no-tiles"),
+    ("(or leave resume=True out)", "(or leave --resume out)"),
+    ("resume=False, tiles=True", "resume=False, tiles=True"),  # no flag says so
+    ("verify=True is no option of a dump", "verify=True is no option of a dump"),
+    ("seed was 1 and is 2", "seed was 1 and is 2"),
+    ("/data/seed=1/format=jpeg.tar, x.seed=2", "/data/seed=1/format=jpeg.tar, x.seed=2"),  # names of files
+])
+def test_options_in_errors_are_flags_on_the_command_line(text, told):
+    assert dump_imagenet._parser().in_flags(text) == told

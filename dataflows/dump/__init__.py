@@ -1,5 +1,6 @@
 """From a source to a complete LMDB file with its index, in steps that may be interrupted anywhere.
 
+    split       dump_split, with its check: the steps in their order
     check       what a dump would find, without the dump
     prepare     an image file to what is stored of it
     pack        files of a source to records and rows of the journal

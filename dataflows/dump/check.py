@@ -73,7 +73,7 @@ def collect(packed: Iterable[Packed]) -> Collected:
     return Collected(columns, nbytes)
 
 
-def result(files: ImageNetFiles, found: Collected, path: str | None, split: str, format: str, on_error: str,
+def result(files: ImageNetFiles, found: Collected, path: str | None, *, split: str, format: str, on_error: str,
            overwrite: bool, seconds: float) -> Checked:
     """The verdict on all files of a split, whose dump would make the LMDB file `path`."""
     columns = found.columns
@@ -83,12 +83,24 @@ def result(files: ImageNetFiles, found: Collected, path: str | None, split: str,
         refusals.append(f"none of the {len(files):,} files in {files.root} could be read")
     names = [os.fsdecode(name) for name in columns.names]
     told = columns.findings.report(columns.labels, files.classes, split)
-    return Checked(not refusals and (on_error == "skip" or not failures), files.layout, format, len(columns),
-                   len(files.classes), columns.source_bytes, found.nbytes, seconds, on_error != "skip",
-                   [failure._asdict() for failure in failures], refusals, files.left_out,
-                   {finding: [names[number] for number in numbers] for finding, numbers in told.findings.items()},
-                   [[names[number] for number in group] for group in told.duplicates],
-                   dict(columns.untiled), told.class_counts)
+    return Checked(
+        ok=not refusals and (on_error == "skip" or not failures),
+        layout=files.layout,
+        format=format,
+        count=len(columns),
+        num_classes=len(files.classes),
+        source_bytes=columns.source_bytes,
+        stored_bytes=found.nbytes,
+        seconds=seconds,
+        stops=on_error != "skip",
+        failures=[failure._asdict() for failure in failures],
+        refusals=refusals,
+        left_out=files.left_out,
+        findings={finding: [names[number] for number in numbers] for finding, numbers in told.findings.items()},
+        duplicates=[[names[number] for number in group] for group in told.duplicates],
+        untiled=dict(columns.untiled),
+        class_counts=told.class_counts,
+    )
 
 
 def _empty(files: ImageNetFiles) -> list[str]:
@@ -106,7 +118,7 @@ def _target(path: str, nbytes: int, overwrite: bool) -> list[str]:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        told.append(f"{folder} is no folder that this user may write into. Give another --target")
+        told.append(f"{folder} is no folder that this user may write into. Give another target")
     try:
         refuse_existing(path, overwrite)
     except OSError as error:

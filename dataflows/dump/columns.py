@@ -31,6 +31,12 @@ class Columns:
     def __len__(self) -> int:
         return len(self.names)
 
+    def refuse_empty(self, root: str) -> None:
+        """Raises ValueError if no file in `root` was stored."""
+        if not self.names:
+            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read; the first is "
+                             f"{self.skipped[0].name}: {self.skipped[0].reason}")
+
     def _add(self, row: Row) -> None:
         self.labels.append(row.label)
         self.heights.append(row.height)

@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Iterator, Protocol, Sequence
 
 import tqdm
 
@@ -13,14 +13,33 @@ from dataflows.dump.prepare import Preparation
 from dataflows.dump.write import Packed
 from dataflows.errors import RecordError
 from dataflows.images.examine import digest
-from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage import record
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
+from dataflows.threads import OrderedThreadMapData
 
 # What the system may say of one file. All else that it says, such as EMFILE, ENOMEM, EIO or ESTALE, is trouble of its
-# own, which the next file may have as well: with --on-error skip, none after it would be in the dump.
+# own, which the next file may have as well: with on_error='skip', none after it would be in the dump.
 _OF_A_FILE = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP,
               errno.ENAMETOOLONG, errno.ENXIO}
+
+_AHEAD = 32  # images that may wait for one before them that takes long
+
+
+class Source(Protocol):
+    """What is dumped: a DataFlow of pointers `[name, label]`, which reads what they point to."""
+
+    root: str  # where the names are, for messages
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The name of each label, from 0."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Any]]: ...
+
+    def read(self, name: str) -> bytes:
+        """The content of one file. Raises OSError."""
 
 
 class FilePacker:
@@ -31,7 +50,7 @@ class FilePacker:
     file's own, whatever on_error is, and MemoryError. `seconds` is how long all calls together took.
     """
 
-    def __init__(self, files: ImageNetFiles, preparation: Preparation, on_error: str) -> None:
+    def __init__(self, files: Source, preparation: Preparation, on_error: str) -> None:
         self._files, self._preparation, self._on_error = files, preparation, on_error
         self._lock = threading.Lock()
         self.seconds = 0.0
@@ -56,7 +75,7 @@ class FilePacker:
             if self._on_error == "skip":
                 return Packed(None, Skip(name, str(error)))
             raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file; "
-                             f"--on-error skip leaves out what cannot be read") from error
+                             f"on_error='skip' leaves out what cannot be read") from error
         packed = Packed(record.pack([prepared.image, label]))
         packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
                           list(prepared.findings), digest(content).hex())
@@ -66,10 +85,16 @@ class FilePacker:
         root = self._files.root
         if error.errno not in _OF_A_FILE:
             raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Mend that first; "
-                          f"a file that is damaged alone may be replaced by an empty one, which --on-error skip leaves "
-                          f"out") from error
+                          f"a file that is damaged alone may be replaced by an empty one, which on_error='skip' "
+                          f"leaves out") from error
         if not os.path.exists(root):
             raise OSError(f"{root} is gone. Mount it again, or put it back") from error
+
+
+def packed_files(files: Source, packer: FilePacker, num_workers: int, *, first: int = 0) -> DataFlow:
+    """The Packed records of a source's files, in their order, without its `first` ones; made in threads."""
+    return OrderedThreadMapData(Rest(files, first), packer, num_threads=num_workers,
+                                buffer_size=max(_AHEAD, 4 * num_workers))
 
 
 class Rest(ProxyDataFlow):

@@ -124,7 +124,7 @@ class Preparation:
         if DEEP in lossy:  # told before what `fix` would do, for it would not
             pillow.refuse_deep_gray(pillow.open_image(content, str(examined.kind)))
         if lossy and not self.fix:
-            raise RecordError(f"{', '.join(lossy)}: not 8-bit RGB. --on-error fix stores PIL's "
+            raise RecordError(f"{', '.join(lossy)}: not 8-bit RGB. on_error='fix' stores PIL's "
                               f'convert("RGB") of it, as ImageFolder shows it')
 
     def _pixels(self, content: bytes, examined: Examined, foreign: bool) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -185,6 +185,6 @@ def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
 
 def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
     if max(pixels.shape) > _JPEG_SIDE:
-        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; --max-side shrinks "
+        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; max_side=N shrinks "
                           f"them")
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

@@ -44,7 +44,7 @@ def take_up(path: str, journal: Journal, header: dict[str, Any], on_error: str, 
         return found._replace(files=files)
     if journal.header is not None or leftovers(path):
         logger.warning("%s: an interrupted dump left %s images; they were removed, and the dump starts anew%s",
-                       printable(path), f"{found.records:,}", "" if resume else " (--resume goes on from what is left)")
+                       printable(path), f"{found.records:,}", "" if resume else " (to resume would keep them)")
     clear(path)
     journal.clear()
     return Start()
@@ -103,7 +103,7 @@ def _differences(journal: Journal, header: dict[str, Any], on_error: str, record
 def _refuse_differences(path: str, differences: list[str]) -> None:
     if differences:
         raise ValueError(f"the interrupted dump of {path} cannot be resumed: {'; '.join(differences)}. Use the same "
-                         f"source, options and versions, or leave --resume out to start anew")
+                         f"source, options and versions, or leave resume=True out to start anew")
 
 
 def refuse_existing(path: str, overwrite: bool) -> None:
@@ -111,7 +111,7 @@ def refuse_existing(path: str, overwrite: bool) -> None:
     existing = [name for name in (path, index_path(path)) if os.path.lexists(name)]
     if existing and not overwrite:
         complete = ", and its index says that it is complete: nothing is left to do" * (len(existing) == 2)
-        raise FileExistsError(f"{existing[0]} exists already{complete}. Give another target, or --overwrite to replace "
-                              f"it")
+        raise FileExistsError(f"{existing[0]} exists already{complete}. Give another target, or overwrite=True to "
+                              f"replace it")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")

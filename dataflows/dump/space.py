@@ -40,5 +40,5 @@ def refuse_too_small(folder: str | os.PathLike[str], needed: float) -> None:
     free = free_bytes(folder)
     if free is not None and needed > free:
         raise OSError(errno.ENOSPC, f"the dump needs about {needed / 1e9:,.2f} GB and {os.fspath(folder)} has "
-                                    f"{free / 1e9:,.2f} GB free. Free some, give another --target, or store less with "
-                                    f"--format jpeg, --max-side or --shorter-side")
+                                    f"{free / 1e9:,.2f} GB free. Free some, give another target, or store less with "
+                                    f"format='jpeg', max_side=N or shorter_side=N")

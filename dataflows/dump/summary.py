@@ -1,7 +1,12 @@
 """What a dump says when it is done."""
 import dataclasses
+from typing import NamedTuple
+
+import numpy as np
 
 from dataflows.dump import findings
+from dataflows.dump.columns import Columns
+from dataflows.storage.index import index_path, load_index
 from dataflows.terminal import plural, printable
 
 
@@ -22,6 +27,14 @@ class Stages:
         return (f"{self.reached * slower:,.0f} images/s while it was written: {workers}, and the disk can take "
                 f"{self.write_per_second:,.0f}, so {pace} set the pace. The dump kept {self.reached:.0%} of that pace, "
                 f"and {self.reached_in_all:.0%} with listing the source and reading the file back").replace("%", " %")
+
+
+class Busy(NamedTuple):
+    """How many seconds the stages of writing were at work."""
+
+    preparing: float = 0.0  # of all workers
+    writing: float = 0.0
+    together: float = 0.0  # from the first to the last moment
 
 
 def stages(workers: int, count: int, seconds: float, *, preparing: float, writing: float,
@@ -78,3 +91,32 @@ class Summary:
         lines += findings.left_out(self.left_out)
         lines += findings.lines(self.findings, self.examples, self.class_counts, self.index_path)
         return "\n".join(map(printable, lines))
+
+
+def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: int, busy: Busy,
+              seconds: float) -> Summary:
+    """The summary of a dump that is complete; `resumed` of its records were there already, None for all of them."""
+    index = load_index(path, path)
+    assert index is not None
+    meta, found = index.meta, index.meta["findings"]
+    resumed = index.count if resumed is None else resumed
+    return Summary(
+        path=path,
+        index_path=index_path(path),
+        format=meta["format"],
+        count=index.count,
+        num_classes=len(index.classes),
+        source_bytes=columns.source_bytes,
+        stored_bytes=meta["file_size"],
+        pixel_bytes=3 * int(np.dot(index.height.astype(np.int64), index.width)),
+        seconds=seconds,
+        skipped=meta["skipped"],
+        untiled=meta["untiled"],
+        findings={finding: len(numbers) for finding, numbers in found.items()},
+        examples=findings.examples(found, columns.names),
+        class_counts=meta["class_counts"],
+        left_out=meta.get("left_out", {}),
+        layout=meta["layout"],
+        resumed=resumed,
+        stages=stages(num_workers, index.count - resumed, seconds, **busy._asdict()),
+    )

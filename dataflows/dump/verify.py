@@ -7,14 +7,14 @@ memory does. Nothing is mapped, so the memory that is used is that of a few regi
 import contextlib
 import os
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Sequence
 from zlib import crc32
 
 import numpy as np
 
-from dataflows.errors import NoChecksums
+from dataflows.errors import Damaged, NoChecksums
 from dataflows.processors import default_workers
-from dataflows.storage.btree import read_header
+from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, find_index, index_path, load_index
 from dataflows.storage.paged_file import pread
 from dataflows.storage.paths import existing_file
@@ -72,6 +72,29 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
 
 def _name(index: Index, number: int) -> str:
     return printable(os.fsdecode(bytes(index.name[number])))
+
+
+def read_back(path: str, expected: Sequence[int], *, name: str, num_threads: int, progress: bool
+              ) -> tuple[np.ndarray, np.ndarray, int]:
+    """Compares what the disk holds of a file that was just written with the checksum of each record.
+
+    Gives where the records are, nbytes and offsets, int64 (count,), and the crc32 of all bytes outside of them. The
+    progress bar calls the file `name`. Raises Damaged if anything differs.
+    """
+    size, count = os.path.getsize(path), len(expected)
+    try:
+        nbytes, offsets = locate(path)
+        if len(nbytes) != count:
+            raise ValueError(f"{path}: {count:,} records were written and {len(nbytes):,} are there")
+        with progress_bar(f"reading {name} back", size, shown=progress, unit="B", unit_scale=True) as bar:
+            bad, rest = checksums(path, nbytes, offsets, np.array(expected, np.uint32), num_threads=num_threads,
+                                  advance=bar.update)
+        if bad or rest is None:
+            raise ValueError(f"{path}, key {min(bad, default=count):08d}: what was read back is not what was written, "
+                             f"of {len(bad):,} records")
+    except ValueError as error:
+        raise Damaged(f"{error}. Check the disk, then dump again") from error
+    return nbytes, offsets, rest
 
 
 def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray, *, num_threads: int,

@@ -79,7 +79,7 @@ def refuse_bomb(height: int, width: int, max_pixels: int) -> None:
     """Raises RecordError for an image of more pixels than that, before memory is taken for them."""
     if height * width > max_pixels:
         raise RecordError(f"it states {height:,} x {width:,} pixels, and max_pixels is {max_pixels:,}: if it is not a "
-                          f"bomb, give more, a dump by --max-pixels")
+                          f"bomb, max_pixels={height * width} takes it")
 
 
 def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = False) -> np.ndarray:

@@ -62,7 +62,7 @@ def make_ready(compiling: Callable[[], object] = lambda: None) -> None:
             raise
         except Exception as error:  # packages that do not fit each other raise nearly anything
             raise NoTiling(f"tiled JPEGs need numba, and it does not work here ({type(error).__name__}: {error}). "
-                           f"`pip install --upgrade numba` may mend it; --no-tiles dumps without it") from error
+                           f"`pip install --upgrade numba` may mend it; tiles=False dumps without it") from error
         _loaded.append(huffman)
 
 

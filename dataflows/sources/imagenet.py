@@ -65,7 +65,7 @@ class ImageNetFiles(DataFlow):
         if unreadable and self.unreadable:
             named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
             told.append(f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: "
-                        f"{named}. Make them readable or remove them; a dump leaves them out with --on-error skip")
+                        f"{named}. Make them readable or remove them; a dump leaves them out with on_error='skip'")
         if self.empty:
             one = len(self.empty) == 1
             told.append(f"{'class' if one else 'classes'} {', '.join(self.empty)} {'holds' if one else 'hold'} no "

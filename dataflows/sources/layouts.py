@@ -16,7 +16,7 @@ from dataflows.sources.folders import class_folders, images_in
 
 _RULE = ("A split is a folder with one sub-folder per class: SOURCE/SPLIT/CLASS/image.JPEG; one of images with "
          "their ground truth beside it; the official ILSVRC2012_img_SPLIT.tar; or Kaggle's ILSVRC/Data/CLS-LOC")
-_REMEDY = "check --source and --split"
+_REMEDY = "check source and split"
 _KAGGLE = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC")
 
 
@@ -40,13 +40,13 @@ def find_layout(source: str, split: str) -> Layout:
         found = _distinct(_in_source(source, split) or _the_source_itself(source, split))
     except OSError as error:
         raise OSError(f"{error.filename} cannot be looked into: {error.strerror}. Make it readable for the user that "
-                      f"dumps, or point --source at the folder or tar to read") from error
+                      f"dumps, or give as the source the folder or tar to read") from error
     if not found:
         raise FileNotFoundError(_nothing(source, split))
     if len(found) > 1:
         listed = "; ".join(f"{layout.kind} in {layout.path}" for layout in found)
-        raise ValueError(f"{source} holds split {split!r} in {len(found)} forms: {listed}. Point --source at the one "
-                         f"to read, or move the others away")
+        raise ValueError(f"{source} holds split {split!r} in {len(found)} forms: {listed}. Give the one to "
+                         f"read as the source, or move the others away")
     return found[0]
 
 
@@ -84,7 +84,7 @@ def _is_folder(path: str) -> bool:
 def _tar(path: str, split: str) -> Layout:
     if split not in os.path.basename(path):
         raise ValueError(f"{path}, given as the source, must have the split's name {split!r} in its own, so that no "
-                         f"split is taken for another. Give the other --split, or rename the file")
+                         f"split is taken for another. Give the other split, or rename the file")
     return Layout("tar", path)
 
 

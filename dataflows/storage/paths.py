@@ -7,7 +7,7 @@ import stat
 from dataflows.storage.environment import data_file
 
 _WRITE = "Write one with dump_imagenet.py, or check the path"
-_RESUME = "Run the dump again with --resume"
+_RESUME = "Resume the dump"
 # What lies beside an LMDB file and is named after it.
 _BESIDE = {".index.npz": "the index of an LMDB file. Give {}",
            ".index.npz.partial": f"the index of an unfinished dump. {_RESUME}",

@@ -94,7 +94,7 @@ def test_other_formats_become_jpegs_of_the_best_quality(extension, tiles):
 
 def test_a_jpeg_is_too_small_for_some_images():
     content = cv2.imencode(".png", np.zeros((1, 70_000, 3), np.uint8))[1].tobytes()
-    with pytest.raises(RecordError, match="JPEG does not hold 1 x 70,000 pixels; --max-side"):
+    with pytest.raises(RecordError, match="JPEG does not hold 1 x 70,000 pixels; max_side=N"):
         Preparation("jpeg")(content)
     assert Preparation("uint8")(content).width == 70_000
     assert Preparation("jpeg", max_side=500)(content).width == 500

@@ -227,7 +227,7 @@ def test_names_that_are_not_utf_8(tmp_path):
 # Bad images.
 
 def test_an_image_that_cannot_be_decoded_stops_the_dump(damaged, tmp_path, capsys):
-    with pytest.raises(ValueError, match="empty.jpg: the file is empty.*--on-error skip") as info:
+    with pytest.raises(ValueError, match="empty.jpg: the file is empty.*on_error='skip'") as info:
         dump(damaged, tmp_path / "out")
     assert not isinstance(info.value, Refused) and state(tmp_path / "out") == {}
     assert main(arguments(damaged, tmp_path / "out")) == 1
@@ -288,7 +288,7 @@ UNREADABLE = ["n00000001", f"{CLASSES[0]}/more"]
 
 def test_what_may_hold_more_images_stops_a_dump_or_is_listed(sparse, tmp_path, capsys):
     for on_error in ("raise", "fix"):
-        with pytest.raises(Refused, match="2 folders or links may hold more.*--on-error skip") as info:
+        with pytest.raises(Refused, match="2 folders or links may hold more.*on_error='skip'") as info:
             dump(sparse, tmp_path / "out", on_error=on_error)
         assert all(f"{sparse}/val/{name}: it is a link to " in str(info.value) for name in UNREADABLE)
     assert not (tmp_path / "out").exists()
@@ -419,7 +419,7 @@ def test_wrong_arguments(photos, tmp_path, options, words):
 @pytest.mark.parametrize("name", ["val.lmdb", "val.lmdb.index.npz"])
 def test_an_existing_file_is_refused(photos, tmp_path, name):
     (tmp_path / name).write_text("precious")
-    with pytest.raises(Refused, match=f"{re.escape(str(tmp_path / name))} exists already.*--overwrite"):
+    with pytest.raises(Refused, match=f"{re.escape(str(tmp_path / name))} exists already.*overwrite=True"):
         dump(photos, tmp_path)
     assert state(tmp_path) == {name: b"precious"}
     assert dump(photos, tmp_path, overwrite=True).count == 10
@@ -428,7 +428,7 @@ def test_an_existing_file_is_refused(photos, tmp_path, name):
 
 def test_a_full_disk_is_refused_before_the_first_byte(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
-    with pytest.raises(Refused, match="needs about .* GB and .* has 0.00 GB free.*--max-side"):
+    with pytest.raises(Refused, match="needs about .* GB and .* has 0.00 GB free.*max_side=N"):
         dump(photos, tmp_path, format="uint8")
     assert state(tmp_path) == {}
 
@@ -603,6 +603,40 @@ def test_refused_is_2_and_success_is_0(photos, tmp_path, capsys):
     assert out == "" and "exists already" in err and "Traceback" not in err
 
 
+def said_in_python_and_on_the_command_line(source, target, capsys, **options):
+    """The error of dump_split, and that of main with the same options as flags."""
+    with pytest.raises(ValueError) as info:
+        dump(source, target, **options)
+    flags = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    assert main(arguments(source, target, "val", *flags)) > 0
+    return str(info.value), capsys.readouterr().err
+
+
+def test_errors_name_options_as_the_caller_gives_them(damaged, photos, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "out"
+    python, shell = said_in_python_and_on_the_command_line(damaged, target, capsys)
+    assert "Repair or remove the file; on_error='skip' leaves out" in python
+    assert "--on-error skip leaves out" in shell and "on_error" not in shell
+    dump(photos, target)
+    python, shell = said_in_python_and_on_the_command_line(photos, target, capsys)
+    assert python.endswith("or overwrite=True to replace it") and shell.endswith("or --overwrite to replace it\n")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
+    python, shell = said_in_python_and_on_the_command_line(photos, tmp_path / "full", capsys, format="uint8")
+    assert python.endswith("format='jpeg', max_side=N or shorter_side=N")
+    assert shell.endswith("--format jpeg, --max-side N or --shorter-side N\n")
+    assert not re.search(r"--\w", python)
+
+
+def test_a_check_and_a_summary_name_options_as_flags(tmp_path, capsys):
+    cmyk = tmp_path / "source" / "val" / "class" / "cmyk.jpg"
+    cmyk.parent.mkdir(parents=True)
+    cmyk.write_bytes(CMYK_JPEG)
+    argv = ["--source", str(tmp_path / "source"), "--split", "val", "--check", "--no-progress", "--on-error", "raise"]
+    assert main(argv) == 1 and "--on-error fix stores PIL's" in capsys.readouterr().out
+    [failure] = check_split(tmp_path / "source", "val", on_error="raise", progress=False).failures
+    assert "on_error='fix' stores PIL's" in failure["reason"]
+
+
 def test_a_process_prints_its_summary_and_nothing_of_tensorpack(photos, tiled_lmdb, tmp_path):
     done = run(*arguments(photos, tmp_path), TENSORPACK_SERIALIZE="pickle")
     assert (done.returncode, done.stderr) == (0, "")
@@ -634,13 +668,14 @@ def test_a_process_refuses_with_2_in_one_line(photos, tmp_path):
 INTERRUPT = """
 import os, signal, sys, threading
 import dump_imagenet
-read, count = dump_imagenet.ImageNetFiles.read, [0]
+from dataflows.sources.imagenet import ImageNetFiles
+read, count = ImageNetFiles.read, [0]
 def interrupted(self, name):
     count[0] += 1
     if count[0] == 15:
         os.kill(os.getpid(), signal.SIGINT)
     return read(self, name)
-dump_imagenet.ImageNetFiles.read = interrupted
+ImageNetFiles.read = interrupted
 """
 
 

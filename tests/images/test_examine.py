@@ -140,7 +140,7 @@ def test_what_rgb_holds_is_stored_in_every_mode(name, image_format, fix):
 def test_what_rgb_does_not_hold_is_an_error_or_fixed(name, image_format):
     content, findings = LOSSY[name]
     lossy = ", ".join(finding for finding in findings if finding in LOSSY_FINDINGS)
-    with pytest.raises(RecordError, match=f"^{lossy}: .*--on-error fix"):
+    with pytest.raises(RecordError, match=f"^{lossy}: .*on_error='fix'"):
         Preparation(image_format)(content, name)
     prepared = Preparation(image_format, fix=True)(content, name)
     assert prepared.findings == (*findings, "converted to RGB", *(["encoded as JPEG"] * (image_format == "jpeg")))

@@ -87,7 +87,7 @@ def test_a_missing_split_names_folder_rule_and_remedy(tmp_path):
     make(tmp_path, "train")
     for split in ("val", "train"):  # the latter is a file
         with pytest.raises(FileNotFoundError,
-                           match=f"no folder {re.escape(str(tmp_path / split))}.*SPLIT/CLASS.*--source and --split"):
+                           match=f"no folder {re.escape(str(tmp_path / split))}.*SPLIT/CLASS.*check source and split"):
             ImageNetFiles(tmp_path, split)
 
 

@@ -103,7 +103,7 @@ def test_a_dump_of_a_tar_writes_nothing_but_the_dump(tmp_path):
 def test_several_layouts_are_an_error_that_lists_them(files, split, found, tmp_path, capsys):
     write(tmp_path, files)
     listed = "; ".join(layout.format(tmp_path) for layout in found)
-    with pytest.raises(ValueError, match=re.escape(f"holds split '{split}' in 2 forms: {listed}. Point --source")):
+    with pytest.raises(ValueError, match=re.escape(f"holds split '{split}' in 2 forms: {listed}. Give the one")):
         ImageNetFiles(tmp_path, split)
     with pytest.raises(Refused):
         dump_split(tmp_path, tmp_path / "out", split)

@@ -103,10 +103,10 @@ def test_names_without_a_folder(folder, monkeypatch):
 
 @pytest.mark.parametrize("name, what", [
     ("train.lmdb.index.npz", "it is the index of an LMDB file. Give {}/train.lmdb"),
-    ("test.lmdb.partial", "it is an unfinished dump. Run the dump again with --resume"),
-    ("test.lmdb.journal", "it is the journal of an unfinished dump. Run the dump again with --resume"),
-    ("test.lmdb.index.npz.partial", "it is the index of an unfinished dump. Run the dump again with --resume"),
-    ("test.lmdb", "its dump is not finished. Run the dump again with --resume"),
+    ("test.lmdb.partial", "it is an unfinished dump. Resume the dump"),
+    ("test.lmdb.journal", "it is the journal of an unfinished dump. Resume the dump"),
+    ("test.lmdb.index.npz.partial", "it is the index of an unfinished dump. Resume the dump"),
+    ("test.lmdb", "its dump is not finished. Resume the dump"),
     ("train.lmdb/", "it is a file, and no folder. Give {}/train.lmdb"),
 ])
 def test_what_lies_beside_an_lmdb(folder, name, what):

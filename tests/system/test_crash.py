@@ -14,10 +14,10 @@ import pytest
 
 import dump_imagenet
 from dataflows.dump import journal as journals
-from dataflows.dump import space, write
+from dataflows.dump import publish, space, split, write
 from dataflows.dump.journal import Journal, Row, Skip
 from dataflows.dump.verify import verify
-from dataflows.errors import Damaged, Locked, Refused
+from dataflows.errors import Damaged, Locked, NotStarted, Refused
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split, main
@@ -137,7 +137,7 @@ def check(source, folder, clean, before, resume):
     assert final in [{name: half[name] for name in half if name in FINAL} for half in halves]
     try:
         dump(source, folder, resume=resume, overwrite=bool(before))
-    except Refused as error:  # complete already, and may not be replaced
+    except NotStarted as error:  # complete already, and may not be replaced
         assert not before and "exists already" in str(error)
     assert state(folder) == clean
     assert verify(folder / "val.lmdb", progress=False).bad == []
@@ -210,7 +210,7 @@ def test_finished_work_is_not_done_again(source, tmp_path, clean, monkeypatch):
 def test_other_options_are_refused(source, tmp_path, options, words):
     interrupt(source, tmp_path)
     before = state(tmp_path)
-    with pytest.raises(Refused, match=f"cannot be resumed: .*{words}.*leave --resume out"):
+    with pytest.raises(Refused, match=f"cannot be resumed: .*{words}.*leave resume=True out"):
         dump(source, tmp_path, resume=True, **options)
     assert state(tmp_path) == before and "val.lmdb.journal" in before
     assert dump(source, tmp_path, **options).count == COUNT
@@ -328,8 +328,40 @@ def test_without_resume_the_next_dump_says_what_it_removes(source, tmp_path, cle
     with pytest.raises(Refused, match="class1/31.jpg was left out, which on_error='fix' does not do"):
         dump_split(source, tmp_path, "val", progress=False, resume=True)
     dump(source, tmp_path)
-    assert "they were removed, and the dump starts anew (--resume goes on" in caplog.text
+    assert "they were removed, and the dump starts anew (to resume would keep" in caplog.text
     assert state(tmp_path) == clean
+
+
+def test_a_refusal_after_something_was_removed_does_not_say_that_nothing_was(source, tmp_path, monkeypatch):
+    interrupt(source, tmp_path)
+    before = state(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 5000, 5000))
+    with pytest.raises(Refused, match="free"):
+        dump(source, tmp_path, resume=True)
+    assert state(tmp_path) == before
+    with pytest.raises(NotStarted, match="free") as info:
+        dump(source, tmp_path)
+    assert not isinstance(info.value, Refused) and state(tmp_path) == {}
+
+
+def test_nor_does_a_refusal_after_a_rename(source, tmp_path, clean, monkeypatch, capsys):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    target, other = tmp_path / "target", tmp_path / "other"
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            dump(source, target)
+    assert not FINAL & set(state(target))
+    shutil.copytree(target, other)
+    with pytest.raises(NotStarted, match="exists already") as info:
+        dump(source, target)
+    assert not isinstance(info.value, Refused)
+    assert command_line(source, other) == 2 and "exists already" in capsys.readouterr().err
+    assert state(target) == state(other) == clean
+    with pytest.raises(Refused, match="exists already"):  # now nothing is left to rename
+        dump(source, target)
 
 
 # What `main` says is kept, and whether it is so.
@@ -351,7 +383,7 @@ def test_what_comes_after_a_complete_dump_is_no_failure(source, tmp_path, clean,
 
 
 @pytest.mark.parametrize("method, told", [
-    ("_summary", "the dump is complete and verified all the same"),
+    ("summarize", "the dump is complete and verified all the same"),
     ("rename", "the dump is complete and verified, and lacks only its final name: --resume gives it that"),
     ("prepare", "what was written is kept: go on from there with --resume, or start anew without it"),
     ("take_up", "nothing was kept")])
@@ -363,15 +395,15 @@ def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkey
 
     shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(dump_imagenet, method, failing)
+        patch.setattr(publish if hasattr(publish, method) else split, method, failing)
         code = command_line(source, tmp_path, "--overwrite")
     if method == "take_up" and isinstance(error, OSError):
         assert code == 2 and "no disk" in capsys.readouterr().err
     else:
         last = capsys.readouterr().err.splitlines()[-1]
-        assert code == (method != "_summary") and last.startswith("dump-imagenet: ") and last.endswith(f"; {told}")
+        assert code == (method != "summarize") and last.startswith("dump-imagenet: ") and last.endswith(f"; {told}")
     assert {name: digest for name, digest in state(tmp_path).items() if name in FINAL} == (
-        clean if method == "_summary" else state(earlier) | {})
+        clean if method == "summarize" else state(earlier) | {})
     assert command_line(source, tmp_path, "--overwrite", "--resume") == 0 and state(tmp_path) == clean
 
 
@@ -414,7 +446,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_full_in_the_middle(source, small_disk, clean, monkeypatch):
-    monkeypatch.setattr(dump_imagenet, "refuse_full_disk", lambda *_: None)
+    monkeypatch.setattr(split, "refuse_full_disk", lambda *_: None)
     (small_disk / "val.lmdb").write_bytes(b"precious")
     (small_disk / "filler").write_bytes(bytes(300_000))
     with pytest.raises(OSError, match="No space left|could not be written"):
@@ -470,14 +502,14 @@ def test_a_disk_that_cannot_be_read_back(source, tmp_path, monkeypatch):
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(source, tmp_path, clean, monkeypatch):
-    prepare = dump_imagenet.prepare
+    prepare = publish.prepare
 
     def meanwhile(path, *rest):
         prepare(path, *rest)
         pathlib.Path(path).write_text("precious")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dump_imagenet, "prepare", meanwhile)
+        patch.setattr(publish, "prepare", meanwhile)
         with pytest.raises(FileExistsError, match="exists already"):
             dump(source, tmp_path)
     with pytest.raises(Refused, match="exists already"):

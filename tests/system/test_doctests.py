@@ -10,7 +10,7 @@ PACKAGE = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path
 MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchmark",
            *(name.removesuffix(".__init__") for name in PACKAGE if not name.endswith("__main__"))]
 # What users call is shown.
-SHOWN = {"dump_imagenet.dump_split", "dump_imagenet.check_split", "uint_lmdb_loader.LMDBLoader",
+SHOWN = {"dataflows.dump.split.dump_split", "dataflows.dump.split.check_split", "uint_lmdb_loader.LMDBLoader",
          "uint_lmdb_iterloader.LMDBIterLoader", "dataflows.load.dataset.LMDBDataset",
          "dataflows.load.dataset.LMDBIterDataset", "dataflows.images.transforms.RandomResizedCrop",
          "dataflows.images.transforms.CenterCrop", "dataflows.load.shuffle_quality.shuffle_quality",

@@ -12,11 +12,9 @@ from typing import Any, Iterator, NamedTuple, Sequence
 import cv2
 import numpy as np
 
-from dataflows.dump.columns import Columns
-from dataflows.dump.pack import FilePacker
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.space import in_pages
-from dataflows.dump.write import PackedLMDBSerializer
+from dataflows.dump.split import write_lmdb
 from dataflows.errors import Untileable
 from dataflows.jpeg.cut import MAGIC, read_tiles
 from dataflows.jpeg.header import APP9, segments
@@ -25,13 +23,11 @@ from dataflows.load.reader import RecordReader
 from dataflows.sources.folders import class_folders, images_below, read_file
 from dataflows.sources.layouts import find_layout
 from dataflows.sources.names import EXTENSIONS
-from dataflows.storage.btree import locate
 from dataflows.storage.environment import data_file
-from dataflows.storage.index import index_path, write_index
 from dataflows.storage.paths import holdings
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow
-from dataflows.threads import OrderedThreadMapData, map_ordered
+from dataflows.threads import map_ordered
 
 # By the name that predict.py knows them by. Not compared again: the sample is thrown away.
 PREPARATIONS = {
@@ -66,7 +62,7 @@ class Image(NamedTuple):
 
 
 class Sample(DataFlow):
-    """Yields `[name, label]`, and gives each file's content: what FilePacker asks of ImageNetFiles. `len` is exact.
+    """Yields `[name, label]`, and gives each file's content: a Source of the dump. `len` is exact.
 
     Labels are numbered anew, from 0, in their order: those of other writers' files may be any numbers.
     """
@@ -82,6 +78,11 @@ class Sample(DataFlow):
 
     def __iter__(self) -> Iterator[list[Any]]:
         return ([image.name, self._labels[image.label]] for image in self.images)
+
+    @property
+    def classes(self) -> list[str]:
+        """The new numbers as names."""
+        return [str(number) for number in self._labels.values()]
 
     def read(self, name: str) -> bytes:
         """The content of one file."""
@@ -244,20 +245,9 @@ def dump(sample: Sample, preparation: Preparation, path: str, num_threads: int) 
 
     What cannot be stored is left out. Raises ValueError when nothing is left.
     """
-    rows: list[Any] = []
-    packed = OrderedThreadMapData(sample, FilePacker(sample, preparation, "skip"),
-                                  num_threads=num_threads, buffer_size=4 * num_threads)
-    PackedLMDBSerializer.save(packed, path, log=rows.extend)
-    columns = Columns(rows)
-    if not columns:
-        raise ValueError(f"none of {len(sample)} images of {sample.root} could be decoded; the first is "
-                         f"{columns.skipped[0].name}: {columns.skipped[0].reason}")
-    nbytes, offsets = locate(path)
-    classes = [str(label) for label in range(max(columns.labels) + 1)]
-    meta = {"format": preparation.format, "split": "sample", "seed": None, "classes": classes,
-            "file_size": os.path.getsize(path), "rest_crc32": 0}  # of bytes that nobody verifies
-    os.replace(write_index(columns.index(nbytes, offsets, meta), path), index_path(path))
-    return dict(zip(map(os.fsdecode, columns.names), map(in_pages, nbytes.tolist())))
+    index = write_lmdb(sample, preparation, path, num_threads)
+    names = (os.fsdecode(bytes(name)) for name in index.name)
+    return dict(zip(names, map(in_pages, index.nbytes.tolist())))
 
 
 def _file(image: np.ndarray) -> bytes:

@@ -77,7 +77,7 @@ def test_nothing_is_left_when_measuring_fails(tmp_path, temporary, short):
     folder = tmp_path / "photos" / "train" / CLASSES[0]
     folder.mkdir(parents=True)
     (folder / "bad.jpg").write_bytes(encode_jpeg(make_photo(30, 40, 0))[:200])
-    with pytest.raises(ValueError, match="none of 1 images of .*train could be decoded; the first is .*bad.jpg"):
+    with pytest.raises(ValueError, match="none of the 1 files in .*train could be read; the first is .*bad.jpg"):
         measure(str(tmp_path / "photos"), 1, seconds=SECONDS)
     assert not os.listdir(temporary)
 

@@ -243,5 +243,5 @@ def test_images_that_cannot_be_stored_are_left_out(tmp_path):
     np.testing.assert_array_equal(RecordReader(store).pixels(0)[0], decode(good))
     store.close()
     nothing = Sample("photos", [image for image in sample.images if "good" not in image.name])
-    with pytest.raises(ValueError, match="none of 2 images of photos could be decoded; the first is .*jpg: "):
+    with pytest.raises(ValueError, match="none of the 2 files in photos could be read; the first is .*jpg: "):
         dump(nothing, Preparation("uint8"), str(tmp_path / "none.lmdb"), 1)

@@ -1,0 +1,293 @@
+"""The dump of one split: dump_split takes a source to its LMDB file and index, in steps, and check_split goes without.
+
+The steps are those of the other modules of this folder, in order. write_lmdb is the short way of them: records and
+index, for files that nobody else sees and that are not kept.
+"""
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from importlib.metadata import version
+from typing import Any, Iterator
+
+from dataflows.dump import check, publish
+from dataflows.dump.check import Checked
+from dataflows.dump.columns import Columns
+from dataflows.dump.journal import Journal, Skip
+from dataflows.dump.pack import FilePacker, Source, packed_files, shown
+from dataflows.dump.prepare import Preparation
+from dataflows.dump.resume import Start, refuse_existing, take_up
+from dataflows.dump.space import refuse_full_disk
+from dataflows.dump.summary import Busy, Summary, summarize
+from dataflows.dump.verify import read_back
+from dataflows.dump.write import PackedLMDBSerializer
+from dataflows.errors import Damaged, NoTiling, NotStarted, Refused
+from dataflows.images.codecs import MAX_PIXELS
+from dataflows.jpeg.tile import make_ready
+from dataflows.options import integer, suggests
+from dataflows.processors import default_workers
+from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.storage.btree import locate, read_header
+from dataflows.storage.index import Index, index_path, write_index
+from dataflows.terminal import printable, progress_bar, warn
+
+__all__ = ["check_split", "dump_split", "lmdb_path", "write_lmdb"]
+
+logger = logging.getLogger(__name__)
+
+
+@suggests
+def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
+               max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
+               trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
+               on_error: str = "fix", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
+               resume: bool = False, progress: bool = True) -> Summary:
+    """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
+
+    source: what ImageNetFiles reads: a folder with the split in one form, or the split's own folder or tar.
+    format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
+        larger, no decoding when training.
+    max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at
+        `quality`, 1 to 100, when format is "jpeg".
+    tiles: turn JPEGs losslessly into tiled ones, whose crops cost about half to decode, for some per cent more bytes;
+        False keeps the files' bytes. What cannot be tiled is stored as it is, and counted by reason in the summary.
+    trust: leave out the comparison of each tiled JPEG's pixels with the original's.
+    shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
+        default for every split but val and test, which keep the order of torchvision's ImageFolder.
+    num_workers: threads that read and prepare, by default one per processor. Records do not depend on it.
+    on_error: "fix" stores what torchvision's ImageFolder shows, PIL's RGB pixels, of what is CMYK, YCCK, transparent or
+        deeper than 8 bits, and stops at the first file that cannot be read or decoded, or has no faithful RGB form;
+        "skip" leaves such files out, and lists them in the index and in the summary; "raise" stops also at what "fix"
+        converts.
+    max_pixels: an image whose header states more is an error, before anything of it is decoded.
+    overwrite: replace existing files of that name; without it they are an error.
+    resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
+        the interruption. Refused when source, options or versions differ. Without it, what is left is removed.
+    progress: show what was found in the source, and a progress bar, on stderr.
+
+    The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
+    presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
+    written so far is kept for `resume`, in whole transactions of 64 MB. Raises Refused for arguments, sources and
+    targets with which no file was touched; NotStarted (its base, a ValueError) where what an interrupted dump had left
+    was dealt with before; ValueError for a bad image, OSError when the disk or the system fails, MemoryError.
+
+    >>> summary = dump_split("IMAGENET", "DIR", "val", progress=False)
+    >>> summary.path, summary.format, summary.count
+    ('DIR/val.lmdb', 'jpeg', 10)
+    """
+    started, path = time.perf_counter(), lmdb_path(target, split)
+    shuffle = split not in ("val", "test") if shuffle is None else shuffle
+    with _refusing():
+        preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
+                                   quality=quality, tiles=tiles, trust=trust, max_pixels=max_pixels)
+        num_workers = _workers(num_workers)
+        seed = integer("seed", seed, 0)
+        _make_tiling_ready(preparation, progress)
+        files = _listed(source, split, seed if shuffle else None, progress)
+        files.refuse(unreadable=on_error != "skip")
+        meta = _meta(files, preparation, split, seed if shuffle else None)
+        header = _header(files, preparation, meta)
+        os.makedirs(target, exist_ok=True)
+        journal = Journal(path)
+
+    with contextlib.closing(journal):
+        with _refusing(path):
+            start = take_up(path, journal, header, on_error, resume=resume, overwrite=overwrite)
+            if not start.written:
+                refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
+                                 len(files) - start.files, num_workers)
+
+        with _keeping_what_is_written(path, journal):
+            if not start.files and not start.written:
+                journal.begin(header)
+            busy = Busy()
+            if not start.written:
+                busy = _write(files, FilePacker(files, preparation, on_error), start, path, journal, num_workers,
+                              progress)
+            columns = Columns(journal.rows())
+            columns.unreadable += [Skip(*unreadable) for unreadable in files.unreadable]
+            columns.refuse_empty(files.root)
+            if not start.published:
+                publish.prepare(path, _verified_index(path, columns, meta, num_workers, progress), journal)
+                refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
+                publish.rename(path)
+            summary = summarize(path, columns, resumed=None if start.published else start.records,
+                                num_workers=num_workers, busy=busy, seconds=time.perf_counter() - started)
+
+        _remove(journal, path)
+    return summary
+
+
+def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.PathLike[str] | None = None,
+                format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
+                tiles: bool = True, trust: bool = False, num_workers: int | None = None, on_error: str = "fix",
+                max_pixels: int = MAX_PIXELS, overwrite: bool = False, progress: bool = True) -> Checked:
+    """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
+
+    Options are those of dump_split. target: if given, whether its files may be made there, and fit, is checked, too.
+    Of each file its findings are kept, and not its content. Raises Refused (a ValueError) for arguments and
+    sources that cannot be examined at all; what else would stop a dump is in the result.
+
+    >>> checked = check_split("IMAGENET", "val", progress=False)
+    >>> checked.ok, checked.count, checked.failures, checked.findings
+    (True, 10, [], {'grayscale': ['n01440764/n01440764_1.JPEG']})
+    """
+    started = time.perf_counter()
+    with _refusing():
+        preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
+                                   quality=quality, tiles=tiles, trust=trust, max_pixels=max_pixels)
+        num_workers = _workers(num_workers)
+        _make_tiling_ready(preparation, progress)
+        files = _listed(source, split, None, progress)
+    packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
+    with progress_bar(f"checking {split}", len(files), shown=progress, unit=" images") as bar:
+        found = check.collect(shown(packed_files(files, packer, num_workers), bar))
+    return check.result(files, found, None if target is None else lmdb_path(target, split), split=split, format=format,
+                        on_error=on_error, overwrite=overwrite, seconds=time.perf_counter() - started)
+
+
+def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: int) -> Index:
+    """Writes the records that the dump would make of these files, and their index, to `path` at once; what the index
+    says.
+
+    Nothing that exists is looked at, nothing is read back, and what is interrupted stays as it is. Files that cannot be
+    stored are left out. Raises ValueError when none is left, OSError when the disk fails, and MemoryError.
+    """
+    rows: list[Any] = []
+    packed = packed_files(files, FilePacker(files, preparation, "skip"), num_workers)
+    PackedLMDBSerializer.save(packed, path, log=rows.extend)
+    columns = Columns(rows)
+    columns.refuse_empty(files.root)
+    meta = {"format": preparation.format, "split": os.path.basename(path).removesuffix(".lmdb"), "seed": None,
+            "classes": files.classes, "file_size": os.path.getsize(path), "rest_crc32": 0}  # of bytes never verified
+    index = columns.index(*locate(path), meta)
+    os.replace(write_index(index, path), index_path(path))
+    return index
+
+
+def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
+    """Of the file that a dump of a split into a folder makes."""
+    return os.path.join(os.fspath(target), f"{split}.lmdb")
+
+
+# Before anything is written
+
+
+@contextlib.contextmanager
+def _refusing(path: str | None = None) -> Iterator[None]:
+    """Errors of the body as Refused; as NotStarted if it renamed or removed what an earlier dump to `path` had left."""
+    before = _temporary(path)
+    try:
+        yield
+    except (OSError, ValueError, NoTiling) as error:
+        raise (Refused if _temporary(path) == before else NotStarted)(str(error)) from error
+
+
+def _temporary(path: str | None) -> list[str]:
+    return [] if path is None else publish.leftovers(path)
+
+
+def _preparation(split: str, on_error: str, **options: Any) -> Preparation:
+    """How images are prepared. Raises ValueError for options out of range."""
+    if on_error not in ("raise", "skip", "fix"):
+        raise ValueError(f"on_error must be 'raise', 'fix' or 'skip', not {on_error!r}")
+    if split in ("", ".", "..") or os.path.basename(split) != split:
+        raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
+    return Preparation(fix=on_error != "raise", **options)
+
+
+def _workers(count: int | None) -> int:
+    return default_workers() if count is None else integer("num_workers", count, 1)
+
+
+def _make_tiling_ready(preparation: Preparation, progress: bool) -> None:
+    """Compiles what tiles JPEGs, if it is wanted: before anything is written, and in one thread."""
+    if preparation.tiles and preparation.format == "jpeg":
+        make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
+
+
+def _listed(source: str | os.PathLike[str], split: str, seed: int | None, progress: bool) -> ImageNetFiles:
+    """The files of a split, also where some folders cannot be looked into."""
+    files = ImageNetFiles(source, split, seed=seed, tolerant=True)
+    _note(f"reading {files.layout}", progress)
+    return files
+
+
+def _note(text: str, shown: bool) -> None:
+    """On stderr beside the progress bar; without it, in the log."""
+    warn(text) if shown else logger.info(text)
+
+
+def _meta(files: ImageNetFiles, preparation: Preparation, split: str, seed: int | None) -> dict[str, Any]:
+    """What the index says of the dump as a whole, before there are records."""
+    options = {name: getattr(preparation, name) for name in ("max_side", "shorter_side", "quality")}
+    options["tiles"] = preparation.tiles and preparation.format == "jpeg"
+    tools = {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
+    return {"format": preparation.format, "split": split, "seed": seed, "classes": files.classes,
+            "class_names": files.class_names, "layout": files.layout, "left_out": files.left_out, "options": options,
+            "tools": tools}
+
+
+def _header(files: ImageNetFiles, preparation: Preparation, meta: dict[str, Any]) -> dict[str, Any]:
+    """What the journal says of the dump: all that decides about its bytes."""
+    return {"format": preparation.format, **meta["options"], "trust": preparation.trust, "seed": meta["seed"],
+            "max_pixels": preparation.max_pixels, "files": len(files), "source": _digest(files),
+            "tools": meta["tools"]}
+
+
+def _digest(files: ImageNetFiles) -> str:
+    """Tells one list of source files, in their order, from another; not their content."""
+    digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
+    for name, label in files:
+        digest.update(os.fsencode(name) + b"\0%d\n" % label)
+    return digest.hexdigest()
+
+
+# Writing
+
+
+@contextlib.contextmanager
+def _keeping_what_is_written(path: str, journal: Journal) -> Iterator[None]:
+    """If the body fails, keeps the unfinished dump if there is a record in it that is worth it."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Damaged) or not _has_records(publish.partial_path(path)) and not journal.verified:
+            with contextlib.suppress(OSError):  # what went wrong before is the news
+                publish.discard(path, journal)
+        raise
+
+
+def _has_records(partial: str) -> bool:
+    try:
+        return read_header(partial).entries > 1
+    except (OSError, ValueError):
+        return False
+
+
+def _write(files: ImageNetFiles, packer: FilePacker, start: Start, path: str, journal: Journal, num_workers: int,
+           progress: bool) -> Busy:
+    """Adds what is missing to the unfinished LMDB and its journal."""
+    began = time.perf_counter()
+    with progress_bar(f"writing {os.path.basename(path)}", len(files), shown=progress, initial=start.files,
+                      unit=" images") as bar:
+        packed = shown(packed_files(files, packer, num_workers, first=start.files), bar)
+        writing = PackedLMDBSerializer.save(packed, publish.partial_path(path), first=start.records, log=journal.add)
+    return Busy(packer.seconds, writing, time.perf_counter() - began)
+
+
+def _verified_index(path: str, columns: Columns, meta: dict[str, Any], num_threads: int, progress: bool) -> Index:
+    """The index of the written file, once the disk has been found to hold each of its records."""
+    partial = publish.partial_path(path)
+    nbytes, offsets, rest = read_back(partial, columns.checksums, name=os.path.basename(path), num_threads=num_threads,
+                                      progress=progress)
+    return columns.index(nbytes, offsets, meta | {"file_size": os.path.getsize(partial), "rest_crc32": rest})
+
+
+def _remove(journal: Journal, path: str) -> None:
+    try:
+        journal.remove()
+    except OSError as error:
+        logger.warning("%s is complete and verified, but its journal cannot be removed: %s. Remove it",
+                       printable(path), printable(str(error)))
