@@ -55,6 +55,7 @@ from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.report import plot, table
 from benchmarks.runner import run_group
 from dataflows.arguments import ArgumentParser, did_you_mean, whole_number
+from dataflows.tools.advise.predict import worker_counts
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
 
@@ -171,7 +172,7 @@ def _measure_scaling(series: Sequence[Contestant], source: str, folder: str, spl
     for one in series:
         if "dump" in one.options:
             prepare(source, folder, split, one.formats[0], tiles=one.name != scaling.NO_TILES)
-    images, workers = len(ImageNetFiles(source, split)), scaling.worker_counts(arguments.num_workers)
+    images, workers = len(ImageNetFiles(source, split)), worker_counts(arguments.num_workers)
     # Each point reads its own file in DIR, so the job names none.
     job = Job(source, split, "", folder, images, arguments.batch_size, arguments.num_workers)
     results = run_group(scaling.points(series, workers), job, arguments.epochs, arguments.timeout or 120 + images / 10,
