@@ -11,9 +11,10 @@ import statistics
 from typing import Any, Callable, Sequence
 
 from benchmarks.contestants import Contestant, Job
-from benchmarks.report import columns, failure, number
+from benchmarks.report import failure, number
 from benchmarks.runner import Child, medians
 from dataflows.system import disk_bytes
+from dataflows.tools.text import aligned
 
 _DROP = "/proc/sys/vm/drop_caches"
 _LOOKS = 64  # at pages of a file that should be gone
@@ -113,4 +114,4 @@ def table(group: dict[str, Any]) -> str:
                      number(median["read_per_needed"], ".2f"), f"{median['first_batch_s']:.3f}"])
     title = (f"{group['split']}, {group['format']}, cold: {group['images']:,} images, "
              f"{group['lmdb_bytes'] / 1e6:,.1f} MB LMDB; dropped: {group['dropped']}")
-    return "\n".join([title, *columns(rows)])
+    return "\n".join([title, *aligned(rows)])

@@ -10,8 +10,9 @@ import statistics
 from typing import Any, Sequence
 
 from benchmarks.contestants import Contestant, Epoch, Job
-from benchmarks.report import columns, failure
+from benchmarks.report import failure
 from dataflows.terminal import plural
+from dataflows.tools.text import aligned
 
 # Imported where they are used: what needs torch, OpenCV or matplotlib. Every contestant's process imports this file.
 
@@ -70,7 +71,7 @@ def table(group: dict[str, Any]) -> str:
         rates = [_rates(group, series, count) for count in group["workers"]]
         rows.append([series, *(f"{statistics.median(found):,.0f}" if found else "failed" for found in rates)])
     failed = [f"{result['contestant']} {failure(result)}" for result in group["results"] if result["error"]]
-    return "\n".join([f"{group['split']}: {group['images']:,} images, {group['cpu_count']} processors", *columns(rows),
+    return "\n".join([f"{group['split']}: {group['images']:,} images, {group['cpu_count']} processors", *aligned(rows),
                       *failed])
 
 
