@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from benchmarks.contestants import SIZE, Job
+from benchmarks.contestants.ours import transform
 from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
-from benchmarks.ours import transform
 from dataflows.images.transforms import regions
 from dataflows.load.reader import RecordReader
 from dataflows.storage.store import Store

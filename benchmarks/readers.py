@@ -100,7 +100,7 @@ def _chain(job: Job, number: int, shuffled: bool) -> Steps:
 
 def _loader(job: Job, number: int, name: str) -> Steps:
     """A loader of this project with decoding, to batches."""
-    from benchmarks import ours  # torch with it, which the others start without
+    from benchmarks.contestants import ours  # torch with it, which the others start without
 
     with contextlib.closing(Store(job.lmdb)) as store:
         mean_bytes = 0 if store.index is None else int(store.index.nbytes.mean())

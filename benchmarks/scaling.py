@@ -19,14 +19,14 @@ from dataflows.tools.text import aligned
 
 def folder(job: Job, num_workers: int) -> contextlib.AbstractContextManager[Epoch]:
     """torch's DataLoader over the folder of files, in processes."""
-    from benchmarks.folder import folder_pil
+    from benchmarks.contestants.torch_folder import folder_pil
 
     return folder_pil(dataclasses.replace(job, num_workers=num_workers))
 
 
 def loader(job: Job, num_workers: int, dump: str) -> contextlib.AbstractContextManager[Epoch]:
     """LMDBLoader over the split of this dump, in threads."""
-    from benchmarks import ours
+    from benchmarks.contestants import ours
 
     lmdb = os.path.join(job.scratch, dump, f"{job.split}.lmdb")
     return ours.loader(dataclasses.replace(job, lmdb=lmdb), num_workers=num_workers)
