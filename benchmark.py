@@ -39,182 +39,19 @@ Exit code 0: all others ran; 1: some failed, or the run was interrupted; 2: the 
 cache cannot be dropped.
 """
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import math
 import os
-import platform
-import shutil
-import statistics
 import sys
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 from benchmarks import cold, scaling
-from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
-from benchmarks.report import plot, table
-from benchmarks.runner import run_group
+from benchmarks.contestants import CONTESTANTS, Contestant
+from benchmarks.machine import describe
+from benchmarks.measure import POINTERS, known, measure
+from benchmarks.report import plot
 from dataflows.arguments import ArgumentParser, did_you_mean, whole_number
-
-# What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
-
-POINTERS = "pointers"  # a measurement of its own, not a contestant
-MAX_SIDE = 500  # pixels, of the uint8 dump
-IMAGENET = 1_281_167  # images of its train split
-_PACKAGES = ("imagenet-lmdb", "torch", "tensorpack", "lmdb", "numpy", "opencv-python", "opencv-python-headless",
-             "Pillow", "msgpack", "simplejpeg", "torchvision", "webdataset", "datasets", "pyarrow", "litdata", "grain",
-             "array_record", "spdl-core", "ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
-
-
-def choose(names: Sequence[str], known: dict[str, Contestant] = CONTESTANTS) -> tuple[list[Contestant], dict[str, str]]:
-    """The contestants of these names that can run, and why each other one cannot."""
-    chosen = [known[name] for name in names if name != POINTERS]
-    skipped = {c.name: f"not installed: {', '.join(c.missing())}" for c in chosen if c.missing()}
-    return [contestant for contestant in chosen if contestant.name not in skipped], skipped
-
-
-def subset(source: str, split: str, count: int, target: str) -> None:
-    """Makes target/split a folder of links to `count` files of the source, spread evenly over its classes."""
-    from dataflows.sources.imagenet import ImageNetFiles
-
-    files = ImageNetFiles(source, split)
-    shutil.rmtree(os.path.join(target, split), ignore_errors=True)
-    for i in range(min(count, len(files))):
-        name = files.pointers[i * len(files) // min(count, len(files))][0]
-        link = os.path.join(target, split, name)
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        os.symlink(os.path.abspath(os.path.join(files.root, name)), link)
-
-
-def prepare(source: str, folder: str, split: str, format: str, tiles: bool = True) -> tuple[str, int]:
-    """(path of the split's LMDB in this format, number of its images), after dumping it if it is missing.
-
-    Raises ValueError if an LMDB that exists was not made of the source's files.
-    """
-    from dataflows.sources.imagenet import ImageNetFiles
-    from dataflows.storage.store import Store
-    from dataflows.terminal import say
-    from dump_imagenet import dump_split
-
-    files = ImageNetFiles(source, split)
-    folder = os.path.join(folder, format if tiles else scaling.NO_TILES)
-    path = os.path.join(folder, f"{split}.lmdb")
-    if not os.path.exists(path):
-        say(str(dump_split(source, folder, split, format=format, tiles=tiles,
-                           max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty())))
-    store = Store(path)
-    names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
-    if len(store) != len(files) or names not in (None, sorted(name for name, _ in files)):
-        raise ValueError(f"{path} holds {len(store):,} images and {files.root} {len(files):,}, or others. Give the "
-                         f"folder that it was made of, or another --lmdb to dump this one into")
-    store.close()
-    return path, len(files)
-
-
-def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
-    """Runs all groups, prints their tables and appends their figures to run["groups"]."""
-    contestants, run["skipped"] = choose(arguments.what, _known(arguments))
-    for name, reason in run["skipped"].items():
-        print(f"{name} is skipped: {reason}")
-    source, folder = arguments.source, arguments.lmdb
-    if arguments.images:
-        folder = os.path.join(folder, f"images-{arguments.images}")
-        source = os.path.join(folder, "files")
-        for split in arguments.splits:
-            subset(arguments.source, split, arguments.images, source)
-    if POINTERS in arguments.what:
-        _measure_pointers(arguments, run)
-    if arguments.scaling:
-        for split in arguments.splits:
-            _measure_scaling(contestants, source, folder, split, arguments, run)
-        return
-    prepared = {}
-    for split in arguments.splits if contestants else ():
-        for format in arguments.formats:
-            prepared[split, format] = prepare(source, folder, split, format)
-    for (split, format), (path, images) in prepared.items():
-        participants = [contestant for contestant in contestants if contestant.takes_part(split, format)]
-        if not participants:
-            continue
-        job = Job(source, split, path, folder, images, arguments.batch_size, arguments.num_workers)
-        group = {"split": split, "format": format, "images": images, "lmdb_bytes": os.path.getsize(path)}
-        limits = [LIMIT] if any(contestant.limit for contestant in participants) else []
-        if arguments.cold:
-            _measure_cold(participants, job, group, arguments, run)
-            continue
-        results = run_group([*participants, *limits], job, arguments.epochs, arguments.timeout or 120 + images / 10,
-                            _progress(split, format))
-        group["results"], group["limit"] = results[:len(participants)], results[len(participants):]
-        run["groups"].append(group)
-        print(f"\n{table(group)}\n", flush=True)
-
-
-def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any], arguments: argparse.Namespace,
-                  run: dict[str, Any]) -> None:
-    from dataflows.sources.imagenet import ImageNetFiles
-
-    files = ImageNetFiles(job.source, job.split)
-    paths = [job.lmdb, *(os.path.join(files.root, name) for name, _ in files)]
-    cold.check_droppable(job.lmdb)
-    group |= {"dropped": cold.drop_page_cache(paths), "limit": []}
-    group["results"] = cold.run_cold(readers, job, arguments.epochs, arguments.timeout or 120 + job.images / 10,
-                                     _progress(group["split"], group["format"]), lambda: cold.drop_page_cache(paths))
-    run["groups"].append(group)
-    print(f"\n{cold.table(group)}\n", flush=True)
-
-
-def _measure_scaling(series: Sequence[Contestant], source: str, folder: str, split: str,
-                     arguments: argparse.Namespace, run: dict[str, Any]) -> None:
-    from dataflows.sources.imagenet import ImageNetFiles
-
-    series = [one for one in series if any(one.takes_part(split, format) for format in arguments.formats)]
-    for one in series:
-        if "dump" in one.options:
-            prepare(source, folder, split, one.formats[0], tiles=one.name != scaling.NO_TILES)
-    images, workers = len(ImageNetFiles(source, split)), scaling.worker_counts(arguments.num_workers)
-    # Each point reads its own file in DIR, so the job names none.
-    job = Job(source, split, "", folder, images, arguments.batch_size, arguments.num_workers)
-    results = run_group(scaling.points(series, workers), job, arguments.epochs, arguments.timeout or 120 + images / 10,
-                        _progress(split, "scaling"))
-    group = {"split": split, "images": images, "workers": workers, "cpu_count": run["cpu_count"],
-             "series": [one.name for one in series], "results": results, "limit": []}
-    run["groups"].append(group)
-    print(f"\n{scaling.table(group)}\n", flush=True)
-
-
-def _progress(split: str, format: str) -> Callable[[str], None]:
-    return lambda text: print(f"{split}, {format}: {text}", file=sys.stderr)
-
-
-def _measure_pointers(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
-    from benchmarks.pointers import pointer_costs
-
-    run["pointers_us_per_image"] = pointer_costs(arguments.batch_size, arguments.epochs, IMAGENET)
-    for name, costs in run["pointers_us_per_image"].items():
-        print(f"pointer chain of the {name}, {IMAGENET:,} records: {statistics.median(costs):.2f} µs per image of its "
-              f"thread")
-
-
-def describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a reader of the figures has to know of the machine and of the run."""
-    from dataflows.processors import usable_cpus
-
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"arguments": vars(arguments), "versions": versions, "system": platform.platform(),
-            "processor": _processor(), "cpu_count": usable_cpus()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _write(run: dict[str, Any], out: str) -> None:
@@ -257,11 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _known(arguments: argparse.Namespace) -> dict[str, Contestant]:
-    """What this kind of run can measure, by name."""
-    return cold.READERS if arguments.cold else scaling.SERIES if arguments.scaling else CONTESTANTS
-
-
 def _names(contestants: dict[str, Contestant]) -> str:
     return "; ".join(f"{contestant.name}: {contestant.about}" for contestant in contestants.values())
 
@@ -289,11 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    known = [*_known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
-    arguments.what = arguments.what or known
-    if unknown := sorted(set(arguments.what) - set(known)):
-        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(known)}"
-                     + "".join(did_you_mean(name, known) for name in unknown))
+    names = [*known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
+    arguments.what = arguments.what or names
+    if unknown := sorted(set(arguments.what) - set(names)):
+        parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(names)}"
+                     + "".join(did_you_mean(name, names) for name in unknown))
     run: dict[str, Any] = {**describe(arguments), "groups": []}
     failed = False
     try:

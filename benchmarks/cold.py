@@ -11,9 +11,10 @@ import statistics
 from typing import Any, Callable, Sequence
 
 from benchmarks.contestants import Contestant, Job
-from benchmarks.processes import read_bytes
-from benchmarks.report import columns, failure, number
+from benchmarks.report import failure, number
 from benchmarks.runner import Child, medians
+from dataflows.system import disk_bytes
+from dataflows.tools.text import aligned
 
 _DROP = "/proc/sys/vm/drop_caches"
 _LOOKS = 64  # at pages of a file that should be gone
@@ -53,13 +54,13 @@ def drop_page_cache(paths: Sequence[str]) -> str:
 def check_droppable(path: str) -> None:
     """Raises OSError if reading the file after dropping it does not read a disk."""
     drop_page_cache([path])
-    size, before = os.path.getsize(path), read_bytes()
+    size, before = os.path.getsize(path), disk_bytes()
     pages = {i * size // _LOOKS // mmap.PAGESIZE for i in range(_LOOKS)}
     with open(path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # nothing but what is looked at
         for page in pages:
             os.pread(file.fileno(), 1, page * mmap.PAGESIZE)
-    after = read_bytes()
+    after = disk_bytes()
     if before is not None and after is not None and after - before < len(pages) * mmap.PAGESIZE // 2:
         raise OSError(f"the page cache cannot be dropped: reading {path} reads no disk. It may be on a file system in "
                       f"memory (tmpfs) or one that Linux does not count (FUSE), or be mapped by another process. Give "
@@ -113,4 +114,4 @@ def table(group: dict[str, Any]) -> str:
                      number(median["read_per_needed"], ".2f"), f"{median['first_batch_s']:.3f}"])
     title = (f"{group['split']}, {group['format']}, cold: {group['images']:,} images, "
              f"{group['lmdb_bytes'] / 1e6:,.1f} MB LMDB; dropped: {group['dropped']}")
-    return "\n".join([title, *columns(rows)])
+    return "\n".join([title, *aligned(rows)])

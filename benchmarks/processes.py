@@ -1,4 +1,4 @@
-"""What a tree of processes costs, read from Linux's /proc: processor time, and memory of its own; what it reads.
+"""What a tree of processes costs, read from Linux's /proc: processor time, and memory of its own.
 
 Memory means anonymous and shared pages, RssAnon + RssShmem; the anonymous ones, which may leak, are also given alone.
 Pages of mapped files, an LMDB's among them, are page cache: they are not the process's own and go away when memory is
@@ -44,12 +44,6 @@ def anonymous_bytes(root: int) -> int | None:
     if not available():
         return None
     return sum(_kilobytes(f"/proc/{pid}/status", b"RssAnon:") for pid in tree(root)) * 1024
-
-
-def read_bytes() -> int | None:
-    """What this process has read from disks so far, in all of its threads, pages of maps included."""
-    found = [int(line.split()[1]) for line in _read("/proc/self/io").splitlines() if line.startswith(b"read_bytes:")]
-    return found[0] if found else None
 
 
 class PeakMemory:

@@ -13,16 +13,15 @@ import lmdb
 import numpy as np
 
 from benchmarks.contestants import SHUFFLE_BUFFER, Job
-from benchmarks.processes import read_bytes
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import PrefetchPages
 from dataflows.order.epoch import Epoch
 from dataflows.order.pointers import ShuffledKeys, sequential_pointers
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.store import Store
+from dataflows.system import disk_bytes
 from dataflows.tensorpack import BatchData
-
-_PAGE = 4096
+from dataflows.tools.advise.disk import touch
 
 Steps = Generator[tuple[int, int], None, None]  # images and bytes that were needed, of one batch after the other
 Figures = Callable[[int], dict[str, Any]]
@@ -30,14 +29,14 @@ Figures = Callable[[int], dict[str, Any]]
 
 def _figures(steps: Steps) -> dict[str, Any]:
     images, needed, first_batch_s = 0, 0, None
-    started, read = time.perf_counter(), read_bytes()
+    started, read = time.perf_counter(), disk_bytes()
     for count, nbytes in steps:
         if first_batch_s is None:
             first_batch_s = time.perf_counter() - started
         images, needed = images + count, needed + nbytes
     seconds = time.perf_counter() - started
     gc.collect()  # a map that is still alive would keep its pages in memory
-    now = read_bytes()
+    now = disk_bytes()
     return {"seconds": seconds, "images": images, "images_per_s": images / seconds, "mb_per_s": needed / seconds / 1e6,
             "read_per_needed": None if now is None or read is None else (now - read) / needed,
             "first_batch_s": first_batch_s}
@@ -73,7 +72,7 @@ def _lmdb(job: Job, number: int, readahead: bool) -> Steps:
     with lmdb.open(job.lmdb, subdir=False, readonly=True, lock=False, readahead=readahead) as environment:
         def read(i: int) -> int:
             with environment.begin(buffers=True) as transaction:
-                return _touch(np.frombuffer(transaction.get(b"%08d" % i), np.uint8))
+                return touch(np.frombuffer(transaction.get(b"%08d" % i), np.uint8))
 
         yield from _in_threads(job, number, read)
 
@@ -87,11 +86,6 @@ def _in_threads(job: Job, number: int, read: Callable[[int], int]) -> Steps:
             yield len(batch), sum(pool.map(read, batch))
 
 
-def _touch(record: np.ndarray) -> int:
-    record[::_PAGE].max(), record[-1:].max()
-    return len(record)
-
-
 def _chain(job: Job, number: int, shuffled: bool) -> Steps:
     """This project's chain from pointers to bytes."""
     epoch = Epoch()
@@ -101,12 +95,12 @@ def _chain(job: Job, number: int, shuffled: bool) -> Steps:
                     else sequential_pointers(store, epoch, "local", SHUFFLE_BUFFER, 1)[0])
         batches = BatchData(pointers, job.batch_size, remainder=True, use_list=True)
         for numbers, _ in PrefetchPages(batches, store, Meter()):
-            yield len(numbers), sum(pool.map(lambda i: _touch(store.value(i)), numbers))
+            yield len(numbers), sum(pool.map(lambda i: touch(store.value(i)), numbers))
 
 
 def _loader(job: Job, number: int, name: str) -> Steps:
     """A loader of this project with decoding, to batches."""
-    from benchmarks import ours  # torch with it, which the others start without
+    from benchmarks.contestants import ours  # torch with it, which the others start without
 
     with contextlib.closing(Store(job.lmdb)) as store:
         mean_bytes = 0 if store.index is None else int(store.index.nbytes.mean())

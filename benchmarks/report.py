@@ -3,6 +3,7 @@ import statistics
 from typing import Any, Sequence
 
 from benchmarks.contestants import BASELINES, CONTESTANTS
+from dataflows.tools.text import aligned
 
 _SERIES = {"files": "#9a9a9a", "jpeg": "#1f5f8b", "uint8": "#e0913a"}  # what a contestant reads, and its color
 
@@ -44,7 +45,7 @@ def table(group: dict[str, Any]) -> str:
                      f"{median['first_batch_s']:.3f}",
                      f"{result['open_s'] + result['epochs'][0]['first_batch_s']:.2f}"])
     title = f"{group['split']}, {group['format']}: {group['images']:,} images, {group['lmdb_bytes'] / 1e6:,.1f} MB LMDB"
-    return "\n".join([title, *columns(rows), *map(_limit, group["limit"])])
+    return "\n".join([title, *aligned(rows), *map(_limit, group["limit"])])
 
 
 def _limit(result: dict[str, Any]) -> str:
@@ -75,15 +76,6 @@ def _gist(error: str) -> str:
 def number(value: float | None, form: str) -> str:
     """A figure in this form, or n/a."""
     return "n/a" if value is None else format(value, form)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of text; rows that are shorter than the first are a name and free text."""
-    full = [row for row in rows if len(row) == len(rows[0])]
-    widths = [max(len(row[i]) for row in full) for i in range(len(rows[0]))]
-    widths[0] = max(len(row[0]) for row in rows)
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-            if len(row) == len(rows[0]) else "  ".join([row[0].ljust(widths[0]), *row[1:]]) for row in rows]
 
 
 def plot(groups: Sequence[dict[str, Any]], path: str) -> None:

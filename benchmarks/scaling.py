@@ -10,21 +10,23 @@ import statistics
 from typing import Any, Sequence
 
 from benchmarks.contestants import Contestant, Epoch, Job
-from benchmarks.report import columns, failure
+from benchmarks.report import failure
+from dataflows.terminal import plural
+from dataflows.tools.text import aligned
 
 # Imported where they are used: what needs torch, OpenCV or matplotlib. Every contestant's process imports this file.
 
 
 def folder(job: Job, num_workers: int) -> contextlib.AbstractContextManager[Epoch]:
     """torch's DataLoader over the folder of files, in processes."""
-    from benchmarks.folder import folder_pil
+    from benchmarks.contestants.torch_folder import folder_pil
 
     return folder_pil(dataclasses.replace(job, num_workers=num_workers))
 
 
 def loader(job: Job, num_workers: int, dump: str) -> contextlib.AbstractContextManager[Epoch]:
     """LMDBLoader over the split of this dump, in threads."""
-    from benchmarks import ours
+    from benchmarks.contestants import ours
 
     lmdb = os.path.join(job.scratch, dump, f"{job.split}.lmdb")
     return ours.loader(dataclasses.replace(job, lmdb=lmdb), num_workers=num_workers)
@@ -45,11 +47,6 @@ SERIES = {series.name: series for series in (
 _COLORS = {"folder": "#9a9a9a", NO_TILES: "#7fb2d1", "jpeg": "#1f5f8b", "uint8": "#e0913a"}
 
 
-def worker_counts(most: int) -> list[int]:
-    """1, 2, 4, ... below `most`, and `most`."""
-    return [*(1 << i for i in range((most - 1).bit_length())), most]
-
-
 def points(series: Sequence[Contestant], counts: Sequence[int]) -> list[Contestant]:
     """A contestant for each series and number of workers."""
     return [dataclasses.replace(one, name=point_name(one.name, count), options=one.options | {"num_workers": count})
@@ -58,7 +55,7 @@ def points(series: Sequence[Contestant], counts: Sequence[int]) -> list[Contesta
 
 def point_name(series: str, workers: int) -> str:
     """The contestant's name."""
-    return f"{series}, {workers} worker{'s' if workers > 1 else ''}"
+    return f"{series}, {plural(workers, 'worker')}"
 
 
 def _rates(group: dict[str, Any], series: str, workers: int) -> list[float]:
@@ -69,12 +66,12 @@ def _rates(group: dict[str, Any], series: str, workers: int) -> list[float]:
 
 def table(group: dict[str, Any]) -> str:
     """Median images/s: a row for each series, a column for each number of workers."""
-    rows = [["images/s", *(f"{count} worker{'s' if count > 1 else ''}" for count in group["workers"])]]
+    rows = [["images/s", *(plural(count, "worker") for count in group["workers"])]]
     for series in group["series"]:
         rates = [_rates(group, series, count) for count in group["workers"]]
         rows.append([series, *(f"{statistics.median(found):,.0f}" if found else "failed" for found in rates)])
     failed = [f"{result['contestant']} {failure(result)}" for result in group["results"] if result["error"]]
-    return "\n".join([f"{group['split']}: {group['images']:,} images, {group['cpu_count']} processors", *columns(rows),
+    return "\n".join([f"{group['split']}: {group['images']:,} images, {group['cpu_count']} processors", *aligned(rows),
                       *failed])
 
 

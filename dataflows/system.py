@@ -69,6 +69,13 @@ def major_faults() -> int:
         return 0
 
 
+def disk_bytes() -> int | None:
+    """What this process has read from disks so far, in all of its threads, pages of maps included; None where the
+    system does not tell.
+    """
+    return next(iter(_numbers("/proc/self/io", "read_bytes:")), None)
+
+
 def memory_bytes() -> int | None:
     """The memory of the machine; None where the system does not tell."""
     try:

@@ -1,7 +1,8 @@
-"""Text for a terminal: how wide it is, and bars of block characters. No colors, no libraries."""
+"""Text for a terminal: how wide it is, tables, and bars of block characters. No colors, no libraries."""
 import itertools
 import textwrap
 import unicodedata
+from typing import Collection, Sequence
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
@@ -48,3 +49,19 @@ def size_text(nbytes: float) -> str:
             break
         nbytes /= 1000
     return f"{nbytes:,.0f} {unit}" if unit == _UNITS[0] else f"{nbytes:,.1f} {unit}"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """Lines of a table whose cells end below each other; those of the columns in `left` begin so.
+
+    Rows that are shorter than the first one are a name and free text.
+    """
+    full = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(map(len, column)) for column in zip(*full)]
+    widths[0] = max(len(row[0]) for row in rows)
+
+    def cell(row: Sequence[str], i: int) -> str:
+        is_free = i > 0 and len(row) < len(rows[0])
+        return row[i] if is_free else row[i].ljust(widths[i]) if i in left else row[i].rjust(widths[i])
+
+    return ["  ".join(cell(row, i) for i in range(len(row))).rstrip() for row in rows]

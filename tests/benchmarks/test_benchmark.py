@@ -20,6 +20,8 @@ import benchmark
 from benchmarks import cold
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.copies import copy_of
+from benchmarks.inputs import subset
+from benchmarks.measure import POINTERS, choose
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
 from benchmarks.report import failure, limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
@@ -215,7 +217,7 @@ def test_rivals_that_do_not_start_are_skipped_and_others_are_not(tmp_path):
 
 @pytest.mark.parametrize("function, code", [(does_not_import, 0), (too_few, 1)])
 def test_what_is_skipped_is_told_and_no_failure(function, code, photos, tmp_path, capfd, monkeypatch):
-    monkeypatch.setitem(benchmark.CONTESTANTS, function.__name__, rival(function))
+    monkeypatch.setitem(CONTESTANTS, function.__name__, rival(function))
     found, run, image = run_main(photos, tmp_path, "--splits", "val", "--formats", "jpeg", "--epochs", "1", "--what",
                                  function.__name__, "pool")
     out, err = capfd.readouterr()
@@ -313,7 +315,7 @@ def run_main(photos, tmp_path, *options):
 
 
 def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(benchmark, "IMAGENET", 10_000)
+    monkeypatch.setattr("benchmarks.measure.IMAGENET", 10_000)
     code, run, image = run_main(photos, tmp_path, "--splits", "train", "--formats", "jpeg", "--epochs", "1")
     printed = capfd.readouterr().out
     assert [result["error"] for group in run["groups"] for result in group["results"]
@@ -356,14 +358,14 @@ def test_uint8_validation_of_a_subset(photos, tmp_path):
 
 def test_what_misses_several_modules_names_them(monkeypatch):
     rival = Contestant("rival", "no_such:rival", "for a test", needs=("no_such", "json", "no_such.child"))
-    monkeypatch.setitem(benchmark.CONTESTANTS, "rival", rival)
-    chosen, skipped = benchmark.choose(["loader", "rival", benchmark.POINTERS])
+    monkeypatch.setitem(CONTESTANTS, "rival", rival)
+    chosen, skipped = choose(["loader", "rival", POINTERS])
     assert [contestant.name for contestant in chosen] == ["loader"]
     assert skipped == {"rival": "not installed: no_such, no_such.child"}
 
 
 def test_subset_is_spread_over_the_classes(photos, tmp_path):
-    benchmark.subset(photos, "train", 6, tmp_path)
+    subset(photos, "train", 6, tmp_path)
     chosen = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("train/*/*"))
     assert len(chosen) == 6 and len({name.split("/")[1] for name in chosen}) == 3
     assert all((tmp_path / name).read_bytes() == (photos / name).read_bytes() for name in chosen)
@@ -371,7 +373,7 @@ def test_subset_is_spread_over_the_classes(photos, tmp_path):
 
 def test_lmdb_of_other_files_is_refused(photos, jpeg_lmdb, tmp_path, capsys):
     (tmp_path / "jpeg").symlink_to(jpeg_lmdb)
-    benchmark.subset(photos, "train", 6, tmp_path / "fewer")
+    subset(photos, "train", 6, tmp_path / "fewer")
     code = benchmark.main(["--source", str(tmp_path / "fewer"), "--lmdb", str(tmp_path), "--what", "loader",
                            "--formats", "jpeg", "--splits", "train", "--out", str(tmp_path / "out")])
     assert code == 2 and "23 images" in capsys.readouterr().err
@@ -457,7 +459,7 @@ def test_limit_is_what_its_formula_says(split, least, most, photos, tiled_lmdb):
 
 def test_baseline_crops_as_the_loaders_do(photos, jpeg_lmdb):
     """The PIL baseline's evaluation is the same task: pixels within two levels."""
-    from benchmarks.folder import PilFolder
+    from benchmarks.contestants.torch_folder import PilFolder
     from dataflows import CenterCrop
     from uint_lmdb_loader import LMDBDataset
 

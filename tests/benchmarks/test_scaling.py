@@ -60,12 +60,6 @@ def test_a_point_loads_with_its_number_of_workers(name, workers, photos, tiled_l
         assert [len(labels) for _, labels in batches] == [4, 4, 2]
 
 
-@pytest.mark.parametrize("most, counts", [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (5, [1, 2, 4, 5]),
-                                          (8, [1, 2, 4, 8])])
-def test_numbers_of_workers_double_up_to_the_most(most, counts):
-    assert scaling.worker_counts(most) == counts
-
-
 def test_formats_choose_the_series(photos, tmp_path, capfd):
     _, run, _ = run_main(photos, tmp_path, "--splits", "val", "--num-workers", "1", "--formats", "uint8")
     assert run["groups"][0]["series"] == ["folder", "uint8"]

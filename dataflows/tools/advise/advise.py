@@ -5,17 +5,20 @@
 takes less than a minute. Predictions are for RandomResizedCrop(224) in batches of 256; `predict.py` has the rules.
 """
 import dataclasses
+import json
 import math
 import os
 from typing import Any
 
 from dataflows.options import integer
 from dataflows.processors import default_workers
+from dataflows.terminal import plural
 from dataflows.tools.advise.measure import measure
 from dataflows.tools.advise.predict import (
     BATCH_BYTES,
     GPU,
     IN_ORDER,
+    MARGIN,
     PIXELS,
     SHUFFLED,
     STORAGE,
@@ -29,6 +32,7 @@ from dataflows.tools.advise.predict import (
     quiet_rate,
     recommend,
 )
+from dataflows.tools.text import aligned
 
 _BUSY = 0.5  # processors' share that others take, before it is worth a word
 
@@ -48,10 +52,11 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, of what JSON knows; the fields are those of the classes in predict.py."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
 
     def __str__(self) -> str:
-        return "\n\n".join(("\n".join(_facts(self)), "\n".join(_table(self)), "\n".join(_recommended(self))))
+        return "\n\n".join(("\n".join(_facts(self)), "\n".join(_table(self)), "\n".join(_Recommended(self).lines())))
 
 
 def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num_workers: int | None = None) -> Advice:
@@ -70,12 +75,6 @@ def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num
     workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
     found = measure(os.fspath(source), workers)
     return Advice(workers, gpu_rate, found, predict(found, workers, gpu_rate), recommend(found, workers, gpu_rate))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _facts(advice: Advice) -> list[str]:
@@ -123,100 +122,101 @@ def _table(advice: Advice) -> list[str]:
                      f"{one.images_per_s:,.0f}", one.bottleneck,
                      f"{found.cpu_ms:.2f}: {steps.copy_ms:.2f}, {steps.decode_ms:.2f} ({steps.huffman_ms:.2f}), "
                      f"{steps.resize_ms:.2f} ({steps.resize_linear_ms:.2f})"))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    left = (0, 5)
-    lines = ["  ".join(cell.ljust(width) if i in left else cell.rjust(width)
-                       for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
-    threads = f"{advice.workers} thread{'s' if advice.workers > 1 else ''}"
-    return [f"images/s with {threads}, RandomResizedCrop(224), batches of 256; \"in training\": every epoch but the "
-            f"first:", *lines]
+    head = (f'images/s with {plural(advice.workers, "thread")}, RandomResizedCrop(224), batches of 256; "in training": '
+            f'every epoch but the first:')
+    return [head, *aligned(rows, left=(0, _HEADS.index("limited by")))]
 
 
 def _size(nbytes: float) -> str:
     return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
 
 
-def _recommended(advice: Advice) -> list[str]:
-    """What to do, and why, a sentence or two for each choice."""
-    best, found = advice.recommendation, advice.measurements
-    [one] = [each for each in advice.predictions if each.name == best.format]
-    [measured] = [each for each in found.formats if each.name == best.format]
-    return [f"Format: {_format(advice, one)}", f"Loader: {_loader(advice, one, measured)}",
-            f"Workers: {_workers(advice)}", f"Prefetch: {_prefetch(best, measured)}", *_more(advice, one, measured)]
-
-
-def _format(advice: Advice, one: Prediction) -> str:
-    best, found, gpu_rate = advice.recommendation, advice.measurements, advice.gpu_rate
-    tiled = epoch_rate(found, next(each for each in found.formats if each.name == TILED), advice.workers, one.loader)[0]
-    how = "as it is" if found.stored == best.format else f"dump-imagenet ... --format {best.format}"
-    error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
-    if gpu_rate is None:
-        why = (f"pixels are {best.images_per_s / tiled:.1f} times as fast as tiled JPEGs here" if best.format != TILED
-               else "no format of full-sized images is more than a tenth faster")
-        why += ". Give --gpu-rate to learn what is fast enough"
-    elif not best.enough:
-        why = f"none gives the {gpu_rate:,.0f} images/s that the GPU takes, and this comes closest"
-    elif best.format == TILED:
-        why = f"the smallest that keeps all pixels gives the {gpu_rate:,.0f} images/s that the GPU takes"
-    else:
-        why = (f"of those that give the {gpu_rate:,.0f} images/s that the GPU takes, it keeps the most pixels; tiled "
-               f"JPEGs give {tiled:,.0f}")
-    if best.format in PIXELS[3:]:
-        why += ". Crops of such small images show less detail"
-    return f"{how}, {_size(one.file_bytes)}{error}: {why}."
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _loader(advice: Advice, one: Prediction, measured: Format) -> str:
-    found = advice.measurements
-    sorted_ = found.permuted is False and found.stored == one.name
-    if one.loader == IN_ORDER:
-        block = ' with order="block", for the records are sorted by class' if sorted_ else ""
-        storage = found.storage
-        return (f"{IN_ORDER}{block}: the file does not fit into memory, and the disk gives {storage.random_mb_s:,.0f} "
-                f"MB/s in random order, {storage.sequential_mb_s:,.0f} in order.")
-    if one.fits:
-        first = "" if one.disk_images_per_s is None else (
-            f" The first epoch reads the disk, at {min(one.disk_images_per_s, advice.gpu_rate or math.inf):,.0f} "
-            f"images/s.")
-        return f"{SHUFFLED}, a full shuffle: the file fits into memory, where order costs nothing.{first}"
-    if one.disk_images_per_s is None:
-        return (f"{SHUFFLED}, a full shuffle, if the disk is an SSD, else {IN_ORDER}: the file does not fit into "
-                f"memory, and the disk could not be measured.")
-    return (f"{SHUFFLED}, a full shuffle: the file does not fit into memory, but the disk is fast enough in random "
-            f"order.")
+class _Recommended:
+    """What to do, and why: a sentence or two for each choice."""
 
+    def __init__(self, advice: Advice) -> None:
+        self.found, self.best = advice.measurements, advice.recommendation
+        self.gpu_rate, self.most_workers = advice.gpu_rate, advice.workers
+        self.predicted = next(one for one in advice.predictions if one.name == self.best.format)
+        self.measured = self._format_named(self.best.format)
 
-def _workers(advice: Advice) -> str:
-    best = advice.recommendation
-    rate = f"num_workers={best.workers} gives {best.images_per_s:,.0f} images/s"
-    if advice.gpu_rate is None:
-        return f"{rate}; more give less than a twentieth more." if best.workers < advice.workers else f"{rate}."
-    if not best.enough:
-        return f"{rate}, {best.images_per_s / advice.gpu_rate:.0%} of what the GPU takes.".replace("%", " %")
-    if best.images_per_s < 1.1 * advice.gpu_rate:
-        return f"{rate}: enough for the GPU, with little to spare."
-    return f"{rate}: the fewest that give the GPU a tenth more than it takes."
+    def _format_named(self, name: str) -> Format:
+        return next(one for one in self.found.formats if one.name == name)
 
+    def lines(self) -> list[str]:
+        """One for each choice, and what the limit is then."""
+        return [f"Format: {self._format()}", f"Loader: {self._loader()}", f"Workers: {self._workers()}",
+                f"Prefetch: {self._prefetch()}", self._limit()]
 
-def _prefetch(best: Recommendation, measured: Format) -> str:
-    memory = f"{best.prefetch * BATCH_BYTES / 1e6:,.0f} MB"
-    return (f"prefetch={best.prefetch}, {memory} of batches: the longest wait for one was {measured.pause:.1f} times "
-            f"the mean.")
+    def _format(self) -> str:
+        one = self.predicted
+        how = "as it is" if self.found.stored == one.name else f"dump-imagenet ... --format {one.name}"
+        error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
+        less_detail = ". Crops of such small images show less detail" if one.name in PIXELS[3:] else ""
+        return f"{how}, {_size(one.file_bytes)}{error}: {self._why_this_format()}{less_detail}."
 
+    def _why_this_format(self) -> str:
+        is_tiled = self.best.format == TILED
+        tiled, _ = epoch_rate(self.found, self._format_named(TILED), self.most_workers, self.predicted.loader)
+        if self.gpu_rate is None:
+            faster = self.best.images_per_s / tiled
+            return ("no format of full-sized images is more than a tenth faster" if is_tiled
+                    else f"pixels are {faster:.1f} times as fast as tiled JPEGs here"
+                    ) + ". Give --gpu-rate to learn what is fast enough"
+        wanted = f"the {self.gpu_rate:,.0f} images/s that the GPU takes"
+        if not self.best.enough:
+            return f"none gives {wanted}, and this comes closest"
+        if is_tiled:
+            return f"the smallest that keeps all pixels gives {wanted}"
+        return f"of those that give {wanted}, it keeps the most pixels; tiled JPEGs give {tiled:,.0f}"
 
-def _more(advice: Advice, one: Prediction, measured: Format) -> list[str]:
-    """What limits it, and what would help."""
-    if one.bottleneck == GPU:
-        return ["The GPU is the limit then, as it should be."]
-    steps, lines = measured.steps, [f"The limit then is {one.bottleneck}."]
-    whole = steps.copy_ms + steps.decode_ms + steps.resize_ms
-    saved = (steps.resize_ms - steps.resize_linear_ms) / whole
-    if one.bottleneck != STORAGE and saved > 0.1:
-        lines.append(f"antialias=False takes about {_percent(saved)} less time for an image, and aliases.")
-    if not one.fits:
-        lines.append("cache=\"drop\" keeps what others have in memory, for this file does not fit in anyway.")
-    return [" ".join(lines)]
+    def _loader(self) -> str:
+        one, storage = self.predicted, self.found.storage
+        too_large = "the file does not fit into memory"
+        if one.loader == IN_ORDER:
+            is_sorted = self.found.permuted is False and self.found.stored == one.name
+            block = ' with order="block", for the records are sorted by class' if is_sorted else ""
+            return (f"{IN_ORDER}{block}: {too_large}, and the disk gives {storage.random_mb_s:,.0f} MB/s in random "
+                    f"order, {storage.sequential_mb_s:,.0f} in order.")
+        if one.fits:
+            first = "" if one.disk_images_per_s is None else (
+                f" The first epoch reads the disk, at {min(one.disk_images_per_s, self.gpu_rate or math.inf):,.0f} "
+                f"images/s.")
+            return f"{SHUFFLED}, a full shuffle: the file fits into memory, where order costs nothing.{first}"
+        if one.disk_images_per_s is None:
+            return (f"{SHUFFLED}, a full shuffle, if the disk is an SSD, else {IN_ORDER}: {too_large}, and the disk "
+                    f"could not be measured.")
+        return f"{SHUFFLED}, a full shuffle: {too_large}, but the disk is fast enough in random order."
+
+    def _workers(self) -> str:
+        best = self.best
+        rate = f"num_workers={best.workers} gives {best.images_per_s:,.0f} images/s"
+        if self.gpu_rate is None:
+            return f"{rate}; more give less than a twentieth more." if best.workers < self.most_workers else f"{rate}."
+        if not best.enough:
+            return f"{rate}, {_percent(best.images_per_s / self.gpu_rate)} of what the GPU takes."
+        if best.images_per_s < MARGIN * self.gpu_rate:
+            return f"{rate}: enough for the GPU, with little to spare."
+        return f"{rate}: the fewest that give the GPU a tenth more than it takes."
+
+    def _prefetch(self) -> str:
+        memory = f"{self.best.prefetch * BATCH_BYTES / 1e6:,.0f} MB"
+        return (f"prefetch={self.best.prefetch}, {memory} of batches: the longest wait for one was "
+                f"{self.measured.pause:.1f} times the mean.")
+
+    def _limit(self) -> str:
+        """What limits it, and what would help."""
+        limit, steps = self.predicted.bottleneck, self.measured.steps
+        if limit == GPU:
+            return "The GPU is the limit then, as it should be."
+        sentences = [f"The limit then is {limit}."]
+        saved = (steps.resize_ms - steps.resize_linear_ms) / (steps.copy_ms + steps.decode_ms + steps.resize_ms)
+        if limit != STORAGE and saved > 0.1:
+            sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, and aliases.")
+        if not self.predicted.fits:
+            sentences.append('cache="drop" keeps what others have in memory, for this file does not fit in anyway.')
+        return " ".join(sentences)

@@ -1,24 +1,44 @@
-"""How fast a disk delivers pieces of files that are not in memory, asked for ahead of time as the loaders do it.
+"""Measures how fast a disk delivers pieces of files that are not in memory, asked for ahead as the loaders do it.
 
 Only pages that are about to be read are taken out of the page cache, and no more than some hundred MB of them.
 """
 import statistics
 import time
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-from dataflows.storage.paged_file import Content, extents, on_network, open_content
-from dataflows.system import told
+from dataflows.storage.paged_file import PAGE, Content, Extents, extents, on_network, open_content
+from dataflows.system import disk_bytes
 from dataflows.threads import Threads
 from dataflows.tools.advise.predict import Storage
-from dataflows.tools.advise.sample import Files, Piece, Records
 
 _BYTES = 128 * 2**20  # of each order: a tenth of a second of a fast disk, a second and more of a slow one
 _REPEATS = 3
 _GROUP_BYTES, _GROUP_PIECES = 16 * 2**20, 64  # asked for at once, and as many again while they are read
-_PAGE = 4096
 _LOOKS = 32  # at pages that should be gone
+
+
+class Piece(NamedTuple):
+    """A stretch of a file."""
+
+    path: str
+    offset: int
+    nbytes: int
+
+    @property
+    def extents(self) -> Extents:
+        """Its pages."""
+        return extents(np.array([self.offset]), np.array([self.nbytes]))
+
+
+class Source(Protocol):
+    """What pieces are taken from."""
+
+    unit: str  # what its pieces are
+
+    def pieces(self, generator: np.random.Generator, nbytes: int, *, in_order: bool) -> list[Piece]:
+        """Pieces of so many bytes together: one after the other, or at random."""
 
 
 class Reading(NamedTuple):
@@ -29,112 +49,89 @@ class Reading(NamedTuple):
     cpu_s: float  # of all threads of this process
     disk_bytes: int | None  # that the kernel says it read from disks; None where it does not say
 
-    @property
-    def mb_s(self) -> float:
-        """Of the pieces."""
-        return self.nbytes / self.seconds / 1e6
 
-
-def measure_storage(source: Records | Files, num_threads: int, deadline: float) -> Storage:
+def measure_storage(source: Source, num_threads: int, deadline: float) -> Storage:
     """Reads pieces of the source in both orders, in turns, until `deadline` by time.monotonic or little longer."""
     generator = np.random.default_rng(1)
-    orders = {"random": source.random_pieces(generator, _BYTES),
-              "sequential": source.sequential_pieces(generator, _BYTES)}
-    found: dict[str, list[Reading]] = {name: [] for name in orders}
-    cold = True
-    turns = 2 * _REPEATS
+    orders = [source.pieces(generator, _BYTES, in_order=in_order) for in_order in (False, True)]
+    readings: tuple[list[Reading], list[Reading]] = [], []
+    cold, turns = True, 2 * _REPEATS
     for turn in range(turns):
-        name = "sequential" if turn % 2 else "random"
+        pieces = orders[turn % 2]
         if turn > 1 and time.monotonic() > deadline:
             break
-        cold = drop(orders[name]) and cold
+        cold = drop(pieces) and cold
         left = max(0.2, (deadline - time.monotonic()) / (turns - turn))
-        found[name].append(read(orders[name], num_threads, left))
-    readings = [reading for each in found.values() for reading in each]
-    cold = cold and _came_from_disk(readings, orders["random"][0].path)
-    cpu_s_per_mb = sum(each.cpu_s for each in readings) / sum(each.nbytes for each in readings) * 1e6
-    rates = {name: statistics.median(each.mb_s for each in several) for name, several in found.items()}
-    return Storage(rates["sequential"], rates["random"], cpu_s_per_mb, cold, _about(source, readings, cold))
+        readings[turn % 2].append(read(pieces, num_threads, left))
+    both = readings[0] + readings[1]
+    nbytes = sum(each.nbytes for each in both)
+    cold = cold and (on_network(orders[0][0].path) or _came_from_disk(both, nbytes))
+    random, in_order = (statistics.median(each.nbytes / each.seconds for each in one) / 1e6 for one in readings)
+    return Storage(in_order, random, sum(each.cpu_s for each in both) / nbytes * 1e6, cold,
+                   f"{nbytes / 1e6:,.0f} MB of {source.unit}, " + (
+                       "taken out of the page cache before" if cold else
+                       "which could not be taken out of memory: another process has them mapped, or the file system is "
+                       "one in memory. So these figures are of memory, and how fast the disk is remains unknown"))
 
 
-def _about(source: Records | Files, readings: Sequence[Reading], cold: bool) -> str:
-    what = "pieces of it" if isinstance(source, Records) else "files of it"
-    total = f"{sum(each.nbytes for each in readings) / 1e6:,.0f} MB of {what}"
-    if cold:
-        return f"{total}, taken out of the page cache before"
-    return (f"{total}, which could not be taken out of memory: another process has them mapped, or the file system is "
-            f"one in memory. So these figures are of memory, and how fast the disk is remains unknown")
-
-
-def _came_from_disk(readings: Sequence[Reading], path: str) -> bool:
-    if on_network(path):  # what a server sends is not counted everywhere
-        return True
+def _came_from_disk(readings: Sequence[Reading], nbytes: int) -> bool:
+    """Whether the kernel counted half of the bytes or more; what a network's server sends is not counted everywhere."""
     counted = [each.disk_bytes for each in readings if each.disk_bytes is not None]
-    return not counted or sum(counted) >= sum(each.nbytes for each in readings) / 2
+    return not counted or sum(counted) >= nbytes / 2
 
 
 def drop(pieces: Sequence[Piece]) -> bool:
     """Takes the pieces out of the page cache; whether they are gone, as far as the system tells."""
-    for content, group in _grouped(pieces):
-        for piece, each in zip(group, content):
-            each.drop(extents(*_place(piece)))
+    for group in _opened(pieces):
+        for content, piece in group:
+            content.drop(piece.extents)
     looks = [pieces[i] for i in np.linspace(0, len(pieces) - 1, min(_LOOKS, len(pieces))).astype(int).tolist()]
-    stayed = 0
-    for content, group in _grouped(looks):
-        stayed += sum(each.resident(np.array([piece.offset + piece.nbytes // 2]))
-                      for piece, each in zip(group, content))
+    stayed = sum(content.resident(np.array([piece.offset + piece.nbytes // 2]))
+                 for group in _opened(looks) for content, piece in group)
     return 2 * stayed < len(looks)
 
 
 def read(pieces: Sequence[Piece], num_threads: int, seconds: float) -> Reading:
     """Reads the pieces in their order, for that long or little longer, a group being asked for while one is read."""
-    started, cpu, disk = time.perf_counter(), time.process_time(), _disk_bytes()
-    nbytes = 0
+    started, cpu_s, before, nbytes = time.perf_counter(), time.process_time(), disk_bytes(), 0
     with Threads(num_threads, "dataflows") as pool:
-        groups = _asked(pieces)
+        groups = _asked_for(pieces)
         waiting = next(groups, None)
         while waiting is not None:
             ahead = next(groups, None)
-            nbytes += sum(pool.map(_touch, *waiting))
+            nbytes += sum(pool.map(_read, waiting))
             waiting = None if time.perf_counter() - started > seconds else ahead
-    now = _disk_bytes()
-    return Reading(nbytes, time.perf_counter() - started, time.process_time() - cpu,
-                   None if now is None or disk is None else now - disk)
+    now = disk_bytes()
+    return Reading(nbytes, time.perf_counter() - started, time.process_time() - cpu_s,
+                   None if now is None or before is None else now - before)
 
 
-def _asked(pieces: Sequence[Piece]) -> Iterator[tuple[list[Content], list[Piece]]]:
-    for contents, group in _grouped(pieces):
-        for content, piece in zip(contents, group):
-            content.fetch(extents(*_place(piece)))
-        yield contents, group
+def _asked_for(pieces: Sequence[Piece]) -> Iterator[list[tuple[Content, Piece]]]:
+    for group in _opened(pieces):
+        for content, piece in group:
+            content.fetch(piece.extents)
+        yield group
 
 
-def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[list[Content], list[Piece]]]:
+def _opened(pieces: Sequence[Piece]) -> Iterator[list[tuple[Content, Piece]]]:
     """Groups of pieces, each with its open file; a file that several pieces in a row are of is opened once."""
-    group: list[Piece] = []
-    contents: list[Content] = []
-    nbytes = 0
+    group: list[tuple[Content, Piece]] = []
     for piece in pieces:
-        same = contents and group[-1].path == piece.path
-        contents.append(contents[-1] if same else open_content(piece.path))
-        group.append(piece)
-        nbytes += piece.nbytes
-        if nbytes >= _GROUP_BYTES or len(group) == _GROUP_PIECES:
-            yield contents, group
-            group, contents, nbytes = [], [], 0
+        same = group and group[-1][1].path == piece.path
+        group.append((group[-1][0] if same else open_content(piece.path), piece))
+        if len(group) == _GROUP_PIECES or sum(one.nbytes for _, one in group) >= _GROUP_BYTES:
+            yield group
+            group = []
     if group:
-        yield contents, group
+        yield group
 
 
-def _place(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([piece.offset]), np.array([piece.nbytes])
+def _read(opened: tuple[Content, Piece]) -> int:
+    content, piece = opened
+    return touch(content.read(piece.offset, piece.nbytes))
 
 
-def _touch(content: Content, piece: Piece) -> int:
-    content.read(piece.offset, piece.nbytes)[::_PAGE].max()
-    return piece.nbytes
-
-
-def _disk_bytes() -> int | None:
-    """What this process has read from disks so far, in all of its threads, pages of maps included."""
-    return next((int(words[1]) for words in told("/proc/self/io") if words[:1] == ["read_bytes:"]), None)
+def touch(data: np.ndarray) -> int:
+    """Brings all pages of these bytes into memory; how many bytes they are."""
+    data[::PAGE].max(), data[-1:].max()
+    return len(data)

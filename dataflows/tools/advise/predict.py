@@ -20,7 +20,7 @@ SHUFFLED, IN_ORDER = "LMDBLoader", "LMDBIterLoader"
 BATCH_SIZE = 256
 BATCH_BYTES = BATCH_SIZE * 3 * 224 * 224
 
-_MARGIN = 1.1  # a loader as fast as the GPU, on average, still lets it wait now and then
+MARGIN = 1.1  # a loader as fast as the GPU, on average, still lets it wait now and then
 _ALIKE = 0.9  # rates within a tenth are one
 _NEARLY = 0.95  # of the most that any number of threads gives
 _FREE = 0.8  # of the memory that is available: training needs some, and what it needs is not known here
@@ -198,7 +198,7 @@ def choose_loader(found: Measurements, one: Format, workers: int, gpu_rate: floa
     """The full shuffle, unless reading in random order is what makes an epoch slower than it has to be."""
     shuffled, _ = epoch_rate(found, one, workers, SHUFFLED)
     in_order, _ = epoch_rate(found, one, workers, IN_ORDER)
-    wanted = in_order if gpu_rate is None else min(in_order, _MARGIN * gpu_rate)
+    wanted = in_order if gpu_rate is None else min(in_order, MARGIN * gpu_rate)
     return SHUFFLED if shuffled >= _ALIKE * wanted else IN_ORDER
 
 
@@ -217,7 +217,7 @@ def recommend(found: Measurements, workers: int, gpu_rate: float | None = None) 
     by_workers = [epoch_rate(found, one, count, loaders[best])[0] for count in most]
     wanted = _NEARLY * max(by_workers)
     if gpu_rate is not None:
-        wanted = min(wanted, _MARGIN * gpu_rate)
+        wanted = min(wanted, MARGIN * gpu_rate)
     count, rate = next((count, rate) for count, rate in zip(most, by_workers) if rate >= wanted)
     return Recommendation(best, loaders[best], count, prefetch(one.pause), rate,
                           None if gpu_rate is None else rate >= gpu_rate)
@@ -231,7 +231,7 @@ def _choose(rates: dict[str, float], gpu_rate: float | None) -> str:
         fastest = max(rates, key=lambda name: rates[name])
         enough = {name for name, rate in rates.items() if rate >= _ALIKE * rates[fastest]}
     else:
-        enough = {name for name, rate in rates.items() if rate >= _MARGIN * gpu_rate}
+        enough = {name for name, rate in rates.items() if rate >= MARGIN * gpu_rate}
     return next((name for name in PIXELS if name in enough), fastest)
 
 

@@ -24,10 +24,12 @@ from dataflows.sources.folders import class_folders, images_below, read_file
 from dataflows.sources.layouts import find_layout
 from dataflows.sources.names import EXTENSIONS
 from dataflows.storage.environment import data_file
+from dataflows.storage.paged_file import PAGE
 from dataflows.storage.paths import holdings
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow
 from dataflows.threads import map_ordered
+from dataflows.tools.advise.disk import Piece
 
 # By the name that predict.py knows them by. Not compared again: the sample is thrown away.
 PREPARATIONS = {
@@ -41,15 +43,6 @@ PREPARATIONS = {
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _SIZES = 20_000  # files whose sizes are asked for
 _READERS = 16  # files that are opened at once: what a disk or a server needs to be busy
-_PAGE = 4096  # of LMDB
-
-
-class Piece(NamedTuple):
-    """A stretch of a file."""
-
-    path: str
-    offset: int
-    nbytes: int
 
 
 class Image(NamedTuple):
@@ -92,6 +85,8 @@ class Sample(DataFlow):
 class Records:
     """An LMDB as the source of a sample. Raises what Store raises for a file that is none."""
 
+    unit = "pieces of it"
+
     def __init__(self, path: str) -> None:
         self._store = Store(path)
         self._reader = RecordReader(self._store)
@@ -127,19 +122,15 @@ class Records:
         """Of the file, for each record."""
         return self._file_bytes / self.count
 
-    def random_pieces(self, generator: np.random.Generator, nbytes: int) -> list[Piece]:
-        """Stretches of the file of a record's mean size, in random order."""
-        size = max(_PAGE, self._file_bytes // self.count // _PAGE * _PAGE)
-        places = generator.permutation(self._file_bytes // size)[:max(1, nbytes // size)]
-        return [Piece(data_file(self.path), place * size, size) for place in places.tolist()]
-
-    def sequential_pieces(self, generator: np.random.Generator, nbytes: int) -> list[Piece]:
-        """Stretches of 1 MB or less, one after the other."""
-        size = max(_PAGE, min(2**20, self._file_bytes, nbytes) // _PAGE * _PAGE)
+    def pieces(self, generator: np.random.Generator, nbytes: int, *, in_order: bool) -> list[Piece]:
+        """Stretches of 1 MB or less, one after the other; or of a record's mean size, at random."""
+        size = min(2**20, self._file_bytes, nbytes) if in_order else self._file_bytes // self.count
+        size = max(PAGE, size // PAGE * PAGE)
         places = self._file_bytes // size
         count = min(places, max(1, nbytes // size))
         first = int(generator.integers(places - count + 1))
-        return [Piece(data_file(self.path), place * size, size) for place in range(first, first + count)]
+        chosen = range(first, first + count) if in_order else generator.permutation(places)[:count].tolist()
+        return [Piece(data_file(self.path), place * size, size) for place in chosen]
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -154,6 +145,7 @@ class Files:
     """
 
     permuted: bool | None = None
+    unit = "files of it"
 
     def __init__(self, path: str, deadline: float) -> None:
         self.path = _root(path)
@@ -193,18 +185,13 @@ class Files:
                 break
         return statistics.fmean(nbytes)
 
-    def random_pieces(self, generator: np.random.Generator, nbytes: int) -> list[Piece]:
-        """Whole files in random order."""
-        return self._pieces(generator.permutation(len(self._names)).tolist(), nbytes)
-
-    def sequential_pieces(self, generator: np.random.Generator, nbytes: int) -> list[Piece]:
-        """Whole files in the order of their names, in which most were written."""
-        first = int(generator.integers(len(self._names)))
-        return self._pieces([*range(first, len(self._names)), *range(first)], nbytes)
-
-    def _pieces(self, order: Sequence[int], nbytes: int) -> list[Piece]:
+    def pieces(self, generator: np.random.Generator, nbytes: int, *, in_order: bool) -> list[Piece]:
+        """Whole files, in the order of their names, in which most were written; or at random."""
+        order = np.roll(np.arange(len(self._names)), int(generator.integers(len(self._names))))
+        if not in_order:
+            generator.shuffle(order)
         pieces = []
-        for i in order:
+        for i in order.tolist():
             path = os.path.join(self.path, self._names[i][0])
             size = os.path.getsize(path)
             if size:
@@ -289,9 +276,3 @@ def _instead(path: str) -> str:
     """What to say of a folder that has no images, but LMDBs; else nothing."""
     held = holdings(path)
     return f"{path} holds no class folders with images: it is a folder, {held}" if held else ""
-
-
-def _images(root: str, folder: str) -> list[str]:
-    return [os.path.relpath(os.path.join(where, name), root)
-            for where, _, names in os.walk(os.path.join(root, folder), followlinks=True)
-            for name in names if name.lower().endswith(EXTENSIONS)]

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from dataflows.tools.advise.advise import disk
-from dataflows.tools.advise.disk import Reading, drop, measure_storage, read
-from dataflows.tools.advise.sample import Files, Piece, Records
+from dataflows.tools.advise import disk
+from dataflows.tools.advise.disk import Piece, Reading, drop, measure_storage, read
+from dataflows.tools.advise.sample import Files, Records
 
 MB = 2**20
 
@@ -88,5 +88,7 @@ def test_each_order_is_measured_though_time_is_over(photos, monkeypatch):
 
 
 class _Pieces:
+    unit = "files"
+
     def __init__(self, found):
-        self.random_pieces = self.sequential_pieces = lambda generator, nbytes: found
+        self.pieces = lambda generator, nbytes, in_order: found

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from dataflows.system import available_memory
-from dataflows.tools.advise.advise import measure as measuring
-from dataflows.tools.advise.measure import measure, time_steps
+from dataflows.tools.advise import measure as measuring
+from dataflows.tools.advise import steps
+from dataflows.tools.advise.measure import measure
 from dataflows.tools.advise.predict import predict
 from dataflows.tools.advise.sample import PREPARATIONS
+from dataflows.tools.advise.steps import time_steps
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 
 SECONDS = 5.0
@@ -107,7 +109,7 @@ def test_the_steps_of_a_tiled_jpeg_give_the_pixels_of_the_reader(tiled_lmdb, jpe
     """What is resized is the crop's own region, whatever was cut."""
     resized = {"tiled": [], "plain": []}
     for name, folder in (("tiled", tiled_lmdb), ("plain", jpeg_lmdb)):
-        monkeypatch.setattr(measuring, "crop", lambda pixels, *_, found=resized[name]: found.append(pixels.copy()))
+        monkeypatch.setattr(steps, "crop", lambda pixels, *_, found=resized[name]: found.append(pixels.copy()))
         time_steps(str(folder / "train.lmdb"), time.monotonic() + 60)
     assert len(resized["tiled"]) == len(resized["plain"]) == 2 * 23
     for tiled, plain in zip(resized["tiled"], resized["plain"]):

@@ -1,5 +1,6 @@
 """A sample of an LMDB or of a folder: what is drawn, what its files were, and how it is dumped again."""
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -82,13 +83,13 @@ def test_a_sample_is_drawn_from_all_over(source):
 
 
 def test_pieces_are_within_their_files_and_of_no_more_than_what_was_asked_for(source):
-    for pieces in (source.random_pieces, source.sequential_pieces):
-        generator = np.random.default_rng(0)
-        for piece in (found := pieces(generator, 2**30)):
+    for in_order in (False, True):
+        pieces = functools.partial(source.pieces, np.random.default_rng(0), in_order=in_order)
+        for piece in (found := pieces(2**30)):
             assert piece.offset >= 0 and piece.nbytes > 0
             assert piece.offset + piece.nbytes <= os.path.getsize(piece.path)
         assert len(set(found)) == len(found)
-        assert 0 < total(pieces(generator, 30_000)) < total(found)
+        assert 0 < total(pieces(30_000)) < total(found)
 
 
 # --- LMDBs
@@ -123,9 +124,9 @@ def test_without_an_index_an_lmdb_is_sampled_all_the_same(tiled_lmdb, tmp_path):
 
 def test_pieces_of_an_lmdb_are_in_random_order_or_in_a_row(tiled_lmdb):
     source = Records(str(tiled_lmdb / "train.lmdb"))
-    places = [piece.offset for piece in source.random_pieces(np.random.default_rng(0), 2**30)]
+    places = [piece.offset for piece in source.pieces(np.random.default_rng(0), 2**30, in_order=False)]
     assert places != sorted(places) and len(places) > 10
-    row = source.sequential_pieces(np.random.default_rng(0), 2**30)
+    row = source.pieces(np.random.default_rng(0), 2**30, in_order=True)
     assert all(a.offset + a.nbytes == b.offset for a, b in zip(row, row[1:]))
     source.close()
 

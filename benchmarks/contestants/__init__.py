@@ -1,4 +1,4 @@
-"""Who is measured, and the contract between a contestant and the process that measures it.
+"""The contestants, by name, and the contract between one of them and the process that measures it.
 
 A contestant is a context manager, called with a Job, that yields a function `epoch`. `epoch(number)` returns an
 iterable of `(images, labels)`: torch tensors, images uint8 RGB of shape (B, 3, 224, 224) with B at most the job's
@@ -81,43 +81,43 @@ BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned", "pool", "memmap")  
 
 _SOURCE: dict[str, Any] = {"formats": ("jpeg",), "by_format": False}  # one group shows what reads the source's bytes
 
-_ALL = (
-    Contestant("folder-pil", "benchmarks.folder:folder_pil", "torch DataLoader over a folder of files, PIL",
+_ALL = (  # their functions are named from this folder on
+    Contestant("folder-pil", "torch_folder:folder_pil", "torch DataLoader over a folder of files, PIL",
                by_format=False, needs=("PIL",)),
-    Contestant("torchvision", "benchmarks.folder:torchvision", "torch DataLoader over ImageFolder, its transforms",
+    Contestant("torchvision", "torch_folder:torchvision", "torch DataLoader over ImageFolder, its transforms",
                needs=("torchvision",), **_SOURCE),
-    Contestant("tensorpack", "benchmarks.stock:tensorpack", "the chain of tensorpack's documentation, OpenCV"),
-    Contestant("tensorpack-tuned", "benchmarks.stock:tensorpack", "stock components in their fastest arrangement",
+    Contestant("tensorpack", "tensorpack:tensorpack", "the chain of tensorpack's documentation, OpenCV"),
+    Contestant("tensorpack-tuned", "tensorpack:tensorpack", "stock components in their fastest arrangement",
                options={"tuned": True}),
-    Contestant("pool", "benchmarks.pool:pool", "bare thread pool over JPEGs in memory, simplejpeg", **_SOURCE),
-    Contestant("memmap", "benchmarks.pool:memmap", "bare thread pool over a file of pixels, INTER_LINEAR",
+    Contestant("pool", "pool:pool", "bare thread pool over JPEGs in memory, simplejpeg", **_SOURCE),
+    Contestant("memmap", "pool:memmap", "bare thread pool over a file of pixels, INTER_LINEAR",
                formats=("uint8",)),
-    Contestant("webdataset", "benchmarks.containers:webdataset", "tar shards, DataLoader processes, simplejpeg",
+    Contestant("webdataset", "webdataset:webdataset", "tar shards, DataLoader processes, simplejpeg",
                needs=("webdataset",), **_SOURCE),
-    Contestant("datasets", "benchmarks.containers:huggingface", "Arrow file, DataLoader processes, simplejpeg",
+    Contestant("datasets", "huggingface:huggingface", "Arrow file, DataLoader processes, simplejpeg",
                needs=("datasets",), **_SOURCE),
-    Contestant("litdata", "benchmarks.containers:litdata", "litdata's chunks, its loader's processes, simplejpeg",
+    Contestant("litdata", "litdata:litdata", "litdata's chunks, its loader's processes, simplejpeg",
                needs=("litdata",), **_SOURCE),
-    Contestant("grain", "benchmarks.containers:grain", "ArrayRecord file, grain's threads, simplejpeg",
+    Contestant("grain", "grain:grain", "ArrayRecord file, grain's threads, simplejpeg",
                needs=("grain", "array_record"), **_SOURCE),
-    Contestant("spdl", "benchmarks.rivals:spdl", "folder of files, SPDL's thread pipeline, simplejpeg",
+    Contestant("spdl", "spdl:spdl", "folder of files, SPDL's thread pipeline, simplejpeg",
                needs=("spdl.pipeline",), **_SOURCE),
-    Contestant("dali", "benchmarks.rivals:dali", "folder of files, DALI on the CPU", needs=("nvidia.dali",), **_SOURCE),
-    Contestant("ffcv-jpg", "benchmarks.rivals:ffcv", "FFCV's file of JPEGs in its quality of 90, INTER_AREA",
+    Contestant("dali", "dali:dali", "folder of files, DALI on the CPU", needs=("nvidia.dali",), **_SOURCE),
+    Contestant("ffcv-jpg", "ffcv:ffcv", "FFCV's file of JPEGs in its quality of 90, INTER_AREA",
                formats=("jpeg",), needs=("ffcv",), options={"mode": "jpg"}),
-    Contestant("ffcv-raw", "benchmarks.rivals:ffcv", "FFCV's file of pixels, INTER_AREA",
+    Contestant("ffcv-raw", "ffcv:ffcv", "FFCV's file of pixels, INTER_AREA",
                formats=("uint8",), needs=("ffcv",), options={"mode": "raw"}),
-    Contestant("dataset", "benchmarks.ours:dataset", "torch DataLoader over LMDBDataset", limit="limit_ms"),
-    Contestant("loader", "benchmarks.ours:loader", "LMDBLoader", limit="limit_ms"),
-    Contestant("loader-8-threads", "benchmarks.ours:loader", "LMDBLoader, 8 threads whatever --num-workers says",
+    Contestant("dataset", "ours:dataset", "torch DataLoader over LMDBDataset", limit="limit_ms"),
+    Contestant("loader", "ours:loader", "LMDBLoader", limit="limit_ms"),
+    Contestant("loader-8-threads", "ours:loader", "LMDBLoader, 8 threads whatever --num-workers says",
                options={"num_workers": 8}, limit="limit_ms"),
-    Contestant("loader-linear", "benchmarks.ours:loader", "LMDBLoader, antialias=False: OpenCV's INTER_LINEAR",
+    Contestant("loader-linear", "ours:loader", "LMDBLoader, antialias=False: OpenCV's INTER_LINEAR",
                options={"antialias": False}, limit="limit_linear_ms"),
-    Contestant("loader-fast", "benchmarks.ours:loader", "LMDBLoader, fast_decode=True: simplejpeg's fast options",
+    Contestant("loader-fast", "ours:loader", "LMDBLoader, fast_decode=True: simplejpeg's fast options",
                formats=("jpeg",), options={"fast_decode": True}, limit="limit_fast_ms"),
-    Contestant("loader-linear-fast", "benchmarks.ours:loader", "LMDBLoader with both: the work that rivals do",
+    Contestant("loader-linear-fast", "ours:loader", "LMDBLoader with both: the work that rivals do",
                formats=("jpeg",), options={"antialias": False, "fast_decode": True}, limit="limit_linear_fast_ms"),
-    Contestant("iterloader", "benchmarks.ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
+    Contestant("iterloader", "ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
 )
-CONTESTANTS = {contestant.name: contestant for contestant in _ALL}
+CONTESTANTS = {one.name: dataclasses.replace(one, function=f"{__name__}.{one.function}") for one in _ALL}
 LIMIT = Contestant("limit", "benchmarks.limit:limit", "what the work on an image takes at least", own_figures=True)
