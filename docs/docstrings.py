@@ -1,6 +1,6 @@
 """Docstrings as Markdown, for `make docs`: examples become code, and options become lists.
 
-Only text at the left margin is changed. What is in sections of Google's style, such as `Args:`, is left to mkdocstrings.
+Only text at the left margin is changed. Sections of Google's style, such as `Args:`, are left to mkdocstrings.
 """
 import re
 from typing import Any
