@@ -1,4 +1,4 @@
-"""Rivals that read a file format of their own, which they write of the source on first use. All decode alike.
+"""Rivals that read a file format of their own, written from the source on first use. All decode alike.
 
 Each has the arrangement that its documentation recommends for speed, or where it leaves a choice, what was faster on
 2 cores.

@@ -1,4 +1,4 @@
-"""Who is measured, and the contract between a contestant and the process that measures it.
+"""The list of contestants, and the contract between a contestant and the process that measures it.
 
 A contestant is a context manager, called with a Job, that yields a function `epoch`. `epoch(number)` returns an
 iterable of `(images, labels)`: torch tensors, images uint8 RGB of shape (B, 3, 224, 224) with B at most the job's

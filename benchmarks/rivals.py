@@ -1,4 +1,4 @@
-"""Rivals with pipelines of their own, over files of the source, or over a copy that only their library can read."""
+"""Rivals with pipelines of their own, over the source's files or over a copy that only their library reads."""
 import contextlib
 import math
 import os

@@ -1,4 +1,4 @@
-"""Text for a terminal: how wide it is, and bars of block characters. No colors, no libraries."""
+"""Formats text for a terminal: widths, bars of block characters, sizes. No colors, no libraries."""
 import itertools
 import textwrap
 import unicodedata

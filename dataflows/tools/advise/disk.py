@@ -1,4 +1,4 @@
-"""How fast a disk delivers pieces of files that are not in memory, asked for ahead of time as the loaders do it.
+"""Measures how fast a disk delivers pieces of files that are not in memory, asked for ahead as the loaders do.
 
 Only pages that are about to be read are taken out of the page cache, and no more than some hundred MB of them.
 """
