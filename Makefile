@@ -1,12 +1,13 @@
 # make demo    synthetic photos -> LMDB files -> epochs of both loaders; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
-# make test    the test suite
+# make test    the test suite, in as many processes as there are processors
 # make fuzz    the readers on many more hostile files than the test suite has time for
 # make lint    ruff, and mypy in its strict mode; with Python >= 3.11, for numpy's types
+# make docs    builds a site from docs/ and the docstrings, into site/; warnings are errors
 # make hooks   has git run the same before each commit
 # make coverage   the test suite, and which lines it did not run; it takes longer than make test
 # make package    builds wheel and sdist, installs the wheel into an empty environment, and uses it there
-# make clean   removes .venv, caches, builds and demo/
+# make clean   removes .venv, caches, builds, site/ and demo/
 # Needs Python >= 3.10 with venv; everything else is installed into .venv, at the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo train test fuzz lint hooks coverage package clean
+.PHONY: demo train test fuzz lint docs hooks coverage package clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -34,8 +35,9 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 	for split in train val; do $(BIN)/python dump_imagenet.py --source demo/train/photos --target demo/train \
 		--split $$split --format jpeg --shorter-side 160 --no-progress || exit 1; done
 
+# One process per processor (pytest-xdist). `make test PYTEST_ARGS="-n 0"` runs all tests in one, for a debugger.
 test: .venv/installed
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 fuzz: .venv/installed
 	$(BIN)/python -m pytest tests/system/test_fuzz.py --hypothesis-profile=fuzz $(PYTEST_ARGS)
@@ -43,6 +45,10 @@ fuzz: .venv/installed
 lint: .venv/lint-installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/docs-installed
+	$(BIN)/mkdocs build --strict
+	@echo "site/index.html"
 
 hooks: .venv/lint-installed
 	$(BIN)/pre-commit install
@@ -93,6 +99,10 @@ export EPOCH
 	$(PIP) install --quiet -c constraints.txt ruff mypy types-tqdm pre-commit
 	@touch $@
 
+.venv/docs-installed: .venv/installed
+	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv demo build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Measures this project's loaders against what people use today, on one folder of images.
+"""Compares this project's loaders with other libraries, on one folder of images.
 
     python benchmark.py --source IMAGENET --lmdb DIR
 

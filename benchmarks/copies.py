@@ -1,4 +1,4 @@
-"""Copies of a split in formats of other libraries: made once, beside the dumps, and kept for the next run."""
+"""Copies of a split in other libraries' formats: made once, beside the dumps, and kept for the next run."""
 import os
 import shutil
 from typing import Callable

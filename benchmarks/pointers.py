@@ -1,4 +1,4 @@
-"""What the pointer chains cost the thread that iterates them: keys, shuffle and batches, no bytes and no pixels."""
+"""What the pointer chains cost the thread that iterates them: keys, shuffle and batches, without bytes or pixels."""
 import time
 
 from benchmarks.contestants import SHUFFLE_BUFFER

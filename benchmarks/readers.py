@@ -1,4 +1,4 @@
-"""Contestants of `benchmark.py --cold`: ways to get an epoch's bytes off a disk, without decoding but for the loaders.
+"""Contestants of `benchmark.py --cold`: ways to read an epoch's bytes off a disk; only the loaders decode.
 
 Each opens its file within the epoch, reads every record once, and touches all of its pages in `num_workers` threads.
 """

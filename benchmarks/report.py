@@ -1,4 +1,4 @@
-"""Figures as a table and as a plot."""
+"""Writes figures as a table and as a plot."""
 import statistics
 from typing import Any, Sequence
 

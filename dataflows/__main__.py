@@ -1,4 +1,4 @@
-"""Tools to look at files that were dumped.
+"""Shows what a dumped file is and holds, what loading it will cost, and whether its bytes are still intact.
 
     python -m dataflows info FILE      what it is, how it was made, what is in it
     python -m dataflows sheet FILE     a picture of samples with their labels, or a page with everything

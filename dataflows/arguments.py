@@ -1,4 +1,4 @@
-"""Command lines whose errors say what was probably meant."""
+"""Command-line parsing whose errors suggest the option, command or choice that was probably meant."""
 import argparse
 import difflib
 import itertools

@@ -1,4 +1,4 @@
-"""Every exception of this package, with the rule that it stands for. Wrong options are ValueError and TypeError."""
+"""Every exception of this package, each with the rule that was broken. Wrong options are ValueError and TypeError."""
 
 
 class RecordError(ValueError):

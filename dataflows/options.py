@@ -1,4 +1,4 @@
-"""Checks of options that several classes take."""
+"""Checks of options that several classes take: types, ranges, choices, misspelt names."""
 import difflib
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""How many threads or processes to take where nobody says: as many as there are processors for this process."""
+"""The default number of workers: the processors that this process may use, shared out over ranks."""
 import math
 import os
 import sys

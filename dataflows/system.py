@@ -1,4 +1,4 @@
-"""What the operating system is asked, and may not answer: hints, and facts about itself.
+"""Calls to the operating system that it may refuse: hints about memory and files, and facts about the machine.
 
 Sandboxes refuse calls that they do not know, FUSE and network file systems those that they do not have, and containers
 may hide /proc and /sys. Nothing but speed may depend on these: a hint tells whether it was taken, and a fact is missing

@@ -1,4 +1,4 @@
-"""tensorpack's dataflow classes, imported without what the import prints.
+"""tensorpack's classes, imported without the lines that tensorpack prints.
 
 tensorpack 0.11 prints to stdout that TensorFlow is missing, and logs to stdout whenever a file is opened or saved.
 Every other file takes tensorpack's names from here, so that neither reaches a user's terminal.

@@ -1,4 +1,4 @@
-"""What people read on a terminal: what may be printed, and how, so that no print ever undoes the work before it.
+"""Printing: names are escaped, progress is shown, and a stream that fails never undoes finished work.
 
 Names of files and classes come from whoever made the data, a stream may know few characters, and whoever reads it may
 be gone. So all that is printed passes through here. Nothing here raises because of the stream.

@@ -1,4 +1,4 @@
-"""Work for threads, in order; and threads that are gone when they are said to be."""
+"""Thread pools: an ordered map over a DataFlow, and threads that have ended when they are said to have."""
 import os
 import threading
 import time

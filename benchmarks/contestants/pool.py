@@ -1,4 +1,4 @@
-"""The least that loading takes: a thread pool over bytes in memory or in one file, without any library around it.
+"""The least that loading can cost: a bare thread pool over bytes in memory or in one file.
 
 What a user could write in an afternoon, and what libraries with a raw format do at their core. Threads fill slices of
 a few batches at once, each sample in its slot. Every batch has memory of its own.

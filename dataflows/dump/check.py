@@ -1,4 +1,4 @@
-"""What a dump would find in its source, and what would stop it, without the dump."""
+"""A check of a source without a dump: what a dump would find, and what would stop it."""
 import dataclasses
 import os
 from typing import Iterable, NamedTuple

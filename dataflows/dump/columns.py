@@ -1,4 +1,4 @@
-"""From the journal of a dump, whose lines are source files, to the columns of its index."""
+"""The columns of the index, made from the lines of the journal."""
 import os
 from array import array
 from collections import Counter

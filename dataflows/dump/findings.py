@@ -1,4 +1,4 @@
-"""What a dump says of its source besides the records: findings, duplicates, class counts; for index and summary."""
+"""What a dump found in its source: findings, duplicates and class counts, for the index and the summary."""
 import os
 import re
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The journal of an unfinished dump: `train.lmdb.journal`, beside `train.lmdb.partial`, and its lock.
+"""The journal and lock of an unfinished dump: `train.lmdb.journal`, beside `train.lmdb.partial`.
 
 Lines of JSON. The first is the header: an object of all that decides what the dump writes. Each other line is a source
 file, in the order of the dump: a list of the fields of Row, or [name, reason] for one that was left out. The lines of a

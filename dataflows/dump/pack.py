@@ -1,4 +1,4 @@
-"""From the files of a source to the records of a dump, with what the journal says of each."""
+"""From source files to packed records, with a line of the journal for each."""
 import errno
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""From the content of an image file to what the dump stores of it."""
+"""From the bytes of an image file to what the dump stores: a tiled JPEG, the file's own JPEG, or pixels."""
 import dataclasses
 from typing import NamedTuple
 

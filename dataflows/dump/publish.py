@@ -1,4 +1,4 @@
-"""From an unfinished dump to its final names: what may be lost at any moment is no more than a temporary file.
+"""Giving a finished dump its final names, in an order that may be interrupted anywhere.
 
     1  the index is written under a temporary name, and both files and their folder are on the disk
     2  the journal says so

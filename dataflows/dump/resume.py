@@ -1,4 +1,4 @@
-"""What an interrupted dump has left, and whether the next one can go on from there."""
+"""What an interrupted dump left behind, and where the next dump can go on."""
 import logging
 import os
 from typing import Any, NamedTuple

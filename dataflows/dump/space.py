@@ -1,4 +1,4 @@
-"""Whether a dump fits on the disk, told from a sample before it begins."""
+"""Whether a dump will fit on the disk, estimated from a sample before it begins."""
 import contextlib
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a dump says when it is done."""
+"""The summary of a finished dump: counts, findings, sizes and speed, in words."""
 import dataclasses
 from typing import NamedTuple
 

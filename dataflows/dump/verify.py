@@ -1,4 +1,4 @@
-"""Whether a dump is on the disk as it was written: every byte of the LMDB and of its index, at the disk's speed.
+"""Compares every byte of an LMDB file and its index with their checksums, at the speed of the disk.
 
 The index holds the checksum of each record, of all bytes between them, and of itself. The file is read in regions, in
 the order of their place, by several threads, and past the page cache: what a disk holds is of interest, and not what

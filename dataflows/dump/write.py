@@ -1,4 +1,4 @@
-"""Writing records with tensorpack's LMDBSerializer, made safe: in transactions that a killed dump can go on from.
+"""Writes records in transactions that a killed dump can go on from; a subclass of tensorpack's LMDBSerializer.
 
 Each transaction holds records up to a fixed number of bytes, is on the disk when it ends, and has an environment of its
 own: what LMDB keeps in memory between transactions, such as pages to use again with what was in them, decides about the

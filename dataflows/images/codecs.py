@@ -1,4 +1,4 @@
-"""From an encoded image to pixels: the only file, besides pillow.py, that knows the image codecs.
+"""Decodes images to pixels, and encodes JPEGs: besides pillow.py, the only module that knows the image codecs.
 
 Pixels are uint8 RGB of shape (H, W, 3), as PIL would give them: no EXIF rotation, grayscale spread to three channels.
 simplejpeg, OpenCV and Pillow all decode JPEGs with libjpeg-turbo and give identical pixels, also at 1/2, 1/4 and 1/8 of

@@ -1,4 +1,4 @@
-"""What a source file is, from its header alone: format, size, and findings. Pure; nothing is decoded.
+"""Examines an image file by its header: format, size and findings. Nothing is decoded.
 
 A finding is one of these texts. Those of LOSSY mean that 8-bit RGB is not all of the image; those of UNREADABLE, that
 it has no pixels to trust. All others are worth knowing, and change nothing.

@@ -1,4 +1,4 @@
-"""Pillow's view of an image file, which is what torchvision's ImageFolder shows of it. Only the dump imports this.
+"""Reads an image file with Pillow, as torchvision's ImageFolder shows it. Only the dump imports this.
 
 Files are opened by the class of their format, not by `Image.open`: that would try formats which run other programs
 (EPS), and has a limit of size that belongs to the whole process, where the dump has its own.

@@ -1,4 +1,4 @@
-"""From pixels to a crop of another size, in its slot of a batch: the only file that knows torch's resize.
+"""Resizes pixels to a crop, in its slot of a batch: the only module that knows torch's resize.
 
 The antialiased resize of torch differs from PIL's BILINEAR, hence from torchvision's on PIL images, by one level at
 most on photos (by two in one value of some thousand images of white noise). It resizes from the corner on, which for a

@@ -1,4 +1,4 @@
-"""Which part of each image becomes a training sample: boxes for many images at once, from a seed.
+"""RandomResizedCrop and CenterCrop: which box of each image becomes a sample, for many images at once, from a seed.
 
 A plan is an int32 array of shape (B, 9), one row per image:
 

@@ -1,4 +1,4 @@
-"""Functions that numba compiles, and keeps on the disk for later processes where it can. Importing it imports numba.
+"""Compiles functions with numba, and keeps the result on the disk where it can. Importing it imports numba.
 
 numba keeps them beside their source, else in a folder of the user's, or where NUMBA_CACHE_DIR says. Where none of these
 can be written, or what is there cannot be read, they are compiled anew in each process: slower, and no reason to fail.

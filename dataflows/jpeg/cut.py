@@ -1,4 +1,4 @@
-"""Cut a box out of the bytes of a tiled JPEG: the small JPEG shows the same pixels, and nothing was decoded.
+"""Cuts a box out of the bytes of a tiled JPEG. The small JPEG shows the same pixels, and nothing is decoded.
 
 A tiled JPEG (`dataflows.jpeg.tile` makes them) is an ordinary JPEG with restart markers and a list of where they are.
 What lies between two markers, an interval, can be decoded by itself. Its segments stand in this order: APP0, if there

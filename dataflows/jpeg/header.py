@@ -1,4 +1,4 @@
-"""The header of a JPEG file: its segments, frame, scan and Huffman tables; and its end. Nothing is decoded.
+"""Parses the header of a JPEG file: segments, frame, scan and Huffman tables; and finds its end. Nothing is decoded.
 
 A file is SOI (FF D8), segments, entropy-coded data, EOI (FF D9).
 A segment (ITU-T T.81, annex B; numbers are big-endian):

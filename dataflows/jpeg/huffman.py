@@ -1,4 +1,4 @@
-"""Entropy-coded data and its Huffman tables as arrays: the Python around the kernels. Importing it imports numba."""
+"""Entropy-coded data and Huffman tables as arrays, which the compiled kernels work on. Importing it imports numba."""
 
 from collections.abc import Sequence
 from functools import lru_cache

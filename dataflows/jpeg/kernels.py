@@ -1,4 +1,4 @@
-"""Move the restart markers of entropy-coded JPEG data without decoding a coefficient. Compiled by numba on first use.
+"""Moves the restart markers of entropy-coded JPEG data without decoding coefficients. numba compiles it on first use.
 
 For a photo of 156 KB, on one core: `unstuff` 0.15 ms, `scan` 0.7 ms, `write` 0.25 ms; decoding it takes 2.4 ms.
 

@@ -1,4 +1,4 @@
-"""JPEG -> tiled JPEG: the same image, losslessly, from which `cut` can take a box without decoding the rest.
+"""Makes a tiled JPEG of a JPEG, losslessly, so that `cut` can take a box without decoding the rest.
 
 The file stays an ordinary JPEG: a list of ours in APP9 segments; all other segments as they were, but for Huffman
 tables that lack a code (`huffman.widen`), in the order that `dataflows.jpeg.cut` states; the same codes in restart

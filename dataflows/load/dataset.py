@@ -1,4 +1,4 @@
-"""The LMDB as datasets for torch's own DataLoader, one by number and one in order."""
+"""LMDBDataset and LMDBIterDataset: the records for torch's own DataLoader, by number or in order."""
 import itertools
 import operator
 import os

@@ -1,4 +1,4 @@
-"""From batches of pointers to batches of pixels, each sample decoded by a thread into its slot of the batch."""
+"""From batches of pointers to batches of pixels: threads decode each sample into its slot of the batch."""
 import contextlib
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""From a chain of DataFlows to what a training loop iterates over: torch tensors on its device."""
+"""TorchBatches: iterates over a chain as torch tensors on their device, with epochs, state and statistics."""
 import contextlib
 import copy
 import math

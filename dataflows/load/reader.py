@@ -1,4 +1,4 @@
-"""From records to pixels: what is read, cut, decoded and cropped, with file and key in all that goes wrong."""
+"""Reads, cuts, decodes and crops records; every error names the file and the key."""
 import functools
 import logging
 import math

@@ -1,4 +1,4 @@
-"""How good a loader's shuffle is: what each order gives on one's own file, from pointers and labels alone.
+"""Measures how well a loader's order mixes a file, from pointers and labels alone.
 
     print(shuffle_quality(LMDBIterLoader("train.lmdb", 256, order="block")))
 

@@ -1,4 +1,4 @@
-"""Where the time of loading goes, in figures and in words."""
+"""Where the time of loading goes, as figures and in words, with advice."""
 import dataclasses
 
 _LITTLE = 0.05  # of the loop's time: waiting for data less than that, it is not held up

@@ -1,4 +1,4 @@
-"""What is done to each batch after decoding: from numpy to torch, to the device, and to the dtype that is asked for."""
+"""Converts a batch: from numpy to torch, to the device, and to the dtype that was asked for."""
 import warnings
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The seed and the number of the epoch: all that a random choice may depend on besides its position."""
+"""The seed and the epoch's number: besides its position, all that a random choice depends on."""
 import numpy as np
 
 from dataflows.options import integer

@@ -1,4 +1,4 @@
-"""A local shuffle that ends: what sequential reading needs to be nearly random."""
+"""A local shuffle that ends with the epoch: mixes what is read in the order of the file."""
 import itertools
 from typing import Any, Iterator
 

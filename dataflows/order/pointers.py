@@ -1,4 +1,4 @@
-"""Which record comes when: streams of pointers, sequential, shuffled in blocks, or fully shuffled.
+"""Streams of pointers, which say which record comes when: sequential, shuffled in blocks, or fully shuffled.
 
 A pointer is `[number, position]`: the record's number in the order of the keys, and the sample's position in the epoch,
 which its random crop is a function of. It costs nothing to shuffle, batch or prefetch; the bytes behind it are touched

@@ -1,4 +1,4 @@
-"""Which part of an epoch each process of distributed training reads, and what is left of an epoch that was interrupted.
+"""Which part of an epoch each rank of distributed training reads, and what is left after an interruption.
 
 All of it is arithmetic on positions: an epoch is `count` positions, 0 to count - 1, and every rank computes for itself
 which of them are its own. The rules are those of torch's DistributedSampler where it has any.

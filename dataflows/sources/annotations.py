@@ -1,4 +1,4 @@
-"""What ImageNet's own files say: the class of each val image, and what classes are called.
+"""Parses ImageNet's own files: the class of each val image, and the names of classes.
 
 Pure parsers, of a file's bytes and the name that errors give it. Text is UTF-8, with or without a byte order mark, its
 lines end in LF or CRLF, and blank lines at the end do not count. A class is its WordNet ID (wnid): n and eight digits.

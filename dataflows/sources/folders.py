@@ -1,4 +1,4 @@
-"""Images in a folder: in one sub-folder per class, as torchvision's ImageFolder reads it, or all in the folder itself.
+"""Images in folders: one sub-folder per class, as torchvision's ImageFolder reads it, or all in one folder.
 
     root/n01440764/n01440764_18.JPEG          root/ILSVRC2012_val_00000001.JPEG
     root/n01443537/...                        root/...

@@ -1,4 +1,4 @@
-"""The files beside the images: which of them say what class each val image has, and what classes are called.
+"""Finds the files beside the images that say the class of each val image and the names of classes.
 
 Looked for in the images' folder, the one above, and, in Kaggle's ILSVRC/Data/CLS-LOC, those above that:
 

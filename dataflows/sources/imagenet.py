@@ -1,4 +1,4 @@
-"""Where images come from: one split of ImageNet in any of its forms (`layouts.py`), or of any folder of classes."""
+"""A split of ImageNet in any of its forms (`layouts.py`), or of any folder of classes, as a DataFlow of its images."""
 import os
 from typing import Any, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Which of the forms that ImageNet comes in a source has, for one split.
+"""Finds which of ImageNet's forms a source has, for one split.
 
     SOURCE/SPLIT/CLASS/*                       class folders, of any dataset
     SOURCE/SPLIT/*                             images in one folder, with a file beside it that has their classes

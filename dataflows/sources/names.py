@@ -1,4 +1,4 @@
-"""What the name of a file in a source says: an image, as torchvision's ImageFolder takes it, or left out, by kind.
+"""Tells by a file's name whether it is an image, as ImageFolder does, and counts the others by kind.
 
     kind                       of
     .gif, .txt, ...            files with another extension, which is in lower case

@@ -1,4 +1,4 @@
-"""Images in a tar, or in the tars of a tar, read where they are: nothing is unpacked.
+"""Images in a tar, or in the tars of a tar, read in place: nothing is unpacked.
 
 One pass over the headers, front to back, finds each image's offset and size in the file; then any image is one read at
 its offset, in any order and in any thread. So a train split can be dumped in its random permutation, which is paid for

@@ -1,4 +1,4 @@
-"""The pages of an LMDB file: checked before liblmdb follows them, and where they say that values are.
+"""The pages of an LMDB file: checks them before liblmdb follows them, and finds where values are.
 
 liblmdb trusts a file: it follows numbers of pages and places in them without a look at the file's size, so a damaged or
 hostile one ends the process by SIGBUS, or has it read what is not the file's. Here every number is compared with the

@@ -1,4 +1,4 @@
-"""Open LMDB environments of this process: read-only, one per file, values as views that keep theirs open.
+"""LMDB environments of this process: read-only, one per file, open as long as a view of a value lives.
 
 LMDB's rules, kept here so that nobody else has to: one environment per file and process; a read transaction belongs to
 one thread; a view must not outlive its environment. An environment is closed when the last user and the last view of

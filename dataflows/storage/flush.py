@@ -1,4 +1,4 @@
-"""Down to the disk, as far as a file system knows how.
+"""Flushes files and folders to the disk, as far as their file system can.
 
 Some (of CIFS, 9p, FUSE) refuse to flush folders, or even files. Then nobody can promise what a loss of power leaves;
 while the power is on, all is as it should be, so that is no reason to fail. A disk that tries and fails is one.

@@ -1,4 +1,4 @@
-"""The sidecar `train.lmdb.index.npz` beside `train.lmdb`: what is known of each record without reading it.
+"""The index `train.lmdb.index.npz` beside `train.lmdb`: what is known of each record without reading it.
 
 One numpy archive without pickles. Arrays, one entry per record in the order of the keys:
 

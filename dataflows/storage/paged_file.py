@@ -1,4 +1,4 @@
-"""The bytes of a file by offset: mapped or read, asked for ahead of time, and let go of when they are done with.
+"""Bytes of a file by offset: mapped or read, asked for ahead of time, and given back after use.
 
 What the kernel does by itself suits neither order of reading. Its readahead on a map reads up to twice what is needed
 when records come in random order; without it, every page of 4 KB is a fault and a wait of its own. Here the map is

@@ -1,4 +1,4 @@
-"""Which file a path means, and what is there when it is no LMDB file: in words that lead to one."""
+"""Finds the LMDB file that a path means. If there is none, the error says what is there and what to give instead."""
 import difflib
 import itertools
 import os

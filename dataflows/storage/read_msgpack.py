@@ -1,4 +1,4 @@
-"""Reads msgpack in place: binary parts are views, arrays are msgpack-numpy's, and nothing is copied or executed.
+"""Reads msgpack in place: bytes and arrays are views; nothing is copied, and nothing is executed.
 
 msgpack's own unpacker copies each payload with the GIL held, and once msgpack-numpy has patched it, which tensorpack
 does when it is imported, it unpickles arrays of objects.

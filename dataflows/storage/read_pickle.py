@@ -1,4 +1,4 @@
-"""Reads a pickle that holds arrays, bytes, numbers and containers, and refuses every other one.
+"""Reads a pickle of arrays, bytes, numbers and containers, and refuses every other pickle.
 
 tensorpack's default wire format is pickle, and unpickling runs whatever the file names. This reader resolves the few
 names that numpy writes into a pickle of an array to stand-ins of ours, so a file can make numpy call nothing: the

@@ -1,4 +1,4 @@
-"""A datapoint [image, label] and its bytes in LMDB.
+"""Packs and unpacks a datapoint [image, label] as the bytes of a record.
 
 What we write is msgpack with msgpack-numpy's arrays, which tensorpack's msgpack serializer reads:
 

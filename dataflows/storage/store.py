@@ -1,4 +1,4 @@
-"""The records of an LMDB file by number: its keys, its index, and where each record is."""
+"""The records of an LMDB file by number: keys, index, and where each record is."""
 import logging
 import os
 from typing import Any, Iterator

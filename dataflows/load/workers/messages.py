@@ -1,4 +1,4 @@
-"""What worker processes send: datapoints as arrays where that loses nothing, and exceptions with their tracebacks."""
+"""Messages of worker processes: datapoints as arrays where nothing is lost by it, and exceptions with tracebacks."""
 import pickle
 import traceback
 from typing import Any, NoReturn

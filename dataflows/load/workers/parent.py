@@ -1,4 +1,4 @@
-"""Work for several processes, in order: tensorpack's MultiProcessRunnerZMQ, one process each, read in turns."""
+"""Runs parts of a chain in worker processes and reads them in turns, so that the order is kept."""
 import atexit
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Memory that is used again when nobody references it any more."""
+"""Batch memory that is used again when nobody references it any more, also shared between processes."""
 import math
 import mmap
 import multiprocessing.context

@@ -1,4 +1,4 @@
-"""Ctrl-C at a better moment."""
+"""Holds Ctrl-C back while Python or zmq would lose it."""
 import contextlib
 import signal
 import threading

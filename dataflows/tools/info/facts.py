@@ -1,4 +1,4 @@
-"""What an LMDB file is, how it was made and what is in it, without reading more of it than a few records.
+"""Collects what an LMDB file is, how it was made and what is in it, from its index and a few records.
 
 Facts are a JSON object; what is not known is null.
 

@@ -1,4 +1,4 @@
-"""Bins of a histogram, with bounds that a person would choose."""
+"""Histograms with round bounds, as a person would choose them."""
 from typing import Iterator, NamedTuple
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""How a dump was made and what was found in its source: the meta object of its index, with its types checked.
+"""How a dump was made and what it found: the meta object of its index, with all types checked.
 
 An index is sealed by a checksum, so nothing in it is damaged; but anyone can write one. What it says is shown to people
 and looked up in arrays, so it has to be what its table (`index.py`) says.

@@ -1,4 +1,4 @@
-"""A cheap look at a record: how it is written and what its image is, by the image's header. Nothing is decoded."""
+"""What kind of record it is and what its image is, by the image's header. Nothing is decoded."""
 from typing import NamedTuple
 
 import numpy as np

@@ -1,5 +1,4 @@
-"""What a file that benchmark.py wrote says, as bars: who loaded how fast in each group, with the range over its epochs.
-"""
+"""Draws a JSON file of benchmark.py as bars: images/s of each contestant, with the range over its epochs."""
 import json
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""One page on an LMDB file: what it is, samples, what the dump found odd, and benchmarks; needs no network."""
+"""The page of `--report`: facts, samples, odd files and benchmarks of an LMDB in one file; needs no network."""
 import os
 from typing import Any, Sequence
 

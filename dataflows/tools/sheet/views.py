@@ -1,4 +1,4 @@
-"""Records as a person looks at them: what they are called, the image, and what a transform makes of it."""
+"""Records for people to look at: their name, the image, and what a transform makes of it."""
 import os
 from typing import Any, Iterable, Iterator, NamedTuple
 
