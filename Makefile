@@ -59,7 +59,7 @@ coverage: .venv/installed
 	$(PIP) install --quiet -c constraints.txt coverage
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_ARGS) \
-		--deselect tests/dump/test_split.py::test_a_disk_that_takes_no_more_ends_the_process_with_1; status=$$?; \
+		--deselect tests/system/test_dump.py::test_a_disk_that_takes_no_more_ends_the_process_with_1; status=$$?; \
 		$(BIN)/coverage combine --quiet; $(BIN)/coverage report && exit $$status
 
 # The wheel is built from the sdist. What runs in the empty environment finds nothing of this folder, and may not warn.

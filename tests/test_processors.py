@@ -94,7 +94,7 @@ def real_group():
         try:
             yield folder
         finally:
-            give_up = time.monotonic() + 5
+            give_up = time.monotonic() + 30
             while folder.exists():
                 with contextlib.suppress(OSError):  # its last process is still being taken down
                     folder.rmdir()

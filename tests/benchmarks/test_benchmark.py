@@ -1,5 +1,4 @@
 """benchmark.py: every contestant delivers what it is asked for, whatever fails is reported, and nothing survives."""
-import contextlib
 import dataclasses
 import json
 import os
@@ -9,11 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 
 import benchmark
@@ -25,148 +22,29 @@ from benchmarks.measure import POINTERS, choose
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
 from benchmarks.report import failure, limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
+from helpers.contestants import (
+    IMAGES,
+    does_not_import,
+    exits,
+    fake,
+    fake_job,
+    good,
+    grows,
+    hangs,
+    hangs_at_the_end,
+    raises_at_start,
+    raises_in_second_epoch,
+    survivors,
+    too_few,
+    too_small,
+)
+from helpers.paths import ROOT
+from helpers.waiting import eventually
 
-IMAGES = 10
-TIMEOUT_S = 8.0  # a slow machine needs some of it to start an interpreter
+TIMEOUT_S = 20.0  # a slow machine needs some of it to start an interpreter
 FIGURES = {"seconds", "images", "images_per_s", "first_batch_s", "main_thread_us_per_image", "cpu_ms_per_image",
            "peak_mb", "anonymous_mb"}
 LINUX = pytest.mark.skipif(not available(), reason="figures of processes come from Linux's /proc")
-
-
-# Contestants for these tests. Each leaves the ids of its processes in its job's scratch folder.
-
-def _leave_pid(job, pid=None):
-    (pathlib.Path(job.scratch) / str(pid or os.getpid())).touch()
-
-
-def _start_worker(job):
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(600)
-        os._exit(0)
-    _leave_pid(job, pid)
-
-
-class Labels:
-    dtype = "torch.int64"
-
-    def __init__(self, count):
-        self.shape = (count,)
-
-    def __len__(self):
-        return self.shape[0]
-
-
-def batches(count, side=224):
-    """What looks like batches of tensors to the benchmark, without importing torch in every process."""
-    return [(SimpleNamespace(dtype="torch.uint8", shape=(count, 3, side, side)), Labels(count))]
-
-
-@contextlib.contextmanager
-def good(job):
-    _leave_pid(job)
-    _start_worker(job)
-    yield lambda number: batches(IMAGES)
-
-
-@contextlib.contextmanager
-def too_few(job):
-    _leave_pid(job)
-    yield lambda number: batches(IMAGES - 1)
-
-
-@contextlib.contextmanager
-def too_small(job):
-    _leave_pid(job)
-    yield lambda number: batches(IMAGES, side=223)
-
-
-@contextlib.contextmanager
-def grows(job):
-    """By 20 MB an epoch, and leaves something in its folder for temporary files."""
-    kept = []
-    tempfile.mkstemp()
-    _leave_pid(job)
-
-    def epoch(number):
-        kept.append(b"x" * 20_000_000)
-        return batches(IMAGES)
-
-    yield epoch
-
-
-@contextlib.contextmanager
-def raises_at_start(job):
-    _leave_pid(job)
-    _start_worker(job)
-    raise RuntimeError("no such disk")
-    yield
-
-
-@contextlib.contextmanager
-def does_not_import(job):
-    _leave_pid(job)
-    try:
-        import no_such_library  # noqa: F401
-    except ImportError as error:
-        raise ImportError("no_such_library is not what it needs:\n  a hint of several lines\nends here") from error
-    yield
-
-
-@contextlib.contextmanager
-def raises_in_second_epoch(job):
-    _leave_pid(job)
-    yield lambda number: batches(IMAGES) if number == 0 else 1 / 0
-
-
-@contextlib.contextmanager
-def exits(job):
-    _leave_pid(job)
-    _start_worker(job)
-    print("last words")
-    sys.stdout.flush()
-    yield lambda number: os._exit(3)
-
-
-@contextlib.contextmanager
-def hangs(job):
-    _leave_pid(job)
-    _start_worker(job)
-    yield lambda number: time.sleep(600)
-
-
-@contextlib.contextmanager
-def hangs_at_the_end(job):
-    _leave_pid(job)
-    _start_worker(job)
-    yield lambda number: batches(IMAGES)
-    time.sleep(600)
-
-
-def fake(function):
-    return Contestant(function.__name__, f"{__name__}:{function.__name__}", "for a test")
-
-
-def fake_job(scratch):
-    return Job(source="", split="train", lmdb="", scratch=str(scratch), images=IMAGES, batch_size=IMAGES,
-               num_workers=1)
-
-
-def survivors(folder):
-    """Processes that wrote their ids there and are alive."""
-    alive = []
-    for pid in map(int, os.listdir(folder)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                alive.append(pid)
-    return alive
-
-
-def wait_until(condition, seconds=30):
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up, f"not true within {seconds} s"
-        time.sleep(0.02)
 
 
 # The runner.
@@ -185,9 +63,9 @@ def test_failures_are_reported_and_the_others_go_on(tmp_path):
     assert errors["raises_in_second_epoch"].endswith("ZeroDivisionError: division by zero")
     assert "exit code 3" in errors["exits"] and "last words" in errors["exits"]
     assert failure(results[5]) == "failed: its process ended with exit code 3. The end of its output: last words"
-    assert "no answer within 8 s" in errors["hangs"]
+    assert f"no answer within {TIMEOUT_S:g} s" in errors["hangs"]
     assert len(os.listdir(tmp_path)) == 11  # one process each, and four workers
-    wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
+    assert eventually(lambda: not survivors(tmp_path))  # the kill is done, dying may take a moment
 
     counted = {result["contestant"]: len(result["epochs"]) for result in results}
     assert counted["good"] == 3 and counted["raises_in_second_epoch"] == 1 and counted["hangs"] == 0
@@ -212,7 +90,7 @@ def test_rivals_that_do_not_start_are_skipped_and_others_are_not(tmp_path):
     assert [failure(result) for result in results if result["error"]] == [
         "skipped: ImportError: no_such_library is not what it needs:", "skipped: RuntimeError: no such disk",
         "failed: ZeroDivisionError: division by zero", "failed: RuntimeError: no such disk"]
-    wait_until(lambda: not survivors(tmp_path), seconds=5)
+    assert eventually(lambda: not survivors(tmp_path))
 
 
 @pytest.mark.parametrize("function, code", [(does_not_import, 0), (too_few, 1)])
@@ -235,7 +113,7 @@ def test_a_contestant_that_does_not_close_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.runner._CLOSING_S", 0.5)
     [result] = run_group([fake(hangs_at_the_end)], fake_job(tmp_path), 1, TIMEOUT_S, lambda line: None)
     assert result["error"] is None and len(result["epochs"]) == 2
-    wait_until(lambda: not survivors(tmp_path), seconds=5)  # the kill is done, dying may take a moment
+    assert eventually(lambda: not survivors(tmp_path))  # the kill is done, dying may take a moment
 
 
 @LINUX
@@ -259,15 +137,15 @@ def test_temporary_files_of_contestants_go_with_them(tmp_path, monkeypatch):
 def test_nothing_outlives_its_parent(tmp_path, number):
     """While one contestant hangs in its epoch and the other one is stopped, each with a worker."""
     script = ("import sys; sys.path[:0] = sys.argv[2:]\n"
-              "from test_benchmark import *\n"
+              "from benchmarks.runner import run_group\n"
+              "from helpers.contestants import fake, fake_job, good, hangs\n"
               "if __name__ == '__main__':\n"
               "    run_group([fake(good), fake(hangs)], fake_job(sys.argv[1]), 1, 600.0, print)\n")
     path = tmp_path / "parent.py"
-    path.write_text(script.replace("from test_benchmark", f"from {__name__}"))
+    path.write_text(script)
     folder = tmp_path / "pids"
     folder.mkdir()
-    tests = pathlib.Path(__file__).parent
-    with subprocess.Popen([sys.executable, "-u", str(path), str(folder), str(tests), str(tests.parent)],
+    with subprocess.Popen([sys.executable, "-u", str(path), str(folder), str(ROOT), str(ROOT / "tests")],
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         try:
             for line in parent.stdout:
@@ -277,7 +155,7 @@ def test_nothing_outlives_its_parent(tmp_path, number):
             assert len(survivors(folder)) == 4
             parent.send_signal(number)
             parent.wait(30)
-            wait_until(lambda: not survivors(folder))
+            assert eventually(lambda: not survivors(folder))
         finally:
             parent.kill()
 
@@ -310,10 +188,11 @@ def test_costs_of_a_tree_of_processes_are_counted():
 def run_main(photos, tmp_path, *options):
     out = tmp_path / "figures"
     code = benchmark.main(["--source", str(photos), "--lmdb", str(tmp_path / "lmdb"), "--batch-size", "4",
-                           "--timeout", "60", "--out", str(out), *options])
+                           "--timeout", "200", "--out", str(out), *options])
     return code, json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".png")
 
 
+@pytest.mark.time_limit(400)  # each contestant imports its libraries in a process of its own
 def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("benchmarks.measure.IMAGENET", 10_000)
     code, run, image = run_main(photos, tmp_path, "--splits", "train", "--formats", "jpeg", "--epochs", "1")

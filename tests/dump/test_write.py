@@ -151,10 +151,15 @@ def test_a_lost_record_is_found(tmp_path):
 
 
 def test_the_environment_variable_does_not_choose_the_format(tmp_path):
-    code = ("import sys, test_write; test_write.saved(sys.argv[1], test_write.VALUES); "
-            "from tensorpack.dataflow import serialize; assert serialize.dumps([]).startswith(b'\\x80')")
+    code = ("import pickle, sys; from tensorpack.dataflow import DataFromList, serialize; "
+            "from dataflows.dump.write import Packed, PackedLMDBSerializer; "
+            "values = [Packed(value) for value in pickle.loads(open(sys.argv[2], 'rb').read())]; "
+            "PackedLMDBSerializer.save(DataFromList(values, shuffle=False), sys.argv[1]); "
+            "assert serialize.dumps([]).startswith(b'\\x80')")
+    (tmp_path / "values").write_bytes(pickle.dumps(VALUES))
     environment = os.environ | {"TENSORPACK_SERIALIZE": "pickle", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "b.lmdb")], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, tmp_path / "b.lmdb", tmp_path / "values"], env=environment, check=True,
+                   timeout=60)
     ours, theirs = Store(saved(tmp_path / "a.lmdb", VALUES)), Store(tmp_path / "b.lmdb")
     assert len(ours) == len(theirs)
     assert all(ours.value(i).tobytes() == theirs.value(i).tobytes() for i in range(len(ours)))

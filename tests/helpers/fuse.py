@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 60
 
 
 @contextlib.contextmanager

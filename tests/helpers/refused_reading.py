@@ -1,4 +1,4 @@
-"""Reads an LMDB by both loaders in a process of its own that is refused some system calls, for test_system.py.
+"""Reads an LMDB by both loaders in a process of its own that is refused some system calls, for test_refused_calls.py.
 
     python refused_reading.py LMDB < JSON list of [errno's name, [calls], options of the loaders]
 

@@ -23,33 +23,14 @@ from dataflows.errors import Untileable
 from dataflows.jpeg.header import Table, parse_header, segments
 from dataflows.jpeg.huffman import code_words, widen
 from dataflows.jpeg.tile import choose_interval, cut, jpeg_size, read_tiles, tile
+from helpers.jpegs import FACTORS, damaged, encode, picture
 from helpers.odd_files import segment
 from helpers.paths import ROOT
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-FACTORS = {"4:4:4": 0x111111, "4:2:2": 0x211111, "4:2:0": 0x221111, "4:4:0": 0x121111, "4:1:1": 0x411111}
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6: a quarter turn
 needs_jpegtran = pytest.mark.skipif(shutil.which("jpegtran") is None,
                                     reason="jpegtran (libjpeg-turbo-progs) is not installed")
-
-
-def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Smooth shapes with noise: every DC category and run length turns up."""
-    rng = np.random.default_rng([seed, height, width])
-    small = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, channels), np.uint8)
-    smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels)
-    noise = rng.normal(0, 12, smooth.shape) * (rng.random((height, width, 1)) < 0.3)
-    return np.clip(smooth + noise, 0, 255).astype(np.uint8)
-
-
-def encode(height: int, width: int, sampling: str = "4:2:0", *, quality: int = 85, optimize: int = 0, restart: int = 0,
-           seed: int = 0) -> bytes:
-    image = picture(height, width, 1 if sampling == "gray" else 3, seed)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, optimize,
-               cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
-    if sampling != "gray":
-        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, FACTORS[sampling]]
-    return cv2.imencode(".jpg", image, options)[1].tobytes()
 
 
 def decode(jpeg) -> np.ndarray:
@@ -350,21 +331,6 @@ def test_multiple_scans(tmp_path):
         tile(jpeg)
 
 
-def damaged(jpeg: bytes, rng: np.random.Generator) -> bytes:
-    data = bytearray(jpeg)
-    for _ in range(rng.integers(1, 5)):
-        at = int(rng.integers(0, len(data)))
-        kind = rng.integers(4)
-        if kind == 0:
-            del data[at:]
-        elif kind == 1:
-            del data[at:at + int(rng.integers(1, 9))]
-        else:
-            data[at:at + 1] = rng.integers(0, 256, int(rng.integers(1, 3)), np.uint8).tobytes()
-        data = data or bytearray(b"\xff")
-    return bytes(data)
-
-
 @pytest.mark.parametrize("sampling", ["4:2:0", "4:4:4", "gray"])
 def test_damaged_files_raise_or_keep_their_pixels(sampling):
     tiled = 0
@@ -389,7 +355,9 @@ def test_damaged_files_raise_or_keep_their_pixels(sampling):
 FUZZ = """
 import sys
 import numpy as np
-from test_tile import Untileable, damaged, encode, tile
+from dataflows.errors import Untileable
+from dataflows.jpeg.tile import tile
+from helpers.jpegs import damaged, encode
 counts = [0, 0]
 for seed in range(int(sys.argv[1])):
     sampling = ["4:2:0", "4:4:4", "4:1:1", "gray"][seed % 4]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dataflows import CenterCrop, RandomResizedCrop
+from helpers.batches import frozen, samples
 from helpers.paths import ROOT
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBLoader
@@ -39,17 +40,6 @@ def make(order, path, batch_size=4, **options):
     """A loader of 6 batches an epoch, which decodes ahead of what is read."""
     cls, own = ORDERS[order]
     return cls(path, batch_size, **{"transform": CROP, "num_workers": 2, "prefetch": 3, "seed": 5} | own | options)
-
-
-def frozen(batches):
-    """Batches as tuples that compare by content."""
-    return [(images.numpy().tobytes(), tuple(labels.tolist())) for images, labels in batches]
-
-
-def samples(batches):
-    """(pixels, label) of each sample."""
-    return [(image.numpy().tobytes(), label) for images, labels in batches
-            for image, label in zip(images, labels.tolist())]
 
 
 def interrupted(loader, batches):

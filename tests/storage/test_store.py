@@ -73,7 +73,7 @@ def in_child(check):
         with contextlib.suppress(BaseException):
             code = 0 if check() else 2
         os._exit(code)
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
         if time.monotonic() > give_up:
             os.kill(pid, signal.SIGKILL)

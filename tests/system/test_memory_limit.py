@@ -97,7 +97,7 @@ class Group:
         return int(dict(line.split() for line in (self.folder / "memory.events").read_text().splitlines())["max"])
 
     def close(self):
-        give_up = time.monotonic() + 5
+        give_up = time.monotonic() + 30
         while True:
             try:
                 return self.folder.rmdir()

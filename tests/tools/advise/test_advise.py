@@ -8,12 +8,12 @@ import sys
 import time
 
 import pytest
-from test_predict import AT_256, GB, HARD_DISK, PLAIN, TILED, UNKNOWN, measured
 
 from dataflows.__main__ import main
 from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise.advise import Advice, advise
 from dataflows.tools.advise.predict import predict, recommend
+from helpers.measurements import AT_256, GB, HARD_DISK, PLAIN, TILED, UNKNOWN, measured
 from helpers.paths import ROOT
 
 

@@ -17,7 +17,7 @@ from dataflows.tools.advise.sample import PREPARATIONS
 from dataflows.tools.advise.steps import time_steps
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 
-SECONDS = 5.0
+SECONDS = 60.0  # so much that all images are sampled, also while other programs are at work
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import json
 import pickle
 
 import pytest
-from test_state import frozen, samples
 from torch.utils.data import DataLoader, DistributedSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from dataflows import CenterCrop
+from helpers.batches import frozen, samples
 from uint_lmdb_iterloader import LMDBIterDataset
 from uint_lmdb_loader import LMDBDataset
 

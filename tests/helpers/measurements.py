@@ -1,0 +1,28 @@
+"""Hand-made measurements, as `python -m dataflows advise` makes them of a machine."""
+import dataclasses
+
+from dataflows.tools.advise.predict import PIXELS, Format, Measurements, Steps, Storage
+
+GB = 10**9
+PLAIN, TILED, FULL, AT_500, SHORTER_256, AT_256 = "jpeg --no-tiles", *PIXELS
+JPEG_STEPS = Steps(copy_ms=0.02, decode_ms=0.9, huffman_ms=0.6, resize_ms=0.3, resize_linear_ms=0.1)
+PIXEL_STEPS = Steps(copy_ms=0.05, decode_ms=0.0, huffman_ms=0.0, resize_ms=0.3, resize_linear_ms=0.1)
+COPY_STEPS = Steps(copy_ms=0.5, decode_ms=0.0, huffman_ms=0.0, resize_ms=0.3, resize_linear_ms=0.1)
+# With 4 threads, which are 3 times as fast as one.
+FORMATS = (Format(PLAIN, 100_000, 0.0, 1500, 1.2, 2.2, dataclasses.replace(JPEG_STEPS, decode_ms=1.7)),
+           Format(TILED, 100_000, 0.0, 2000, 1.2, 1.6, JPEG_STEPS),
+           Format(FULL, 500_000, 0.0, 6000, 1.2, 0.5, PIXEL_STEPS),
+           Format(AT_500, 400_000, 0.0, 8000, 1.2, 0.4, PIXEL_STEPS),
+           Format(SHORTER_256, 250_000, 0.0, 9000, 1.2, 0.3, PIXEL_STEPS),
+           Format(AT_256, 150_000, 0.0, 12_000, 1.2, 0.25, PIXEL_STEPS))
+SSD = Storage(sequential_mb_s=1000, random_mb_s=1000, cpu_s_per_mb=0.0, cold=True, about="")
+HARD_DISK = Storage(sequential_mb_s=160, random_mb_s=20, cpu_s_per_mb=0.0, cold=True, about="")
+UNKNOWN = dataclasses.replace(SSD, cold=False)
+
+
+def measured(**changes):
+    found = Measurements(
+        source="train.lmdb", stored=TILED, images=1_000_000, permuted=True, sampled=300, processors=4, load=0.0,
+        memory_bytes=10_000 * GB, workers=4, scaling_encoded=((1, 600.0), (2, 1100.0), (4, 1800.0)),
+        scaling_pixels=((1, 2000.0), (2, 4000.0), (4, 6000.0)), storage=SSD, formats=FORMATS)
+    return dataclasses.replace(found, **changes)
