@@ -10,8 +10,8 @@ import time
 import pytest
 
 from dataflows.__main__ import main
+from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise.advise import Advice, advise
-from dataflows.tools.advise.advise import measure as measuring
 from dataflows.tools.advise.predict import predict, recommend
 from helpers.measurements import AT_256, GB, HARD_DISK, PLAIN, TILED, UNKNOWN, measured
 from helpers.paths import ROOT

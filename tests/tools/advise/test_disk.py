@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dataflows.tools.advise.advise import disk
+from dataflows.tools.advise import disk
 from dataflows.tools.advise.disk import Reading, drop, measure_storage, read
 from dataflows.tools.advise.sample import Files, Piece, Records
 

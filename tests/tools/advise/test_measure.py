@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dataflows.system import available_memory
-from dataflows.tools.advise.advise import measure as measuring
+from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise.measure import measure, time_steps
 from dataflows.tools.advise.predict import predict
 from dataflows.tools.advise.sample import PREPARATIONS
