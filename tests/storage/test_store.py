@@ -15,7 +15,6 @@ import lmdb
 import msgpack
 import numpy as np
 import pytest
-from mounting import mounted
 from tensorpack.dataflow import DataFromList
 
 from dataflows import CenterCrop
@@ -27,6 +26,7 @@ from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow, LMDBSerializer  # noqa: F401  (imports tensorpack without its output)
 from dataflows.tools.info.facts import describe
 from dump_imagenet import dump_split
+from helpers.fuse import mounted
 from helpers.limits import limited_memory
 from helpers.photos import make_photo
 from uint_lmdb_loader import LMDBLoader

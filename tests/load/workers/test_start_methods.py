@@ -4,7 +4,7 @@ import pytest
 
 from helpers.training_script import GUARD, script
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 100
 IDENTITY = """
 for cls in (LMDBLoader, LMDBIterLoader):
     pairs = zip(make(cls=cls, num_workers={n}), make(cls=cls, worker_type="thread"), strict=True)
@@ -34,7 +34,7 @@ except TypeError as error:
 def test_other_start_methods_give_the_same_batches_and_failures(path, tmp_path, method):
     code = IDENTITY.format(n=2 if method == "forkserver" else 1) + FAILURES.format(path=str(path))
     with script(tmp_path, path, code, method=method) as process:
-        out, err = process.communicate(timeout=2 * TIMEOUT_SECONDS)
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert (process.returncode, err) == (0, "")
     first, second, failure, death, refusal = out.splitlines()
     assert first == second == "True"
