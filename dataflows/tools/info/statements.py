@@ -43,12 +43,12 @@ def _unindexed(facts: dict[str, Any]) -> Part:
 def _sampled(sample: dict[str, Any]) -> Part:
     labels = sample["labels"]
     return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly", [
-        *_looks(sample),
+        *_kinds(sample),
         ("labels", f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct" if labels else "none"),
     ], [Chart("shorter side of these images, pixels", _bars(sample["shorter_side"]))] if sample["shorter_side"] else [])
 
 
-def _looks(sample: dict[str, Any]) -> list[tuple[str, str]]:
+def _kinds(sample: dict[str, Any]) -> list[tuple[str, str]]:
     told = [("written as", _counted(sample["serializers"])), ("images", _counted(sample["kinds"]))]
     if sample["tile_widths"]:
         told.append(("tile width", "pixels: " + ", ".join(f"{width} in {count:,}"
@@ -86,7 +86,7 @@ def _stored(facts: dict[str, Any]) -> Part:
     if tiles is not None:
         told.append(("tiled", f"{tiles['tiled']:,} of {facts['records']:,} JPEGs; decoded whole: "
                               f"{printable(_counted(tiles['stored_whole']))}"))
-    told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_looks(sample)]
+    told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_kinds(sample)]
     return Part("What is stored", told, [_record_bytes(stored["histogram"])])
 
 
