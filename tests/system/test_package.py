@@ -55,7 +55,8 @@ def content(path):
 
 def modules():
     """All that is installed, by its path in this folder."""
-    paths = [*ROOT.glob("dataflows/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("*.py")]
+    paths = [*ROOT.glob("dataflows/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("*.py"),
+             *ROOT.glob("dataflows/**/*.css")]
     return {path.relative_to(ROOT).as_posix() for path in paths} - {"setup.py"}
 
 

@@ -121,9 +121,7 @@ def _found(found: dict[str, Any]) -> Part:
     told = [(f"{entry['images']:,}", printable(f"{finding}: {', '.join(entry['examples'])}"
                                                + ", ..." * (entry["images"] > len(entry["examples"]))))
             for finding, entry in found["findings"].items()]
-    reasons: dict[str, list[str]] = {}
-    for entry in found["skipped"]:
-        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    reasons = by_reason(found["skipped"])
     told += [("left out", printable(f"{plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
                                     + ", ..." * (len(names) > _FEW)))
              for reason, names in list(reasons.items())[:2 * _FEW]]
@@ -133,6 +131,14 @@ def _found(found: dict[str, Any]) -> Part:
         told.append(("left out", printable(f"by name or place: {_counted(found['left_out'])}")))
     told += [("classes", printable(text)) for text in found["class_counts"][:_FEW]]
     return Part(FOUND, told or [("", "nothing unusual")], [])
+
+
+def by_reason(skipped: list[dict[str, str]]) -> dict[str, list[str]]:
+    """The names of files that were left out, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for entry in skipped:
+        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    return reasons
 
 
 def _bars(histogram: list[dict[str, int]]) -> list[tuple[str, float, str]]:
