@@ -1,4 +1,4 @@
-"""What every rival whose library leaves decoding open does with an image, so that they differ in the loading alone.
+"""Decodes and crops an image for every rival whose library leaves that open, so that they differ in loading alone.
 
 A whole decode by libjpeg-turbo through simplejpeg, with its two options that trade accuracy for speed, then OpenCV's
 INTER_LINEAR on the crop: the cheapest that packages offer. Both free the GIL.

@@ -1,4 +1,4 @@
-"""What the work on an image takes at least, on one core of this machine: a limit to compare loaders with.
+"""Measures the least processor time that an image takes on this machine: a limit to compare loaders with.
 
     limit = decode a whole image x the share of its area that the crop depends on + resize that share
 

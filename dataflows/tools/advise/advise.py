@@ -1,4 +1,4 @@
-"""How to load a data set on this machine: what was measured, what follows from it, and what to do, in plain sentences.
+"""Says how to load a data set on this machine: what was measured, what follows from it, and what to do.
 
     print(advise("train.lmdb", gpu_rate=2500))
 

@@ -1,4 +1,4 @@
-"""What an LMDB file is, how it was made and what is in it, without reading more of it than a few records.
+"""Tells what an LMDB file is, how it was made and what is in it, and reads no more than a few of its records.
 
 Facts are a JSON object; what is not known is null.
 

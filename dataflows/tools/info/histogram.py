@@ -1,4 +1,4 @@
-"""Bins of a histogram, with bounds that a person would choose."""
+"""Puts values into the bins of a histogram, with bounds that a person would choose."""
 from typing import Iterator, NamedTuple
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Facts of a file (the table in `info.py`) as statements and charts in plain words, for a terminal and for a page."""
+"""Puts the facts of a file (the table in `facts.py`) into words and charts, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
 from dataflows.terminal import plural, printable

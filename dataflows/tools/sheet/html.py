@@ -1,4 +1,4 @@
-"""Pieces of an HTML page that needs nothing but itself: elements whose texts are escaped, pictures, bars.
+"""Builds an HTML page that needs no other file: elements whose texts are escaped, pictures, bars.
 
 Text becomes HTML in `element` alone, which escapes all that is not Markup already: what a file says of itself cannot
 become an element, an attribute or a script. The page's policy forbids scripts and all that would be loaded.

@@ -1,4 +1,4 @@
-"""One page on an LMDB file: what it is, samples, what the dump found odd, and benchmarks; needs no network."""
+"""Writes one page on an LMDB file: what it is, samples, what the dump found odd, and benchmarks. Needs no network."""
 import os
 from typing import Any, Sequence
 

@@ -1,4 +1,4 @@
-"""Records as a person looks at them: what they are called, the image, and what a transform makes of it."""
+"""Shows records to a person: their class and file, the image, and what a transform makes of it."""
 import os
 from typing import Any, Iterable, Iterator, NamedTuple
 
