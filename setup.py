@@ -27,7 +27,7 @@ setup(
     python_requires=">=3.10",
     py_modules=["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader"],
     packages=find_packages(include=["dataflows", "dataflows.*"]),
-    package_data={"dataflows": ["py.typed"]},
+    package_data={"dataflows": ["py.typed"], "dataflows.tools.sheet": ["page.css"]},
     # Each bound is the oldest release that has what we use, or that runs on Python 3.10.
     install_requires=[
         "tensorpack>=0.11,<0.12",  # private parts of it are used: docs/design.md has the table

@@ -1,4 +1,4 @@
-"""The child process: runs one contestant in a fresh interpreter, an epoch whenever its parent asks for one.
+"""Runs one contestant in a fresh interpreter, an epoch whenever the parent asks for one: the child's side.
 
 The child leads a process group of its own, so that its parent can stop, continue and kill it with everything that it
 started, and so that Ctrl-C reaches the parent alone. It never outlives its parent: the parent's death closes the

@@ -1,4 +1,4 @@
-"""The runner of `benchmark.py --cold`: how fast records come off a disk when nothing of them is in memory.
+"""Runs `benchmark.py --cold`: how fast records come off a disk when none of them is in memory.
 
 Every reader runs each epoch in a fresh process, in turns, after the page cache has been dropped. Libraries are loaded
 and one batch is read before that; the files are opened again after it. Ratios are of the bytes needed per second,

@@ -1,4 +1,4 @@
-"""The decoder of every rival that has none of its own, so that rivals differ in the loading alone.
+"""Decodes and crops an image for every rival whose library leaves that open, so that they differ in loading alone.
 
 A whole decode by libjpeg-turbo through simplejpeg, with its two options that trade accuracy for speed, then OpenCV's
 INTER_LINEAR on the crop: the cheapest that packages offer. Both free the GIL.

@@ -1,4 +1,4 @@
-"""The limit to compare loaders with: the least work on an image, on one core of this machine.
+"""Measures the least processor time that an image takes on this machine: a limit to compare loaders with.
 
     limit = decode a whole image x the share of its area that the crop depends on + resize that share
 

@@ -1,4 +1,4 @@
-"""What a tree of processes costs, read from Linux's /proc: processor time, and memory of its own.
+"""Reads what a tree of processes costs from Linux's /proc: processor time, and memory of its own.
 
 Memory means anonymous and shared pages, RssAnon + RssShmem; the anonymous ones, which may leak, are also given alone.
 Pages of mapped files, an LMDB's among them, are page cache: they are not the process's own and go away when memory is

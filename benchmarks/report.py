@@ -1,4 +1,4 @@
-"""Writes figures as a table and as a plot."""
+"""Prints figures as a table and draws them as a plot."""
 import statistics
 from typing import Any, Sequence
 

@@ -1,4 +1,4 @@
-"""The parent process: runs contestants in child processes, epoch by epoch in turns.
+"""Runs contestants in child processes, epoch by epoch in turns: the parent's side.
 
 While one contestant runs an epoch, all others are stopped (SIGSTOP to their process groups). A chain that prefetches
 without end, as the stock tensorpack chain does, thus neither takes time from others nor gets a head start. POSIX only.

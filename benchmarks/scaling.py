@@ -1,4 +1,4 @@
-"""The runner of `benchmark.py --scaling`: images/s by the number of workers and the format.
+"""Runs `benchmark.py --scaling`: images/s by the number of workers, for each stored format.
 
 Every series with every number of workers is a contestant of one group, so all of them take turns within each round, and
 what else the machine does slows all points of the plot alike.

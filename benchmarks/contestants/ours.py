@@ -1,4 +1,4 @@
-"""Contestants of this project."""
+"""This project's loaders and dataset."""
 import contextlib
 from typing import Any, Iterator
 

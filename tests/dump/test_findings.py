@@ -159,12 +159,12 @@ def test_what_has_an_rgb_form_is_stored_as_the_loaders_show_it(odd, tmp_path, im
 
 
 @pytest.mark.parametrize("on_error, name, words", [
-    ("raise", "cmyk.jpg", "cmyk.jpg: CMYK: .*--on-error fix stores PIL's"),
-    ("raise", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*--on-error skip"),
-    ("fix", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*--on-error skip"),
-    *[(mode, "deep gray.png", "deep gray.png: it is 16-bit gray, which has no faithful RGB form.*--on-error skip")
+    ("raise", "cmyk.jpg", "cmyk.jpg: CMYK: .*on_error='fix' stores PIL's"),
+    ("raise", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*on_error='skip'"),
+    ("fix", "half.jpg", "half.jpg: the JPEG file is truncated or damaged: .*on_error='skip'"),
+    *[(mode, "deep gray.png", "deep gray.png: it is 16-bit gray, which has no faithful RGB form.*on_error='skip'")
       for mode in ("raise", "fix")],
-    ("fix", "bomb.png", "bomb.png: it states 60,000 x 60,000 pixels.*--max-pixels")])
+    ("fix", "bomb.png", "bomb.png: it states 60,000 x 60,000 pixels.*max_pixels")])
 def test_a_dump_stops_at_an_error_and_says_what_to_do(tmp_path, on_error, name, words, capsys):
     folder = tmp_path / "source" / "val" / "class"
     folder.mkdir(parents=True)

@@ -9,7 +9,10 @@ import hashlib
 import json
 import logging
 import os
+import pathlib
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of helpers
 
 import torch  # noqa: F401  (imported once, and not in each fork)
 

@@ -19,7 +19,7 @@ from helpers import independent_reader
 from helpers.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "format.md").read_text()
-READER = ROOT / "tests" / "independent_reader.py"
+READER = ROOT / "tests" / "helpers" / "independent_reader.py"
 NOT_ITS_OWN = {"dataflows", "numpy", "msgpack", "msgpack_numpy", "tensorpack", "cv2", "torch"}
 TIMEOUT_SECONDS = 60
 

@@ -55,13 +55,14 @@ def content(path):
 
 def modules():
     """All that is installed, by its path in this folder."""
-    paths = [*ROOT.glob("dataflows/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("*.py")]
-    return {path.relative_to(ROOT).as_posix() for path in paths} - {"setup.py"}
+    paths = [*ROOT.glob("dataflows/**/*.py"), *ROOT.glob("dataflows/**/*.css"), ROOT / "dataflows/py.typed",
+             *ROOT.glob("*.py")]
+    return {path.relative_to(ROOT).as_posix() for path in paths} - {"setup.py", "benchmark.py"}
 
 
 def test_the_wheel_has_the_packages_and_root_modules_and_nothing_else(wheel):
     assert {name for name in wheel if ".dist-info/" not in name} == modules()
-    assert {"dataflows/__main__.py", "benchmarks/runner.py", "dump_imagenet.py", "benchmark.py", "uint_lmdb_loader.py",
+    assert {"dataflows/__main__.py", "dataflows/load/workers/parent.py", "dump_imagenet.py", "uint_lmdb_loader.py",
             "uint_lmdb_iterloader.py"} <= modules()
 
 
@@ -77,12 +78,12 @@ def test_the_wheel_has_the_console_script_and_the_license(wheel):
 def test_the_sdist_has_what_it_takes_to_test_and_to_demonstrate(sdist):
     names = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
     generated = {name for name in names if name.startswith("imagenet_lmdb.egg-info/")} | {"PKG-INFO", "setup.cfg"}
-    folders = {path.relative_to(ROOT).as_posix() for folder in ("tests", "docs", "examples")
+    folders = {path.relative_to(ROOT).as_posix() for folder in ("tests", "docs", "examples", "benchmarks")
                for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {"tests/system/test_package.py", "tests/conftest.py", "docs/design.md", "examples/train.py"} <= folders
     assert names - generated == modules() | folders | {
-        "setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "constraints.txt", "mkdocs.yml", "LICENSE",
-        "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+        "benchmark.py", "setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "constraints.txt", "mkdocs.yml",
+        "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
 
 
 def test_the_sdist_builds_the_same_wheel(sdist, wheel):

@@ -2,7 +2,8 @@
 
     advise      all of it in plain sentences
     predict     measurements to images/s: arithmetic, without a clock
-    measure     the steps of an image, and the loader itself, timed
+    measure     the disk, the steps and the loader itself, within a minute
     sample      a sample of an LMDB or folder, dumped in each format
+    steps       what the steps of one image take
     disk        how fast the disk delivers what is not in memory
 """

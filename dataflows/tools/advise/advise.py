@@ -1,4 +1,4 @@
-"""Advice on loading a data set on this machine: measurements, conclusions and recommendations, in plain sentences.
+"""Says how to load a data set on this machine: what was measured, what follows from it, and what to do.
 
     print(advise("train.lmdb", gpu_rate=2500))
 

@@ -1,4 +1,4 @@
-"""Measures a data set on this machine: the disk, the steps of an image, and the loader over each format.
+"""Measures how a machine loads a data set: its disk, the steps of an image, and the loader itself in each format.
 
 A sample is dumped in every format into a temporary folder, and read by the loaders' own chain: all formats and numbers
 of threads in turns, so that what else the machine does slows them alike. Nothing is written anywhere else, no global

@@ -1,4 +1,4 @@
-"""Predicts images/s of training from measurements: arithmetic only, without clock or files.
+"""Predicts the images/s of training from measurements of a machine and a data set: arithmetic, no clock, no files.
 
     from memory     what the loader reached with `Measurements.workers` threads, times the speed-up of another number
     from the disk   the lower of two rates: what the disk delivers, MB/s / MB per image; and what the processors do

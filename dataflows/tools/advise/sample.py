@@ -1,4 +1,4 @@
-"""Draws a sample of an LMDB or a folder of classes, and dumps it in any format.
+"""Draws a sample from an LMDB or from a folder of classes, and writes it as a small LMDB in any format.
 
 A sample holds the content of files. Records are turned back into what their files may have been: tiled JPEGs lose their
 tiles (but for a restart marker a row, 0.1 % of the bytes), and pixels become JPEGs of quality 90.

@@ -1,4 +1,4 @@
-"""Collects what an LMDB file is, how it was made and what is in it, from its index and a few records.
+"""Tells what an LMDB file is, how it was made and what is in it, and reads no more than a few of its records.
 
 Facts are a JSON object; what is not known is null.
 
@@ -31,10 +31,10 @@ from dataflows.storage.environment import data_file
 from dataflows.storage.index import Index
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
-from dataflows.tools import text as plain
+from dataflows.tools import text
 from dataflows.tools.info.histogram import bins
 from dataflows.tools.info.provenance import Provenance, provenance
-from dataflows.tools.info.record_kind import Look, look, spread
+from dataflows.tools.info.record_kind import RecordKind, record_kind, spread
 from dataflows.tools.info.statements import statements
 
 SAMPLE = 100  # records that are looked at: 0.1 s, and some MB of a cold disk
@@ -122,24 +122,24 @@ def _found(index: Index, made: Provenance) -> dict[str, Any]:
 
 
 def _sample(store: Store) -> dict[str, Any]:
-    numbers, looks, unreadable = spread(len(store), SAMPLE), [], []
+    numbers, kinds, unreadable = spread(len(store), SAMPLE), [], []
     for number in numbers:
         try:
-            looks.append(look(store, number))
+            kinds.append(record_kind(store, number))
         except RecordError as error:
             unreadable.append({"key": store.key(number).decode(errors="replace"), "error": str(error)})
-    return {"numbers": numbers, **_counts(looks), "labels": sorted({found.label for found in looks}),
-            "shorter_side": _histogram([min(found.height, found.width) for found in looks if found.height]),
+    return {"numbers": numbers, **_counts(kinds), "labels": sorted({found.label for found in kinds}),
+            "shorter_side": _histogram([min(found.height, found.width) for found in kinds if found.height]),
             "unreadable": unreadable}
 
 
-def _counts(looks: list[Look]) -> dict[str, dict[str, int]]:
+def _counts(kinds: list[RecordKind]) -> dict[str, dict[str, int]]:
     def count(values: Iterable[Any]) -> dict[str, int]:
         return {str(value): number for value, number in Counter(values).most_common()}
 
-    return {"serializers": count(found.serializer for found in looks), "kinds": count(found.kind for found in looks),
-            "tile_widths": count(found.tile_width for found in looks if found.tile_width),
-            "array_layouts": count(found.array_layout for found in looks if found.kind == "pixels")}
+    return {"serializers": count(found.serializer for found in kinds), "kinds": count(found.kind for found in kinds),
+            "tile_widths": count(found.tile_width for found in kinds if found.tile_width),
+            "array_layouts": count(found.array_layout for found in kinds if found.kind == "pixels")}
 
 
 def as_text(facts: dict[str, Any]) -> str:
@@ -148,13 +148,12 @@ def as_text(facts: dict[str, Any]) -> str:
     lines = [printable(facts["path"])]
     for part in statements(facts):
         lines += ["", part.title]
-        for label, text in part.facts:
-            lines += plain.wrapped(label, text, WIDTH)
+        for label, fact in part.facts:
+            lines += text.wrapped(label, fact, WIDTH)
         for chart in part.charts:
             lines += ["", f"  {chart.title}"]
             most = max(value for _, value, _ in chart.bars) or 1
-            label_width = min(_LABEL, max(plain.columns(label) for label, _, _ in chart.bars))
-            for label, value, text in chart.bars:
-                lines.append(f"  {plain.fit(label, label_width)} {text:>{_VALUE}} "
-                             f"{plain.bar(value / most, _BAR)}".rstrip())
+            label_width = min(_LABEL, max(text.columns(label) for label, _, _ in chart.bars))
+            lines += [f"  {text.fit(label, label_width)} {written:>{_VALUE}} {text.bar(value / most, _BAR)}".rstrip()
+                      for label, value, written in chart.bars]
     return "\n".join(lines)

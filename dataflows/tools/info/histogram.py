@@ -1,4 +1,4 @@
-"""Histograms with round bounds, as a person would choose them."""
+"""Puts values into the bins of a histogram, with bounds that a person would choose."""
 from typing import Iterator, NamedTuple
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What kind of record it is and what its image is, by the image's header. Nothing is decoded."""
+"""Tells how a record is written and what its image is, by the image's header. Nothing is decoded."""
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from dataflows.storage.store import Store
 PROGRESSIVE = 0xC2
 
 
-class Look(NamedTuple):
-    """What a look at one record tells."""
+class RecordKind(NamedTuple):
+    """What the header of one record tells."""
 
     serializer: str  # "msgpack" or "pickle"
     kind: str  # "tiled JPEG", "JPEG", "progressive JPEG", another of audit's formats, "pixels" or "no image"
@@ -24,20 +24,20 @@ class Look(NamedTuple):
     array_layout: str  # by which record.view reads it
 
 
-def look(store: Store, number: int) -> Look:
-    """A look at one record. Raises RecordError, with file and key, if it is none."""
+def record_kind(store: Store, number: int) -> RecordKind:
+    """How one record is written. Raises RecordError, with file and key, if it is none."""
     value = store.value(number)
     try:
         image, label, layout = _view(value)
         serializer = "pickle" if value[0] == 0x80 else "msgpack"
         if image.ndim == 3:
-            return Look(serializer, "pixels", image.shape[0], image.shape[1], label, 0, layout)
+            return RecordKind(serializer, "pixels", image.shape[0], image.shape[1], label, 0, layout)
         tiles = read_tiles(image)
         if tiles is not None:
             tile_width = tiles.interval * tiles.mcu_width
-            return Look(serializer, "tiled JPEG", tiles.height, tiles.width, label, tile_width, layout)
+            return RecordKind(serializer, "tiled JPEG", tiles.height, tiles.width, label, tile_width, layout)
         kind, height, width = _kind(image)
-        return Look(serializer, kind, height, width, label, 0, layout)
+        return RecordKind(serializer, kind, height, width, label, 0, layout)
     except ValueError as error:
         raise RecordError(f"{store.path}, key {store.key(number).decode(errors='replace')}: {error}") from error
 

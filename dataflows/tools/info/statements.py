@@ -1,4 +1,4 @@
-"""Writes the facts of a file (the table in `facts.py`) as sentences and charts, for a terminal and for a page."""
+"""Puts the facts of a file (the table in `facts.py`) into words and charts, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
 from dataflows.terminal import plural, printable
@@ -43,12 +43,12 @@ def _unindexed(facts: dict[str, Any]) -> Part:
 def _sampled(sample: dict[str, Any]) -> Part:
     labels = sample["labels"]
     return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly", [
-        *_looks(sample),
+        *_kinds(sample),
         ("labels", f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct" if labels else "none"),
     ], [Chart("shorter side of these images, pixels", _bars(sample["shorter_side"]))] if sample["shorter_side"] else [])
 
 
-def _looks(sample: dict[str, Any]) -> list[tuple[str, str]]:
+def _kinds(sample: dict[str, Any]) -> list[tuple[str, str]]:
     told = [("written as", _counted(sample["serializers"])), ("images", _counted(sample["kinds"]))]
     if sample["tile_widths"]:
         told.append(("tile width", "pixels: " + ", ".join(f"{width} in {count:,}"
@@ -86,7 +86,7 @@ def _stored(facts: dict[str, Any]) -> Part:
     if tiles is not None:
         told.append(("tiled", f"{tiles['tiled']:,} of {facts['records']:,} JPEGs; decoded whole: "
                               f"{printable(_counted(tiles['stored_whole']))}"))
-    told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_looks(sample)]
+    told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_kinds(sample)]
     return Part("What is stored", told, [_record_bytes(stored["histogram"])])
 
 
@@ -121,9 +121,7 @@ def _found(found: dict[str, Any]) -> Part:
     told = [(f"{entry['images']:,}", printable(f"{finding}: {', '.join(entry['examples'])}"
                                                + ", ..." * (entry["images"] > len(entry["examples"]))))
             for finding, entry in found["findings"].items()]
-    reasons: dict[str, list[str]] = {}
-    for entry in found["skipped"]:
-        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    reasons = by_reason(found["skipped"])
     told += [("left out", printable(f"{plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
                                     + ", ..." * (len(names) > _FEW)))
              for reason, names in list(reasons.items())[:2 * _FEW]]
@@ -133,6 +131,14 @@ def _found(found: dict[str, Any]) -> Part:
         told.append(("left out", printable(f"by name or place: {_counted(found['left_out'])}")))
     told += [("classes", printable(text)) for text in found["class_counts"][:_FEW]]
     return Part(FOUND, told or [("", "nothing unusual")], [])
+
+
+def by_reason(skipped: list[dict[str, str]]) -> dict[str, list[str]]:
+    """The names of files that were left out, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for entry in skipped:
+        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    return reasons
 
 
 def _bars(histogram: list[dict[str, int]]) -> list[tuple[str, float, str]]:

@@ -1,4 +1,4 @@
-"""A contact sheet: samples with their labels, before and after the transform, as one picture."""
+"""Draws a contact sheet: samples with their labels, before and after the transform, as one picture."""
 import bisect
 import math
 import os

@@ -1,4 +1,4 @@
-"""Records for people to look at: their name, the image, and what a transform makes of it."""
+"""Shows records to a person: their class and file, the image, and what a transform makes of it."""
 import os
 from typing import Any, Iterable, Iterator, NamedTuple
 
@@ -11,7 +11,7 @@ from dataflows.options import integer
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
 from dataflows.tools.info.provenance import Provenance, provenance
-from dataflows.tools.info.record_kind import look
+from dataflows.tools.info.record_kind import record_kind
 
 SIDE = 224  # pixels of a crop, and the height of the image beside it
 WIDTH = 300  # pixels that the image beside it may have: a photo of 4 to 3
@@ -54,7 +54,7 @@ class Views:
         self.provenance: Provenance | None = None
         if self._store.index is not None and self._store.index_path is not None:
             self.provenance = provenance(self._store.index, self._store.index_path)
-        self._reader = RecordReader(self._store, array_layout=look(self._store, 0).array_layout)
+        self._reader = RecordReader(self._store, array_layout=record_kind(self._store, 0).array_layout)
 
     def __len__(self) -> int:
         return len(self._store)
