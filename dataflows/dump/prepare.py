@@ -11,7 +11,7 @@ from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, refuse_b
 from dataflows.images.examine import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.images.resize import resize
 from dataflows.jpeg.tile import cut, read_tiles, tile
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 
 CONVERTED = "converted to RGB"  # the finding
 _JPEG_SIDE = 65_500  # libjpeg's limit
@@ -55,8 +55,7 @@ class Preparation:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        if self.format not in ("jpeg", "uint8"):
-            raise ValueError(f"format must be 'jpeg' or 'uint8', not {self.format!r}")
+        one_of("format", self.format, ("jpeg", "uint8"))
         for name in ("max_side", "shorter_side"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 1)

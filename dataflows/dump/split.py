@@ -25,7 +25,7 @@ from dataflows.dump.write import PackedLMDBSerializer
 from dataflows.errors import Damaged, NoTiling, NotStarted, Refused
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.jpeg.tile import make_ready
-from dataflows.options import integer, suggests
+from dataflows.options import integer, one_of, suggests
 from dataflows.processors import default_workers
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.btree import locate, read_header
@@ -190,8 +190,7 @@ def _temporary(path: str | None) -> list[str]:
 
 def _preparation(split: str, on_error: str, **options: Any) -> Preparation:
     """How images are prepared. Raises ValueError for options out of range."""
-    if on_error not in ("raise", "skip", "fix"):
-        raise ValueError(f"on_error must be 'raise', 'fix' or 'skip', not {on_error!r}")
+    one_of("on_error", on_error, ("raise", "fix", "skip"))
     if split in ("", ".", "..") or os.path.basename(split) != split:
         raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
     return Preparation(fix=on_error != "raise", **options)

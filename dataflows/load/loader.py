@@ -17,7 +17,7 @@ from dataflows.load.reader import RecordReader
 from dataflows.load.stats import Stats
 from dataflows.load.to_torch import Batch, Finish
 from dataflows.load.workers.parent import RoundRobinProcesses
-from dataflows.options import check_state, fixed_property, integer, suggests
+from dataflows.options import check_state, fixed_property, integer, one_of, suggests
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData, RestOfEpoch
 from dataflows.order.ranks import Done, LateRanks, Ranks, check_done
@@ -93,8 +93,7 @@ class TorchBatches:
         self._batch_size = integer("batch_size", batch_size, 1)
         self._prefetch = integer("prefetch", prefetch, 1)
         self._num_workers = None if num_workers is None else integer("num_workers", num_workers, 0)
-        if worker_type not in ("thread", "process"):
-            raise ValueError(f"worker_type must be 'thread' or 'process', not {worker_type!r}")
+        one_of("worker_type", worker_type, ("thread", "process"))
         if worker_type == "process" and num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
         self._worker_type = worker_type
