@@ -75,6 +75,14 @@ def examples(findings: dict[str, list[int]], names: Sequence[bytes]) -> dict[str
             for finding, numbers in findings.items()}
 
 
+def by_reason(skipped: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """The names of skipped files by the reason why, in the order in which each comes first."""
+    reasons: dict[str, list[str]] = {}
+    for entry in skipped:
+        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    return reasons
+
+
 def left_out(kinds: dict[str, int]) -> list[str]:
     """The line on files that were not looked at, given how many there are of each kind."""
     return [f"left out by name or place: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}"

@@ -1,6 +1,5 @@
 """From the files of a source to the records of a dump, with what the journal says of each."""
 import errno
-import itertools
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from dataflows.dump.prepare import Preparation
 from dataflows.dump.write import Packed
 from dataflows.errors import RecordError
 from dataflows.images.examine import digest
+from dataflows.order.parts import Slice
 from dataflows.storage import record
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import OrderedThreadMapData
@@ -93,25 +93,8 @@ class FilePacker:
 
 def packed_files(files: Source, packer: FilePacker, num_workers: int, *, first: int = 0) -> DataFlow:
     """The Packed records of a source's files, in their order, without its `first` ones; made in threads."""
-    return OrderedThreadMapData(Rest(files, first), packer, num_threads=num_workers,
+    return OrderedThreadMapData(Slice(files, first), packer, num_threads=num_workers,
                                 buffer_size=max(_AHEAD, 4 * num_workers))
-
-
-class Rest(ProxyDataFlow):
-    """`ds` without its first datapoints.
-
-        ds: 0 1 2 3    first=2:    2 3
-    """
-
-    def __init__(self, ds: DataFlow, first: int) -> None:
-        super().__init__(ds)
-        self._first = first
-
-    def __len__(self) -> int:
-        return len(self.ds) - self._first
-
-    def __iter__(self) -> Iterator[Any]:
-        return itertools.islice(self.ds, self._first, None)
 
 
 def shown(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:

@@ -2,12 +2,11 @@
 import dataclasses
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from dataflows.errors import RecordError, Untileable
 from dataflows.images import pillow
-from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, refuse_bomb
+from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, encode, refuse_bomb
 from dataflows.images.examine import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.images.resize import resize
 from dataflows.jpeg.tile import cut, read_tiles, tile
@@ -15,7 +14,6 @@ from dataflows.options import integer, one_of
 
 CONVERTED = "converted to RGB"  # the finding
 _JPEG_SIDE = 65_500  # libjpeg's limit
-_FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 class Prepared(NamedTuple):
@@ -85,8 +83,14 @@ class Preparation:
             return Prepared(*self._tiled(kept, size, pixels), findings)
         if not resized or foreign:
             findings += ("encoded as JPEG",)
-        content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
-        return Prepared(*self._tiled(content, size), findings)
+        return Prepared(*self._tiled(self._encoded(pixels, resized), size), findings)
+
+    def _encoded(self, pixels: np.ndarray, resized: bool) -> bytes:
+        """Pixels as a JPEG: those of a file that keeps its size as faithfully as JPEG can."""
+        if max(pixels.shape) > _JPEG_SIDE:
+            raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; max_side=N "
+                              f"shrinks them")
+        return encode(pixels, self.quality) if resized else encode(pixels, 100, full_color=True)
 
     def _kept(self, content: bytes, findings: tuple[str, ...], pixels: np.ndarray) -> bytes | None:
         """A JPEG as it is stored: without a flaw, its own bytes; else what loaders decode to its pixels, if anything.
@@ -180,10 +184,3 @@ def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
     except ValueError:
         return "its tiled form cannot be cut"
     return None
-
-
-def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
-    if max(pixels.shape) > _JPEG_SIDE:
-        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; max_side=N shrinks "
-                          f"them")
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dataflows.images.transforms import check_transform, is_fused
-from dataflows.load.decode_batches import DecodeBatches, EveryNthBatch, Transform
+from dataflows.load.decode_batches import DecodeBatches, Transform
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.load.reader import RecordReader
@@ -19,7 +19,8 @@ from dataflows.load.to_torch import Batch, Finish
 from dataflows.load.workers.parent import RoundRobinProcesses
 from dataflows.options import check_state, fixed_property, integer, one_of, suggests
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, RestOfEpoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData
+from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.ranks import Done, LateRanks, Ranks, check_done
 from dataflows.processors import default_workers, ranks_here
 from dataflows.tensorpack import BatchData, DataFlow
@@ -191,7 +192,7 @@ class TorchBatches:
             chain = decoded(batches, num_workers, self._prefetch, 1, False)
             self._at_work = chain.num_threads
             return chain
-        parts = [decoded(EveryNthBatch(batches, i, num_workers), 0, 1, num_workers, True) for i in range(num_workers)]
+        parts = [decoded(Slice(batches, i, num_workers), 0, 1, num_workers, True) for i in range(num_workers)]
         batch_bytes = largest * 3 * math.prod(self._transform.window) if is_fused(self._transform) else 0
         return RoundRobinProcesses(batches, parts, self._prefetch, self._meter, batch_bytes)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import RestOfEpoch
+from dataflows.order.parts import RestOfEpoch
 from dataflows.order.pointers import SequentialKeys, ShuffledKeys, sequential_pointers
 from dataflows.order.ranks import UNEVEN, LateRanks, Ranks, left_over
 from dataflows.tensorpack import BatchData

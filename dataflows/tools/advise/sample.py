@@ -9,13 +9,13 @@ import statistics
 import time
 from typing import Any, Iterator, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.space import in_pages
 from dataflows.dump.split import write_lmdb
 from dataflows.errors import Untileable
+from dataflows.images.codecs import encode
 from dataflows.jpeg.cut import MAGIC, read_tiles
 from dataflows.jpeg.header import APP9, segments
 from dataflows.jpeg.tile import tile
@@ -38,7 +38,7 @@ PREPARATIONS = {
     "uint8 --shorter-side 256": Preparation("uint8", shorter_side=256, fix=True),
     "uint8 --max-side 256": Preparation("uint8", max_side=256, fix=True),
 }
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_QUALITY = 90  # of the JPEGs that pixels become
 _SIZES = 20_000  # files whose sizes are asked for
 _READERS = 16  # files that are opened at once: what a disk or a server needs to be busy
 _PAGE = 4096  # of LMDB
@@ -252,7 +252,7 @@ def dump(sample: Sample, preparation: Preparation, path: str, num_threads: int) 
 
 def _file(image: np.ndarray) -> bytes:
     if image.ndim == 3:
-        return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY)[1])
+        return encode(image, _QUALITY)
     return image.tobytes() if read_tiles(image) is None else without_tiles(image.tobytes())
 
 

@@ -1,6 +1,7 @@
 """Facts of a file (the table in `info.py`) as statements and charts in plain words, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
+from dataflows.dump.findings import by_reason
 from dataflows.terminal import plural, printable
 from dataflows.tools.text import size_text
 
@@ -121,9 +122,7 @@ def _found(found: dict[str, Any]) -> Part:
     told = [(f"{entry['images']:,}", printable(f"{finding}: {', '.join(entry['examples'])}"
                                                + ", ..." * (entry["images"] > len(entry["examples"]))))
             for finding, entry in found["findings"].items()]
-    reasons: dict[str, list[str]] = {}
-    for entry in found["skipped"]:
-        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    reasons = by_reason(found["skipped"])
     told += [("left out", printable(f"{plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
                                     + ", ..." * (len(names) > _FEW)))
              for reason, names in list(reasons.items())[:2 * _FEW]]

@@ -2,7 +2,7 @@
 import os
 from typing import Any, Sequence
 
-from dataflows.dump.findings import ACROSS, DUPLICATE
+from dataflows.dump.findings import ACROSS, DUPLICATE, by_reason
 from dataflows.terminal import plural, printable
 from dataflows.tools.info.facts import describe
 from dataflows.tools.info.provenance import Provenance
@@ -117,7 +117,7 @@ def _odd(views: Views, made: Provenance) -> list[Markup]:
 
 
 def _finding(views: Views, finding: str, numbers: list[int]) -> Markup:
-    return element("section", element("h3", f"{printable(finding)}: {_files(len(numbers))}"),
+    return element("section", element("h3", f"{printable(finding)}: {plural(len(numbers), 'file')}"),
                    element("div", *map(_thumb, views(numbers[:_SHOWN], None)), class_="thumbs"),
                    _more(len(numbers) - _SHOWN, "in the index, under findings"), class_="card")
 
@@ -143,12 +143,10 @@ def _equal_files(views: Views, groups: list[list[int]], across: set[int]) -> Mar
 
 
 def _skipped(skipped: list[dict[str, str]]) -> Markup:
-    reasons: dict[str, list[str]] = {}
-    for entry in skipped:
-        reasons.setdefault(entry["reason"], []).append(entry["name"])
-    blocks = [joined(element("h4", f"{printable(reason)}: {_files(len(names))}"), _listed(names))
+    reasons = by_reason(skipped)
+    blocks = [joined(element("h4", f"{printable(reason)}: {plural(len(names), 'file')}"), _listed(names))
               for reason, names in list(reasons.items())[:_NAMED]]
-    return element("section", element("h3", f"Left out: {_files(len(skipped))}"), *blocks,
+    return element("section", element("h3", f"Left out: {plural(len(skipped), 'file')}"), *blocks,
                    _more(len(reasons) - _NAMED, "reasons in the index"), class_="card")
 
 
@@ -178,7 +176,3 @@ def _group(group: Measured) -> Markup:
     failed = [element("h4", "failed"), _listed(group.failed)] if group.failed else []
     return element("section", element("h3", group.title), element("h4", group.unit), bars(group.bars), *failed,
                    class_="card")
-
-
-def _files(count: int) -> str:
-    return plural(count, "file")
