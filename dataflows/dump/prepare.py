@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.errors import RecordError, Untileable
+from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.images import pillow
 from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, encode, refuse_bomb
 from dataflows.images.examine import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
@@ -36,7 +36,7 @@ class Preparation:
     shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
     quality: of JPEGs encoded anew, 1 to 100.
     tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
-    trust: leave out the decoding of each tiled JPEG that compares its pixels with the original's.
+    compare_pixels: decode each tiled JPEG, and compare its pixels with the original's.
     fix: convert what is not 8-bit RGB or gray (audit.LOSSY) as PIL's convert("RGB") does; False refuses it.
     max_pixels: how many an image may have: its header is asked before memory is taken for them.
 
@@ -48,7 +48,7 @@ class Preparation:
     shorter_side: int | None = None
     quality: int = 90
     tiles: bool = True
-    trust: bool = False
+    compare_pixels: bool = True
     fix: bool = False
     max_pixels: int = MAX_PIXELS
 
@@ -112,9 +112,9 @@ class Preparation:
             return jpeg, *size, None
         try:
             tiled = tile(jpeg)
-        except Untileable as error:
+        except UnsupportedJPEG as error:
             return jpeg, *size, error.reason
-        why = None if self.trust else _flaw(tiled, decode(jpeg) if pixels is None else pixels)
+        why = _flaw(tiled, decode(jpeg) if pixels is None else pixels) if self.compare_pixels else None
         return tiled if why is None else jpeg, *size, why
 
     def _refuse(self, content: bytes, examined: Examined) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.space import in_pages
 from dataflows.dump.split import write_lmdb
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.images.codecs import encode
 from dataflows.jpeg.cut import MAGIC, read_tiles
 from dataflows.jpeg.header import APP9, segments
@@ -32,7 +32,7 @@ from dataflows.threads import map_ordered
 # By the name that predict.py knows them by. Not compared again: the sample is thrown away.
 PREPARATIONS = {
     "jpeg --no-tiles": Preparation("jpeg", tiles=False, fix=True),
-    "jpeg": Preparation("jpeg", trust=True, fix=True),
+    "jpeg": Preparation("jpeg", compare_pixels=False, fix=True),
     "uint8": Preparation("uint8", fix=True),
     "uint8 --max-side 500": Preparation("uint8", max_side=500, fix=True),
     "uint8 --shorter-side 256": Preparation("uint8", shorter_side=256, fix=True),
@@ -260,7 +260,7 @@ def without_tiles(jpeg: bytes) -> bytes:
     """The same image as a JPEG that is decoded whole. One that cannot be tiled stays as it is."""
     try:
         rows = tile(jpeg, interval_px=2**16)
-    except Untileable:
+    except UnsupportedJPEG:
         return jpeg
     parts, at = [], 0
     for marker, start, end in segments(rows):
