@@ -21,15 +21,15 @@ class NoChecksums(ValueError):
     """There is no index, so there is nothing to compare the file with."""
 
 
-class Untileable(ValueError):
+class UnsupportedJPEG(ValueError):
     """This JPEG cannot be tiled; `reason` is one of a few short stable strings, made for counting."""
 
     def __init__(self, reason: str):
         super().__init__(f"cannot tile this image: {reason}; store its bytes unchanged")
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["Untileable"], tuple[str]]:
-        return Untileable, (self.reason,)
+    def __reduce__(self) -> tuple[type["UnsupportedJPEG"], tuple[str]]:
+        return UnsupportedJPEG, (self.reason,)
 
 
 class NoTiling(ImportError):

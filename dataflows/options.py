@@ -27,6 +27,19 @@ def integer(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
     return number
 
 
+def one_of(name: str, value: Any, known: Iterable[str]) -> None:
+    """Raises ValueError unless `value` is one of those known.
+
+    >>> one_of("order", "random", ("local", "block", "sequential"))
+    Traceback (most recent call last):
+    ValueError: order must be 'local', 'block' or 'sequential', not 'random'
+    """
+    words = list(known)
+    if not isinstance(value, str) or value not in words:
+        *first, last = map(repr, words)
+        raise ValueError(f"{name} must be {', '.join(first)} or {last}, not {value!r}")
+
+
 def check_state(state: Any, order: dict[str, Any], names: Iterable[str]) -> None:
     """Raises ValueError unless `state` is a state_dict that has `names` and was taken of an order like `order`."""
     if not isinstance(state, dict) or state.get("version") != 1 or not isinstance(state.get("order"), dict):

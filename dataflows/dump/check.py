@@ -5,7 +5,7 @@ from typing import Iterable, NamedTuple
 
 from dataflows.dump import findings
 from dataflows.dump.columns import Columns
-from dataflows.dump.journal import Row, Skip
+from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.dump.resume import refuse_existing
 from dataflows.dump.space import in_pages, refuse_too_small
 from dataflows.dump.write import Packed
@@ -63,7 +63,7 @@ def collect(packed: Iterable[Packed]) -> Collected:
     """What the notes of records say. The records themselves are let go of, one by one."""
     nbytes = 0
 
-    def notes() -> Iterable[Row | Skip]:
+    def notes() -> Iterable[StoredFile | SkippedFile]:
         nonlocal nbytes
         for record in packed:
             nbytes += 0 if record.value is None else in_pages(len(record.value))
@@ -77,12 +77,12 @@ def result(files: ImageNetFiles, found: Collected, path: str | None, *, split: s
            overwrite: bool, seconds: float) -> Checked:
     """The verdict on all files of a split, whose dump would make the LMDB file `path`."""
     columns = found.columns
-    failures = [*(Skip(*unreadable) for unreadable in files.unreadable), *sorted(columns.skipped)]
+    failures = [*(SkippedFile(*unreadable) for unreadable in files.unreadable), *sorted(columns.skipped)]
     refusals = [*_empty(files), *([] if path is None else _target(path, found.nbytes, overwrite))]
     if not columns:
         refusals.append(f"none of the {len(files):,} files in {files.root} could be read")
     names = [os.fsdecode(name) for name in columns.names]
-    told = columns.findings.report(columns.labels, files.classes, split)
+    told = columns.findings.collected(columns.labels, files.classes, split)
     return Checked(
         ok=not refusals and (on_error == "skip" or not failures),
         layout=files.layout,

@@ -7,23 +7,23 @@ from typing import Any, Iterable
 import numpy as np
 
 from dataflows.dump import findings
-from dataflows.dump.journal import Row, Skip
+from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.storage.index import Index
 
 
 class Columns:
-    """What the journal says of all source files, by column: a million Rows would take 400 MB."""
+    """What the journal says of all source files, by column: a million StoredFiles would take 400 MB."""
 
-    def __init__(self, rows: Iterable[Row | Skip]) -> None:
+    def __init__(self, rows: Iterable[StoredFile | SkippedFile]) -> None:
         self.labels, self.heights, self.widths, self.checksums = array("i"), array("i"), array("i"), array("I")
         self.names: list[bytes] = []
         self.source_bytes = 0
         self.untiled: Counter[str] = Counter()
-        self.findings = findings.Findings()
-        self.skipped: list[Skip] = []
-        self.unreadable: list[Skip] = []  # folders and links, of which the journal knows nothing
+        self.findings = findings.FindingsCollector()
+        self.skipped: list[SkippedFile] = []
+        self.unreadable: list[SkippedFile] = []  # folders and links, of which the journal knows nothing
         for row in rows:
-            if isinstance(row, Skip):
+            if isinstance(row, SkippedFile):
                 self.skipped.append(row)
             else:
                 self._add(row)
@@ -37,7 +37,7 @@ class Columns:
             raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read; the first is "
                              f"{self.skipped[0].name}: {self.skipped[0].reason}")
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: StoredFile) -> None:
         self.labels.append(row.label)
         self.heights.append(row.height)
         self.widths.append(row.width)
@@ -50,7 +50,7 @@ class Columns:
 
     def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: dict[str, Any]) -> Index:
         """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
-        found = self.findings.report(self.labels, meta["classes"], meta["split"])
+        found = self.findings.collected(self.labels, meta["classes"], meta["split"])
         skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
         return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,
                      np.array(self.checksums), np.array(self.names),

@@ -15,7 +15,7 @@ _IMAGENET = {"train": (1_281_167, 732, 1300), "val": (50_000, 50, 50)}
 _NAMED = 3  # examples of a finding in the summary
 
 
-class Report(NamedTuple):
+class Findings(NamedTuple):
     """What was found in the files that were stored. JSON holds all of it."""
 
     findings: dict[str, list[int]]  # record numbers by finding, ascending
@@ -23,7 +23,7 @@ class Report(NamedTuple):
     class_counts: list[str]  # how they differ from ImageNet's
 
 
-class Findings:
+class FindingsCollector:
     """Collects what is found of each record, in the order of the records."""
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class Findings:
         for finding in findings:
             self._records.setdefault(finding, []).append(number)
 
-    def report(self, labels: Sequence[int], classes: Sequence[str], split: str) -> Report:
+    def collected(self, labels: Sequence[int], classes: Sequence[str], split: str) -> Findings:
         """All that was found, given the label of every record."""
         groups = duplicates(self._digests)
         across = [group for group in groups if len({labels[number] for number in group}) > 1]
         found = self._records | {DUPLICATE: sorted(chain(*groups)), ACROSS: sorted(chain(*across))}
         counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes)).tolist()
-        return Report({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups,
-                      class_counts(split, classes, counts))
+        return Findings({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups,
+                        class_counts(split, classes, counts))
 
 
 def duplicates(digests: bytes | bytearray) -> list[list[int]]:
@@ -73,6 +73,14 @@ def examples(findings: dict[str, list[int]], names: Sequence[bytes]) -> dict[str
     """The first few file names of each finding, given that of every record."""
     return {finding: [os.fsdecode(names[number]) for number in numbers[:_NAMED]]
             for finding, numbers in findings.items()}
+
+
+def by_reason(skipped: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """The names of skipped files by the reason why, in the order in which each comes first."""
+    reasons: dict[str, list[str]] = {}
+    for entry in skipped:
+        reasons.setdefault(entry["reason"], []).append(entry["name"])
+    return reasons
 
 
 def left_out(kinds: dict[str, int]) -> list[str]:

@@ -1,10 +1,10 @@
 """The journal and lock of an unfinished dump: `train.lmdb.journal`, beside `train.lmdb.partial`.
 
 Lines of JSON. The first is the header: an object of all that decides what the dump writes. Each other line is a source
-file, in the order of the dump: a list of the fields of Row, or [name, reason] for one that was left out. The lines of a
-transaction are on the disk before LMDB has it, so there is a line for each record that LMDB holds, and maybe more,
-which are cut off before the dump goes on. The last line is `true` when the files are complete and verified, and have
-only to be renamed.
+file, in the order of the dump: a list of the fields of StoredFile, or of SkippedFile for one that was left out. The
+lines of a transaction are on the disk before LMDB has it, so there is a line for each record that LMDB holds, and maybe
+more, which are cut off before the dump goes on. The last line is `true` when the files are complete and verified, and
+have only to be renamed.
 
 Whoever has the journal open has it locked, and a process that is killed is rid of its lock. Where the file system has
 no locks, a warning says that nothing keeps a second dump out.
@@ -26,7 +26,7 @@ _VERIFIED = b"true\n"  # the last line
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 
 
-class Row(NamedTuple):
+class StoredFile(NamedTuple):
     """One source file that is stored: what the index and the summary say of it, before it is known where it is."""
 
     name: str  # undecodable bytes as os.fsdecode makes them
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     digest: str  # of the source file's content, audit.digest in hexadecimal
 
 
-class Skip(NamedTuple):
+class SkippedFile(NamedTuple):
     """One source file that is left out."""
 
     name: str
@@ -81,11 +81,11 @@ class Journal:
         """Whether the dump is complete but for its renames."""
         return any(line is True for line in self._lines())
 
-    def rows(self) -> Iterator[Row | Skip]:
+    def rows(self) -> Iterator[StoredFile | SkippedFile]:
         """The source files that were dealt with, in order."""
         for line in self._lines():
             if isinstance(line, list):
-                yield Row(*line) if len(line) == len(Row._fields) else Skip(*line)
+                yield StoredFile(*line) if len(line) == len(StoredFile._fields) else SkippedFile(*line)
 
     def _lines(self) -> Iterator[Any]:
         """What the lines hold, up to one that is incomplete."""
@@ -109,7 +109,7 @@ class Journal:
         self._file.seek(0)
         self._file.truncate()
 
-    def add(self, rows: list[Row | Skip]) -> None:
+    def add(self, rows: list[StoredFile | SkippedFile]) -> None:
         """Adds source files, down to the disk."""
         self._append([list(row) for row in rows])
 
@@ -139,7 +139,7 @@ class Journal:
             if not complete or records == count:
                 break
             end, kept = end + len(line), kept + 1
-            records += len(json.loads(line)) == len(Row._fields)
+            records += len(json.loads(line)) == len(StoredFile._fields)
         if count is not None and records < count:
             raise ValueError(f"{self.path} names {records:,} records and LMDB holds {count:,}")
         self._file.truncate(end)

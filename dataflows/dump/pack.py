@@ -1,6 +1,5 @@
 """From source files to packed records, with a line of the journal for each."""
 import errno
-import itertools
 import os
 import threading
 import time
@@ -8,11 +7,12 @@ from typing import Any, Iterator, Protocol, Sequence
 
 import tqdm
 
-from dataflows.dump.journal import Row, Skip
+from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.write import Packed
 from dataflows.errors import RecordError
 from dataflows.images.examine import digest
+from dataflows.order.parts import Slice
 from dataflows.storage import record
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import OrderedThreadMapData
@@ -45,9 +45,10 @@ class Source(Protocol):
 class FilePacker:
     """Reads and prepares one file of a source: a callable on `[name, label]`, the work of the dump's threads.
 
-    Gives a Packed record with a Row, or, with on_error "skip", one without a value and with a Skip. Raises ValueError,
-    naming the file, for one that cannot be stored; OSError where the system cannot read it for a reason that is not the
-    file's own, whatever on_error is, and MemoryError. `seconds` is how long all calls together took.
+    Gives a Packed record with a StoredFile, or, with on_error "skip", one without a value and with a SkippedFile.
+    Raises ValueError, naming the file, for one that cannot be stored; OSError where the system cannot read it for a
+    reason that is not the file's own, whatever on_error is, and MemoryError. `seconds` is how long all calls together
+    took.
     """
 
     def __init__(self, files: Source, preparation: Preparation, on_error: str) -> None:
@@ -73,12 +74,13 @@ class FilePacker:
             if isinstance(error, OSError):
                 self._raise_what_is_not_the_files(name, error)
             if self._on_error == "skip":
-                return Packed(None, Skip(name, str(error)))
+                return Packed(None, SkippedFile(name, str(error)))
             raise ValueError(f"{os.path.join(self._files.root, name)}: {error}. Repair or remove the file; "
                              f"on_error='skip' leaves out what cannot be read") from error
         packed = Packed(record.pack([prepared.image, label]))
-        packed.note = Row(name, label, prepared.height, prepared.width, packed.crc32, len(content), prepared.untiled,
-                          list(prepared.findings), digest(content).hex())
+        packed.note = StoredFile(name=name, label=label, height=prepared.height, width=prepared.width,
+                                 crc32=packed.crc32, source_bytes=len(content), untiled=prepared.untiled,
+                                 findings=list(prepared.findings), digest=digest(content).hex())
         return packed
 
     def _raise_what_is_not_the_files(self, name: str, error: OSError) -> None:
@@ -93,33 +95,16 @@ class FilePacker:
 
 def packed_files(files: Source, packer: FilePacker, num_workers: int, *, first: int = 0) -> DataFlow:
     """The Packed records of a source's files, in their order, without its `first` ones; made in threads."""
-    return OrderedThreadMapData(Rest(files, first), packer, num_threads=num_workers,
+    return OrderedThreadMapData(Slice(files, first), packer, num_threads=num_workers,
                                 buffer_size=max(_AHEAD, 4 * num_workers))
 
 
-class Rest(ProxyDataFlow):
-    """`ds` without its first datapoints.
-
-        ds: 0 1 2 3    first=2:    2 3
-    """
-
-    def __init__(self, ds: DataFlow, first: int) -> None:
-        super().__init__(ds)
-        self._first = first
-
-    def __len__(self) -> int:
-        return len(self.ds) - self._first
-
-    def __iter__(self) -> Iterator[Any]:
-        return itertools.islice(self.ds, self._first, None)
-
-
-def shown(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:
+def with_progress(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:
     """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
-    return _Shown(ds, bar)
+    return _WithProgress(ds, bar)
 
 
-class _Shown(ProxyDataFlow):
+class _WithProgress(ProxyDataFlow):
     def __init__(self, ds: DataFlow, bar: "tqdm.tqdm[Any]") -> None:
         super().__init__(ds)
         self._bar = bar

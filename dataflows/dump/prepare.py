@@ -2,20 +2,18 @@
 import dataclasses
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from dataflows.errors import RecordError, Untileable
+from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.images import pillow
-from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, refuse_bomb
+from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, encode, refuse_bomb
 from dataflows.images.examine import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.images.resize import resize
 from dataflows.jpeg.tile import cut, read_tiles, tile
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 
 CONVERTED = "converted to RGB"  # the finding
 _JPEG_SIDE = 65_500  # libjpeg's limit
-_FAITHFUL = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 class Prepared(NamedTuple):
@@ -38,7 +36,7 @@ class Preparation:
     shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
     quality: of JPEGs encoded anew, 1 to 100.
     tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
-    trust: leave out the decoding of each tiled JPEG that compares its pixels with the original's.
+    compare_pixels: decode each tiled JPEG, and compare its pixels with the original's.
     fix: convert what is not 8-bit RGB or gray (audit.LOSSY) as PIL's convert("RGB") does; False refuses it.
     max_pixels: how many an image may have: its header is asked before memory is taken for them.
 
@@ -50,13 +48,12 @@ class Preparation:
     shorter_side: int | None = None
     quality: int = 90
     tiles: bool = True
-    trust: bool = False
+    compare_pixels: bool = True
     fix: bool = False
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        if self.format not in ("jpeg", "uint8"):
-            raise ValueError(f"format must be 'jpeg' or 'uint8', not {self.format!r}")
+        one_of("format", self.format, ("jpeg", "uint8"))
         for name in ("max_side", "shorter_side"):
             if getattr(self, name) is not None:
                 integer(name, getattr(self, name), 1)
@@ -86,8 +83,14 @@ class Preparation:
             return Prepared(*self._tiled(kept, size, pixels), findings)
         if not resized or foreign:
             findings += ("encoded as JPEG",)
-        content = _encode(pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality] if resized else _FAITHFUL)
-        return Prepared(*self._tiled(content, size), findings)
+        return Prepared(*self._tiled(self._encoded(pixels, resized), size), findings)
+
+    def _encoded(self, pixels: np.ndarray, resized: bool) -> bytes:
+        """Pixels as a JPEG: those of a file that keeps its size as faithfully as JPEG can."""
+        if max(pixels.shape) > _JPEG_SIDE:
+            raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; max_side=N "
+                              f"shrinks them")
+        return encode(pixels, self.quality) if resized else encode(pixels, 100, full_color=True)
 
     def _kept(self, content: bytes, findings: tuple[str, ...], pixels: np.ndarray) -> bytes | None:
         """A JPEG as it is stored: without a flaw, its own bytes; else what loaders decode to its pixels, if anything.
@@ -109,9 +112,9 @@ class Preparation:
             return jpeg, *size, None
         try:
             tiled = tile(jpeg)
-        except Untileable as error:
+        except UnsupportedJPEG as error:
             return jpeg, *size, error.reason
-        why = None if self.trust else _flaw(tiled, decode(jpeg) if pixels is None else pixels)
+        why = _flaw(tiled, decode(jpeg) if pixels is None else pixels) if self.compare_pixels else None
         return tiled if why is None else jpeg, *size, why
 
     def _refuse(self, content: bytes, examined: Examined) -> None:
@@ -181,10 +184,3 @@ def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
     except ValueError:
         return "its tiled form cannot be cut"
     return None
-
-
-def _encode(pixels: np.ndarray, options: list[int]) -> bytes:
-    if max(pixels.shape) > _JPEG_SIDE:
-        raise RecordError(f"JPEG does not hold {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels; max_side=N shrinks "
-                          f"them")
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

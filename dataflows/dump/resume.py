@@ -3,7 +3,7 @@ import logging
 import os
 from typing import Any, NamedTuple
 
-from dataflows.dump.journal import Journal, Row, Skip
+from dataflows.dump.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.prepare import CONVERTED
 from dataflows.dump.publish import clear, leftovers, partial_path, rename
 from dataflows.storage.btree import read_header
@@ -13,7 +13,7 @@ from dataflows.terminal import printable
 logger = logging.getLogger(__name__)
 
 
-class Start(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a dump starts."""
 
     files: int = 0  # source files that are dealt with
@@ -22,8 +22,8 @@ class Start(NamedTuple):
     published: bool = False  # whether there is nothing left to do
 
 
-def take_up(path: str, journal: Journal, header: dict[str, Any], on_error: str, *, resume: bool,
-            overwrite: bool) -> Start:
+def find_resume_point(path: str, journal: Journal, header: dict[str, Any], on_error: str, *, resume: bool,
+                      overwrite: bool) -> ResumePoint:
     """Where the dump into `path` that `header` describes starts, after what is left of an earlier one is dealt with.
 
     `on_error` is no part of the header: another one may go on, if it had dealt alike with all files so far.
@@ -47,39 +47,39 @@ def take_up(path: str, journal: Journal, header: dict[str, Any], on_error: str, 
                        printable(path), f"{found.records:,}", "" if resume else " (to resume would keep them)")
     clear(path)
     journal.clear()
-    return Start()
+    return ResumePoint()
 
 
 def _finish(path: str, journal: Journal, header: dict[str, Any], on_error: str, resume: bool,
-            overwrite: bool) -> Start:
+            overwrite: bool) -> ResumePoint:
     if os.path.lexists(partial_path(path)):  # no rename was made yet, so what has the final name is another file
         refuse_existing(path, overwrite)
     rename(path)
     logger.warning("%s: a dump was interrupted when it was complete and verified; it now has its final name",
                    printable(path))
     if resume and not _differences(journal, header, on_error):
-        return Start(written=True, published=True)
+        return ResumePoint(written=True, published=True)
     journal.clear()
     refuse_existing(path, overwrite)
-    return Start()
+    return ResumePoint()
 
 
-def _find(path: str, journal: Journal) -> Start:
+def _find(path: str, journal: Journal) -> ResumePoint:
     """What LMDB holds, and the journal can tell of: the rest is of no use."""
     partial = partial_path(path)
     if journal.header is None or not os.path.exists(partial):
-        return Start()
+        return ResumePoint()
     try:
         entries = read_header(partial).entries
     except ValueError:  # LMDB had not even begun, or the machine stopped and the disk lost what it had promised to keep
-        return Start()
+        return ResumePoint()
     rows = records = 0
     for row in journal.rows():
-        rows, records = rows + 1, records + isinstance(row, Row)
+        rows, records = rows + 1, records + isinstance(row, StoredFile)
     written = entries == records + 1  # the list of keys comes with the last records
     if not entries or entries > records + 1:
-        return Start()
-    return Start(rows, entries - written, written)
+        return ResumePoint()
+    return ResumePoint(rows, entries - written, written)
 
 
 def _differences(journal: Journal, header: dict[str, Any], on_error: str, records: int | None = None) -> list[str]:
@@ -90,7 +90,7 @@ def _differences(journal: Journal, header: dict[str, Any], on_error: str, record
     for row in journal.rows():
         if records == 0:  # what comes behind is read again
             break
-        if isinstance(row, Skip):
+        if isinstance(row, SkippedFile):
             done = "left out" if on_error != "skip" else ""
         else:
             done = "converted" if on_error == "raise" and CONVERTED in row.findings else ""

@@ -14,10 +14,10 @@ from typing import Any, Iterator
 from dataflows.dump import check, publish
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
-from dataflows.dump.journal import Journal, Skip
-from dataflows.dump.pack import FilePacker, Source, packed_files, shown
+from dataflows.dump.journal import Journal, SkippedFile
+from dataflows.dump.pack import FilePacker, Source, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
-from dataflows.dump.resume import Start, refuse_existing, take_up
+from dataflows.dump.resume import ResumePoint, find_resume_point, refuse_existing
 from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy, Summary, summarize
 from dataflows.dump.verify import read_back
@@ -25,7 +25,7 @@ from dataflows.dump.write import PackedLMDBSerializer
 from dataflows.errors import Damaged, NoTiling, NotStarted, Refused
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.jpeg.tile import make_ready
-from dataflows.options import integer, suggests
+from dataflows.options import integer, one_of, suggests
 from dataflows.processors import default_workers
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.btree import locate, read_header
@@ -80,7 +80,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     shuffle = split not in ("val", "test") if shuffle is None else shuffle
     with _refusing():
         preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                   quality=quality, tiles=tiles, trust=trust, max_pixels=max_pixels)
+                                   quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         seed = integer("seed", seed, 0)
         _make_tiling_ready(preparation, progress)
@@ -93,7 +93,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
 
     with contextlib.closing(journal):
         with _refusing(path):
-            start = take_up(path, journal, header, on_error, resume=resume, overwrite=overwrite)
+            start = find_resume_point(path, journal, header, on_error, resume=resume, overwrite=overwrite)
             if not start.written:
                 refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
                                  len(files) - start.files, num_workers)
@@ -106,7 +106,7 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
                 busy = _write(files, FilePacker(files, preparation, on_error), start, path, journal, num_workers,
                               progress)
             columns = Columns(journal.rows())
-            columns.unreadable += [Skip(*unreadable) for unreadable in files.unreadable]
+            columns.unreadable += [SkippedFile(*unreadable) for unreadable in files.unreadable]
             columns.refuse_empty(files.root)
             if not start.published:
                 publish.prepare(path, _verified_index(path, columns, meta, num_workers, progress), journal)
@@ -136,13 +136,13 @@ def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.
     started = time.perf_counter()
     with _refusing():
         preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                   quality=quality, tiles=tiles, trust=trust, max_pixels=max_pixels)
+                                   quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         _make_tiling_ready(preparation, progress)
         files = _listed(source, split, None, progress)
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
     with progress_bar(f"checking {split}", len(files), shown=progress, unit=" images") as bar:
-        found = check.collect(shown(packed_files(files, packer, num_workers), bar))
+        found = check.collect(with_progress(packed_files(files, packer, num_workers), bar))
     return check.result(files, found, None if target is None else lmdb_path(target, split), split=split, format=format,
                         on_error=on_error, overwrite=overwrite, seconds=time.perf_counter() - started)
 
@@ -190,8 +190,7 @@ def _temporary(path: str | None) -> list[str]:
 
 def _preparation(split: str, on_error: str, **options: Any) -> Preparation:
     """How images are prepared. Raises ValueError for options out of range."""
-    if on_error not in ("raise", "skip", "fix"):
-        raise ValueError(f"on_error must be 'raise', 'fix' or 'skip', not {on_error!r}")
+    one_of("on_error", on_error, ("raise", "fix", "skip"))
     if split in ("", ".", "..") or os.path.basename(split) != split:
         raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
     return Preparation(fix=on_error != "raise", **options)
@@ -231,9 +230,9 @@ def _meta(files: ImageNetFiles, preparation: Preparation, split: str, seed: int 
 
 def _header(files: ImageNetFiles, preparation: Preparation, meta: dict[str, Any]) -> dict[str, Any]:
     """What the journal says of the dump: all that decides about its bytes."""
-    return {"format": preparation.format, **meta["options"], "trust": preparation.trust, "seed": meta["seed"],
-            "max_pixels": preparation.max_pixels, "files": len(files), "source": _digest(files),
-            "tools": meta["tools"]}
+    return {"format": preparation.format, **meta["options"], "trust": not preparation.compare_pixels,
+            "seed": meta["seed"], "max_pixels": preparation.max_pixels, "files": len(files),
+            "source": _digest(files), "tools": meta["tools"]}
 
 
 def _digest(files: ImageNetFiles) -> str:
@@ -266,13 +265,13 @@ def _has_records(partial: str) -> bool:
         return False
 
 
-def _write(files: ImageNetFiles, packer: FilePacker, start: Start, path: str, journal: Journal, num_workers: int,
+def _write(files: ImageNetFiles, packer: FilePacker, start: ResumePoint, path: str, journal: Journal, num_workers: int,
            progress: bool) -> Busy:
     """Adds what is missing to the unfinished LMDB and its journal."""
     began = time.perf_counter()
     with progress_bar(f"writing {os.path.basename(path)}", len(files), shown=progress, initial=start.files,
                       unit=" images") as bar:
-        packed = shown(packed_files(files, packer, num_workers, first=start.files), bar)
+        packed = with_progress(packed_files(files, packer, num_workers, first=start.files), bar)
         writing = PackedLMDBSerializer.save(packed, publish.partial_path(path), first=start.records, log=journal.add)
     return Busy(packer.seconds, writing, time.perf_counter() - began)
 

@@ -26,7 +26,7 @@ OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, o
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
 
 
-class Report(NamedTuple):
+class VerifyReport(NamedTuple):
     """What a verification found."""
 
     path: str
@@ -42,7 +42,7 @@ class Report(NamedTuple):
         return "\n  ".join(map(printable, (text, *found[1:])))
 
 
-def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> Report:
+def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> VerifyReport:
     """Reads an LMDB and its index again, and compares each byte with the checksums that were taken when dumping.
 
     num_threads: that read, by default one per processor. progress: show a progress bar on stderr.
@@ -67,7 +67,7 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
     if rest != index.meta["rest_crc32"]:
         reasons.append(OUTSIDE)
-    return Report(path, index.count, size, reasons, time.perf_counter() - started)
+    return VerifyReport(path, index.count, size, reasons, time.perf_counter() - started)
 
 
 def _name(index: Index, number: int) -> str:

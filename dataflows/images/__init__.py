@@ -1,7 +1,7 @@
 """Between bytes and pixels: what a file is, its decoding, and the crop that training sees.
 
     transforms  RandomResizedCrop and CenterCrop: the plan of boxes for many images at once
-    codecs      encoded bytes to RGB pixels, whole or reduced
+    codecs      encoded bytes to RGB pixels, whole or reduced, and back
     resize      pixels to a crop in its slot of the batch
     examine     what a file is, from its header: format, size, findings
     pillow      Pillow's view of a file, which is ImageFolder's

@@ -93,3 +93,11 @@ def decode_reduced(encoded: np.ndarray | bytes, factor: int, *, fast: bool = Fal
         return pixels
     except ValueError:
         return _by_opencv(encoded, _REDUCED[factor])
+
+
+def encode(pixels: np.ndarray, quality: int, *, full_color: bool = False) -> bytes:
+    """RGB pixels as a JPEG of a quality from 1 to 100, in 4:2:0, or with `full_color` in 4:4:4."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if full_color:
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1])

@@ -24,7 +24,7 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.images import pillow
 from dataflows.jpeg.header import APP1, APP14, FRAMES, image_end, parse_frame, segments
 
@@ -86,7 +86,7 @@ def _examine_jpeg(content: bytes) -> tuple[int, int, list[str]]:
                 transform = content[start + 15]
             elif marker == APP1 and orientation == 1 and content[start + 4:start + 10] == b"Exif\0\0":
                 orientation = _orientation(content[start + 10:end])
-    except Untileable as error:
+    except UnsupportedJPEG as error:
         if error.reason == "truncated":
             return height, width, ["truncated"]
         height = 0

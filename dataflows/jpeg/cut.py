@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.jpeg.header import APP0, EOI, Buffer, is_jfif, mcu_geometry, parse_frame, segments
 
 MAGIC = b"RSTINDEX v2\0"
@@ -94,7 +94,7 @@ def read_tiles(data: Buffer) -> TileMap | None:
         return None
     try:
         return _read_list(view, list_at, _list_parts(view, list_at))
-    except (Untileable, struct.error) as error:
+    except (UnsupportedJPEG, struct.error) as error:
         raise ValueError(f"damaged tiled JPEG: {error}") from error
 
 
@@ -155,10 +155,10 @@ def _jfif_in_the_notes(view: memoryview, list_at: int, core_at: int) -> bytes:
 def _frame(segment: bytes) -> tuple[int, int, int, int, int, int]:
     """(height, width, *mcu_geometry) of the SOF0 or SOF1 segment at the start of these bytes."""
     if segment[:2] not in (b"\xff\xc0", b"\xff\xc1") or segment[9] not in (1, 3):
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     frame = parse_frame(segment, 0, 10 + 3 * segment[9])
     if not frame.height or not frame.width:
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     return frame.height, frame.width, *mcu_geometry(frame.factors)
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 
 SOF0, SOF1, DHT, DAC, SOI, EOI, SOS, DQT, DRI, APP0, APP1, APP9, APP14, COM = (
     0xC0, 0xC1, 0xC4, 0xCC, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xE9, 0xEE, 0xFE)
@@ -67,29 +67,29 @@ class Header(NamedTuple):
 def segments(data: bytes | memoryview) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end) of every segment up to SOS, which is the last; data[start] is the marker's FF.
 
-    A memoryview is one of bytes. Every end is within the data. Raises Untileable at the first flaw.
+    A memoryview is one of bytes. Every end is within the data. Raises UnsupportedJPEG at the first flaw.
     """
     size = len(data)
     if size < 3 or data[0] != 0xFF or data[1] != SOI or data[2] != 0xFF:
-        raise Untileable("not a JPEG")
+        raise UnsupportedJPEG("not a JPEG")
     pos = 2
     while pos + 4 <= size:
         prefix, marker, length = _SEGMENT(data, pos)
         if prefix != 0xFF:
-            raise Untileable("corrupt header")
+            raise UnsupportedJPEG("corrupt header")
         if marker == 0xFF:  # a fill byte (T.81, B.1.1.2)
             pos += 1
             continue
         if length < 2 or marker < 0xC0 or 0xD0 <= marker <= EOI:
-            raise Untileable("corrupt header")
+            raise UnsupportedJPEG("corrupt header")
         end = pos + 2 + length
         if end > size:
-            raise Untileable("truncated")
+            raise UnsupportedJPEG("truncated")
         yield marker, pos, end
         if marker == SOS:
             return
         pos = end
-    raise Untileable("truncated")
+    raise UnsupportedJPEG("truncated")
 
 
 def is_jfif(segment: bytes | memoryview) -> bool:
@@ -102,9 +102,9 @@ def is_jfif(segment: bytes | memoryview) -> bool:
 
 
 def parse_frame(data: bytes | memoryview, start: int, end: int) -> Frame:
-    """The SOFn segment at data[start:end], of any JPEG type. Raises Untileable if it contradicts itself."""
+    """The SOFn segment at data[start:end], of any JPEG type. Raises UnsupportedJPEG if it contradicts itself."""
     if end - start < 10 or end - start != 10 + 3 * data[start + 9]:
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     height, width = _SIZE(data, start + 5)
     return Frame(height, width, bytes(data[start + 10:end:3]), bytes(data[start + 11:end:3]))
 
@@ -120,7 +120,7 @@ def mcu_geometry(factors: bytes) -> tuple[int, int, int, int]:
     """
     h, v = [byte >> 4 for byte in factors], [byte & 15 for byte in factors]
     if not factors or not all(1 <= factor <= 4 for factor in h + v):
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     if len(factors) == 1:
         return 8, 8, 0, 0
     return 8 * max(v), 8 * max(h), int(min(v) < max(v)), int(min(h) < max(h))
@@ -137,7 +137,7 @@ def jpeg_size(data: Buffer) -> tuple[int, int] | None:
             if marker in FRAMES:
                 frame = parse_frame(data, start, end)
                 return (frame.height, frame.width) if frame.height and frame.width else None
-    except Untileable:
+    except UnsupportedJPEG:
         pass
     return None
 
@@ -158,41 +158,41 @@ def image_end(data: bytes, scan_at: int) -> int | None:
 
 
 def parse_header(data: bytes) -> Header:
-    """Parse what stands in front of the scan. Raises Untileable for every JPEG that tiling does not cover."""
+    """Parse what stands in front of the scan. Raises UnsupportedJPEG for every JPEG that tiling does not cover."""
     found, tables, frame, interval = [], {}, None, 0
     for marker, start, end in segments(data):
         found.append((marker, start, end))
         if marker in FRAMES:
             if frame is not None:
-                raise Untileable("hierarchical")
+                raise UnsupportedJPEG("hierarchical")
             frame = _sequential_frame(data, marker, start, end)
         elif marker == DHT:
             tables.update(_parse_tables(data, start, end))
         elif marker == DRI:
             if end - start != 6:
-                raise Untileable("corrupt header")
+                raise UnsupportedJPEG("corrupt header")
             interval = data[start + 4] << 8 | data[start + 5]
         elif marker == DAC:
-            raise Untileable("arithmetic")
+            raise UnsupportedJPEG("arithmetic")
     if frame is None:
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     dc, ac = _scan_tables(data[start + 4:end], frame, tables)
     return Header(found, frame, dc, ac, interval, end)
 
 
 def _sequential_frame(data: bytes, marker: int, start: int, end: int) -> Frame:
     if marker not in (SOF0, SOF1):
-        raise Untileable(_REASONS.get(marker, "arithmetic"))
+        raise UnsupportedJPEG(_REASONS.get(marker, "arithmetic"))
     frame = parse_frame(data, start, end)
     if data[start + 4] != 8:
-        raise Untileable("12-bit" if data[start + 4] == 12 else "corrupt header")
+        raise UnsupportedJPEG("12-bit" if data[start + 4] == 12 else "corrupt header")
     if len(frame.ids) not in (1, 3):
-        raise Untileable("CMYK" if len(frame.ids) == 4 else "unusual components")
+        raise UnsupportedJPEG("CMYK" if len(frame.ids) == 4 else "unusual components")
     if not frame.height:
-        raise Untileable("height after the scan")
+        raise UnsupportedJPEG("height after the scan")
     mcu_geometry(frame.factors)
     if not frame.width or len(frame.ids) == 3 and sum((byte >> 4) * (byte & 15) for byte in frame.factors) > 10:
-        raise Untileable("corrupt header")  # an MCU has at most 10 blocks (T.81, B.2.3)
+        raise UnsupportedJPEG("corrupt header")  # an MCU has at most 10 blocks (T.81, B.2.3)
     return frame
 
 
@@ -203,25 +203,26 @@ def _parse_tables(data: bytes, start: int, end: int) -> dict[int, Table]:
         stop = pos + 17 + sum(counts)
         table = Table(counts, data[pos + 17:stop], start, pos)
         if data[pos] & 0xEC or len(counts) < 16 or stop > end or sum(counts) > 256 or table.free() < 0:
-            raise Untileable("corrupt header")
+            raise UnsupportedJPEG("corrupt header")
         if data[pos] < 16 and any(symbol > 15 for symbol in table.symbols):
-            raise Untileable("corrupt header")
+            raise UnsupportedJPEG("corrupt header")
         tables[data[pos]] = table
         pos = stop
     return tables
 
 
 def _scan_tables(scan: bytes, frame: Frame, tables: dict[int, Table]) -> tuple[tuple[Table, ...], tuple[Table, ...]]:
-    """The DC and AC tables of every component. Raises Untileable unless the scan is the whole of a sequential image."""
+    """The DC and AC tables of every component. Raises UnsupportedJPEG unless the scan is the whole of a sequential
+    image."""
     count = len(frame.ids)
     if not scan or len(scan) != 4 + 2 * scan[0]:
-        raise Untileable("corrupt header")
+        raise UnsupportedJPEG("corrupt header")
     if scan[0] != count:
-        raise Untileable("multi-scan")
+        raise UnsupportedJPEG("multi-scan")
     if scan[1:1 + 2 * count:2] != frame.ids or scan[-3:] != b"\0\x3f\0":
-        raise Untileable("unusual scan")
+        raise UnsupportedJPEG("unusual scan")
     uses = scan[2:2 + 2 * count:2]
     try:
         return tuple(tables[use >> 4] for use in uses), tuple(tables[16 | use & 15] for use in uses)
     except KeyError:
-        raise Untileable("missing Huffman table") from None  # Motion JPEG frames leave the standard ones out
+        raise UnsupportedJPEG("missing Huffman table") from None  # Motion JPEG frames leave the standard ones out

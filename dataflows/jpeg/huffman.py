@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.jpeg import kernels
 from dataflows.jpeg.header import DHT, DQT, DRI, EOI, SOS, Table
 
@@ -53,7 +53,7 @@ def widen(table: Table, symbols: set[int]) -> Table:
         if len(missing) << (15 - i) < table.free() and table.counts[i] + len(missing) < 256:
             counts = table.counts[:i] + bytes([table.counts[i] + len(missing)]) + table.counts[i + 1:]
             return table._replace(counts=counts, symbols=table.symbols + missing)
-    raise Untileable("full Huffman table")
+    raise UnsupportedJPEG("full Huffman table")
 
 
 def entropy_data(jpeg: bytes, at: int, intervals: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def entropy_data(jpeg: bytes, at: int, intervals: int) -> tuple[np.ndarray, np.n
     marker = kernels.unstuff(np.frombuffer(jpeg, np.uint8), at, data, ends)
     if marker != EOI:
         reason = "truncated" if marker == kernels.TRUNCATED else "corrupt entropy data"
-        raise Untileable("multi-scan" if marker in (SOS, DHT, DQT, DRI) else reason)
+        raise UnsupportedJPEG("multi-scan" if marker in (SOS, DHT, DQT, DRI) else reason)
     return data, ends
 
 
@@ -81,7 +81,7 @@ def find_edits(data: np.ndarray, ends: np.ndarray, blocks: list[int], mcus: int,
     """Run `scan` with the tables (jpeg.Table) of every component.
 
     Returns (edits, for `apply_edits`; the bit where the data ends; per component the DC categories that the edits use).
-    Raises Untileable if the data is not what the tables and sizes say.
+    Raises UnsupportedJPEG if the data is not what the tables and sizes say.
     """
     room = mcus * (1 + len(dc))
     edits = Edits(np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.uint8),
@@ -93,7 +93,7 @@ def find_edits(data: np.ndarray, ends: np.ndarray, blocks: list[int], mcus: int,
         data, ends, np.array(blocks, np.uint8), mcus, in_interval, out_interval, tuple(single for single, _ in dcs),
         tuple(single for single, _ in acs), tuple(multi for _, multi in acs), *edits, needs)
     if status:
-        raise Untileable("corrupt entropy data")
+        raise UnsupportedJPEG("corrupt entropy data")
     return (Edits(*(column[:count] for column in edits)), end,
             [{category for category in range(12) if need >> category & 1} for need in needs.tolist()])
 

@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from dataflows.errors import NoTiling, Untileable
+from dataflows.errors import NoTiling, UnsupportedJPEG
 from dataflows.jpeg.cut import LIST_HEAD, LIST_PLACES, MAGIC, TileMap, cut, read_tiles
 from dataflows.jpeg.header import (
     APP0,
@@ -31,7 +31,7 @@ from dataflows.jpeg.header import (
     parse_header,
 )
 
-__all__ = ["NoTiling", "TileMap", "Untileable", "cut", "jpeg_size", "make_ready", "read_tiles", "tile"]
+__all__ = ["NoTiling", "TileMap", "UnsupportedJPEG", "cut", "jpeg_size", "make_ready", "read_tiles", "tile"]
 
 # Random resized crops decode in 0.48 of the whole image's time at 16 px, 0.47 at 32, 0.50 at 48 and 64, 0.55 at 96, and
 # 0.71 with whole rows. Bytes: +6.8, +4.2, +2.5, +2.1, +1.4, +0.2 %. (120 photos of 104 KB, least of nine runs.)
@@ -71,8 +71,8 @@ def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
 
     The quantised coefficients and every segment (EXIF, ICC, comments) stay as they are, but for DRI, an older list of
     ours, and Huffman tables that get missing codes appended. What follows EOI is dropped: no decoder reads it, every
-    loader would. Raises Untileable for what is not a complete 8-bit sequential Huffman JPEG of 1 or 3 components in one
-    scan, and NoTiling where numba does not work. Thread-safe.
+    loader would. Raises UnsupportedJPEG for what is not a complete 8-bit sequential Huffman JPEG of 1 or 3 components
+    in one scan, and NoTiling where numba does not work. Thread-safe.
 
     >>> import pathlib
     >>> photo = pathlib.Path("IMAGENET/val/n01440764/n01440764_3.JPEG").read_bytes()
@@ -101,7 +101,7 @@ def _tile(huffman: Any, jpeg: bytes, interval_px: int) -> bytes:
     mcus = columns * rows
     # a block takes at least a bit of DC and one of AC: no memory for hostile sizes
     if mcus * len(blocks) > 4 * len(jpeg):
-        raise Untileable("truncated")
+        raise UnsupportedJPEG("truncated")
     interval = choose_interval(columns, interval_px / mcu_width)
     in_interval = header.restart_interval or mcus
     data, ends = huffman.entropy_data(jpeg, header.scan_at, -(-mcus // in_interval))
@@ -165,7 +165,7 @@ def _with_tables(segment: bytes, start: int, tables: dict[int, Table]) -> bytes:
         old = sum(segment[at + 1:at + 17])
         segment = segment[:at + 1] + table.counts + table.symbols + segment[at + 17 + old:]
     if len(segment) > 65537:
-        raise Untileable("full Huffman table")
+        raise UnsupportedJPEG("full Huffman table")
     return segment[:2] + struct.pack(">H", len(segment) - 2) + segment[4:]
 
 

@@ -13,7 +13,7 @@ from dataflows.images.transforms import CenterCrop, RandomResizedCrop, check_tra
 from dataflows.load.decode_batches import planar
 from dataflows.load.reader import RecordReader
 from dataflows.load.workers.shared_memory import SharedNumber
-from dataflows.options import check_state, fixed_property, integer, suggests
+from dataflows.options import check_state, fixed_property, integer, one_of, suggests
 from dataflows.order.epoch import Epoch
 from dataflows.order.pointers import checked_indices, sequential_pointers
 from dataflows.order.ranks import LateRanks, Ranks
@@ -60,8 +60,7 @@ class _Samples:
 
     @image_type.setter
     def image_type(self, image_type: str) -> None:
-        if image_type not in _TYPES:
-            raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
+        one_of("image_type", image_type, _TYPES)
         self._image_type = image_type
 
     @property

@@ -2,7 +2,6 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import random
 import time
 from collections import deque
@@ -71,24 +70,6 @@ class _Batch:
     labels: np.ndarray
     images: Any  # an array to fill, or a list to fill
     done_at: float = 0.0  # when a part of it was decoded last, by time.perf_counter
-
-
-class EveryNthBatch(ProxyDataFlow):
-    """Yields each `step`-th datapoint of `ds`, from number `start` on: the share of one of `step` workers. `len` is
-    exact when that of `ds` is.
-
-        ds: 0 1 2 3 4 5 6    start=1, step=3:    1 4
-    """
-
-    def __init__(self, ds: DataFlow, start: int, step: int) -> None:
-        super().__init__(ds)
-        self._start, self._step = start, step
-
-    def __len__(self) -> int:
-        return len(range(self._start, len(self.ds), self._step))
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return itertools.islice(self.ds, self._start, None, self._step)
 
 
 class DecodeBatches(ProxyDataFlow):

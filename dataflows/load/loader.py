@@ -10,16 +10,17 @@ import numpy as np
 import torch
 
 from dataflows.images.transforms import check_transform, is_fused
-from dataflows.load.decode_batches import DecodeBatches, EveryNthBatch, Transform
+from dataflows.load.decode_batches import DecodeBatches, Transform
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.load.reader import RecordReader
 from dataflows.load.stats import Stats
 from dataflows.load.to_torch import Batch, Finish
 from dataflows.load.workers.parent import RoundRobinProcesses
-from dataflows.options import check_state, fixed_property, integer, suggests
+from dataflows.options import check_state, fixed_property, integer, one_of, suggests
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, RestOfEpoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData
+from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.ranks import Done, LateRanks, Ranks, check_done
 from dataflows.processors import default_workers, ranks_here
 from dataflows.tensorpack import BatchData, DataFlow
@@ -93,8 +94,7 @@ class TorchBatches:
         self._batch_size = integer("batch_size", batch_size, 1)
         self._prefetch = integer("prefetch", prefetch, 1)
         self._num_workers = None if num_workers is None else integer("num_workers", num_workers, 0)
-        if worker_type not in ("thread", "process"):
-            raise ValueError(f"worker_type must be 'thread' or 'process', not {worker_type!r}")
+        one_of("worker_type", worker_type, ("thread", "process"))
         if worker_type == "process" and num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
         self._worker_type = worker_type
@@ -192,7 +192,7 @@ class TorchBatches:
             chain = decoded(batches, num_workers, self._prefetch, 1, False)
             self._at_work = chain.num_threads
             return chain
-        parts = [decoded(EveryNthBatch(batches, i, num_workers), 0, 1, num_workers, True) for i in range(num_workers)]
+        parts = [decoded(Slice(batches, i, num_workers), 0, 1, num_workers, True) for i in range(num_workers)]
         batch_bytes = largest * 3 * math.prod(self._transform.window) if is_fused(self._transform) else 0
         return RoundRobinProcesses(batches, parts, self._prefetch, self._meter, batch_bytes)
 

@@ -13,7 +13,7 @@ from dataflows.images.resize import crop
 from dataflows.images.transforms import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
 from dataflows.jpeg.header import jpeg_size
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.storage import record
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
@@ -49,10 +49,8 @@ class RecordReader:
 
     def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB",
                  max_pixels: int = MAX_PIXELS) -> None:
-        for name, value, known in (("array_layout", array_layout, ("HWC", "CHW")),
-                                   ("array_channels", array_channels, ("RGB", "BGR"))):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        one_of("array_layout", array_layout, ("HWC", "CHW"))
+        one_of("array_channels", array_channels, ("RGB", "BGR"))
         self.store = store
         self._max_pixels = integer("max_pixels", max_pixels, 1)
         self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels)

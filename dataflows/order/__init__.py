@@ -2,6 +2,7 @@
 
     epoch           the seed, the epoch's number and the place in it that a chain shares
     pointers        streams of [record number, position]: sequential, in blocks, or fully shuffled
-    local_shuffle   a shuffle within a buffer, and the rest of an epoch after a restart
+    local_shuffle   a shuffle within a buffer
+    parts           every n-th datapoint, and the rest of an epoch after a restart
     ranks           which positions a rank reads, and what is left of an interrupted epoch
 """

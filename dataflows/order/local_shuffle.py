@@ -1,5 +1,4 @@
 """A local shuffle that ends with the epoch: mixes what is read in the order of the file."""
-import itertools
 from typing import Any, Iterator
 
 from dataflows.options import integer
@@ -78,17 +77,3 @@ def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch
         yield chosen
     for place in rng.permutation(len(buffer)).tolist():
         yield buffer[place]
-
-
-class RestOfEpoch(ProxyDataFlow):
-    """Yields the datapoints of `ds` but for the first `epoch.skip`, which an earlier run has had.
-
-    `len` is that of `ds`: of an epoch that was not interrupted.
-    """
-
-    def __init__(self, ds: DataFlow, epoch: Epoch) -> None:
-        super().__init__(ds)
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return itertools.islice(self.ds, self._epoch.skip, None)

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData, shuffled_locally
 from dataflows.order.ranks import Ranks, left_over
@@ -180,8 +180,7 @@ def sequential_pointers(file: RecordFile, epoch: Epoch, order: str, shuffle_buff
 
     `shuffle_rank` numbers the streams of random numbers of the local shuffle, by default the rank. Raises ValueError.
     """
-    if order not in ("local", "block", "sequential"):
-        raise ValueError(f"order must be 'local', 'block' or 'sequential', not {order!r}")
+    one_of("order", order, ("local", "block", "sequential"))
     shuffle_buffer, block_size = integer("shuffle_buffer", shuffle_buffer, 0), integer("block_size", block_size, 1)
     options["buffer_size"] = buffer_size = 0 if order == "sequential" else shuffle_buffer
     keys = (BlockShuffledKeys(file, epoch, block_size, **options) if order == "block"

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Sequence
 import numpy as np
 import torch
 
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 
 UNEVEN = ("pad", "drop", "keep")
 MOST_RANKS = 2**16  # what was yielded by ranks of an earlier run is replayed for each of them
@@ -72,8 +72,7 @@ class LateRanks:
     """
 
     def __init__(self, rank: int | None, world_size: int | None, uneven: str) -> None:
-        if uneven not in UNEVEN:
-            raise ValueError(f"uneven must be one of {UNEVEN}, not {uneven!r}")
+        one_of("uneven", uneven, UNEVEN)
         self.uneven = uneven
         self.given = rank is not None or world_size is not None
         self._ranks = self._checked(rank, world_size) if self.given else None

@@ -7,6 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from dataflows.errors import RecordError
+from dataflows.options import one_of
 from dataflows.storage import record
 from dataflows.storage.btree import KEYS, Tree, check_tree, read_header
 from dataflows.storage.environment import Environment, data_file, open_environment
@@ -42,9 +43,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep",
                  verify: bool = False) -> None:
-        for name, value, known in (("io", io, ("auto", "mmap", "pread")), ("cache", cache, ("keep", "drop"))):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        one_of("io", io, ("auto", "mmap", "pread"))
+        one_of("cache", cache, ("keep", "drop"))
         self.path = os.fspath(path)
         self._io, self._cache, self._verify = io, cache, False
         self._environment: Environment | None = None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataflows.dump.findings import ACROSS, DUPLICATE, Findings, class_counts, duplicates
+from dataflows.dump.findings import ACROSS, DUPLICATE, FindingsCollector, class_counts, duplicates
 from dataflows.storage.index import load_index
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split, main
@@ -35,10 +35,10 @@ def test_duplicates_are_all_that_occurs_more_than_once(letters):
 
 
 def test_findings_name_their_records():
-    findings = Findings()
+    findings = FindingsCollector()
     for found, letter in ((("grayscale",), b"a"), ((), b"b"), (("CMYK", "grayscale"), b"a"), ((), b"b"), ((), b"c")):
         findings.add(found, digests(letter))
-    result = findings.report([0, 1, 2, 1, 0], CLASSES, "train")
+    result = findings.collected([0, 1, 2, 1, 0], CLASSES, "train")
     assert result.findings == {"CMYK": [2], "grayscale": [0, 2], DUPLICATE: [0, 1, 2, 3], ACROSS: [0, 2]}
     assert result.duplicates == [[0, 2], [1, 3]] and result.class_counts == []
     assert json.loads(json.dumps(result._asdict())) == result._asdict()

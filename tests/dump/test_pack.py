@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataflows.dump.journal import Skip
+from dataflows.dump.journal import SkippedFile
 from dataflows.dump.pack import FilePacker
 from dataflows.dump.prepare import Preparation
 from dataflows.sources.imagenet import ImageNetFiles
@@ -58,7 +58,7 @@ def test_too_many_open_files_are_not_the_images_fault(tmp_path, on_error):
 def test_a_source_that_is_gone_is_not_the_images_fault(tmp_path):
     files = source(tmp_path, a_jpg=PHOTO, b_jpg=PHOTO)
     os.unlink(tmp_path / "source" / "val" / "class" / "a.jpg")
-    assert isinstance(pack(files, "a.jpg").note, Skip)
+    assert isinstance(pack(files, "a.jpg").note, SkippedFile)
     shutil.rmtree(tmp_path / "source")
     with pytest.raises(OSError, match="source/val is gone. Mount it again"):
         pack(files, "b.jpg")

@@ -155,10 +155,10 @@ def test_an_exif_orientation_does_not_turn_the_image():
 # Tiles.
 
 @pytest.mark.parametrize("limits", [{}, dict(max_side=80)])
-@pytest.mark.parametrize("trust", [False, True])
-def test_tiles_change_no_pixel(limits, trust):
+@pytest.mark.parametrize("compare_pixels", [True, False])
+def test_tiles_change_no_pixel(limits, compare_pixels):
     plain = Preparation(tiles=False, **limits)(JPEG)
-    tiled = Preparation(trust=trust, **limits)(JPEG)
+    tiled = Preparation(compare_pixels=compare_pixels, **limits)(JPEG)
     assert read_tiles(tiled.image) is not None and read_tiles(plain.image) is None
     assert (decoded(tiled.image) == decoded(plain.image)).all() and tiled[1:] == plain[1:]
 
@@ -168,11 +168,11 @@ def test_what_cannot_be_tiled_keeps_its_bytes_and_says_why():
     assert Preparation()(progressive) == (progressive, 120, 160, "progressive", ())
 
 
-@pytest.mark.parametrize("trust, untiled", [(False, "its tiled form has other pixels"), (True, None)])
-def test_tiles_are_compared_with_the_original_unless_trusted(monkeypatch, trust, untiled):
+@pytest.mark.parametrize("compare_pixels, untiled", [(True, "its tiled form has other pixels"), (False, None)])
+def test_tiles_are_compared_with_the_original_unless_trusted(monkeypatch, compare_pixels, untiled):
     other = encode_jpeg(make_photo(120, 160, seed=2))
     monkeypatch.setattr(dataflows.dump.prepare, "tile", lambda content: other)
-    prepared = Preparation(trust=trust)(JPEG)
+    prepared = Preparation(compare_pixels=compare_pixels)(JPEG)
     assert prepared.untiled == untiled and prepared.image == (JPEG if untiled else other)
 
 
@@ -204,7 +204,7 @@ def test_a_cut_is_compared_too_unless_trusted(monkeypatch, what, columns):
     monkeypatch.setattr(dataflows.dump.prepare, "tile", spoiled)
     prepared = Preparation()(jpeg)
     assert prepared.image == jpeg and "cut" in prepared.untiled
-    assert Preparation(trust=True)(jpeg).untiled is None
+    assert Preparation(compare_pixels=False)(jpeg).untiled is None
 
 
 def test_cuts_that_are_compared_are_right_for_images_of_any_size():

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.jpeg.header import Table, parse_header, segments
 from dataflows.jpeg.huffman import code_words, widen
 from dataflows.jpeg.tile import choose_interval, cut, jpeg_size, read_tiles, tile
@@ -254,7 +254,7 @@ def test_a_table_grows_in_the_free_code_only():
     table = Table(bytes([0, 1, 1, 1]) + bytes(12), bytes([4, 5, 6]), 0, 0)
     words = code_words(*widen(table, {0, 4, 9})[:2])
     assert words == {4: (0b00, 2), 5: (0b010, 3), 6: (0b0110, 4), 0: (0b0111, 4), 9: (0b1000, 4)}
-    with pytest.raises(Untileable, match="full Huffman table"):
+    with pytest.raises(UnsupportedJPEG, match="full Huffman table"):
         widen(Table(bytes([2]) + bytes(15), bytes([4, 5]), 0, 0), {0})
 
 
@@ -308,7 +308,7 @@ def patched(jpeg: bytes, old: bytes, new: bytes) -> bytes:
      "missing Huffman table"),
 ])
 def test_reasons(make, reason):
-    with pytest.raises(Untileable) as caught:
+    with pytest.raises(UnsupportedJPEG) as caught:
         tile(make())
     assert caught.value.reason == reason
     assert isinstance(caught.value, ValueError) and pickle.loads(pickle.dumps(caught.value)).reason == reason
@@ -317,7 +317,7 @@ def test_reasons(make, reason):
 @needs_jpegtran
 @pytest.mark.parametrize("options, reason", [(["-progressive"], "progressive"), (["-arithmetic"], "arithmetic")])
 def test_jpegtran_files_that_cannot_be_tiled(options, reason):
-    with pytest.raises(Untileable) as caught:
+    with pytest.raises(UnsupportedJPEG) as caught:
         tile(jpegtran(encode(40, 60), *options))
     assert caught.value.reason == reason
 
@@ -327,7 +327,7 @@ def test_multiple_scans(tmp_path):
     (tmp_path / "scans").write_text("0; 1; 2;")
     jpeg = jpegtran(encode(40, 60), "-scans", str(tmp_path / "scans"))
     assert decode(jpeg) is not None
-    with pytest.raises(Untileable, match="multi-scan"):
+    with pytest.raises(UnsupportedJPEG, match="multi-scan"):
         tile(jpeg)
 
 
@@ -338,7 +338,7 @@ def test_damaged_files_raise_or_keep_their_pixels(sampling):
         jpeg = damaged(encode(70, 120, sampling, optimize=seed % 2, restart=seed % 3), np.random.default_rng(seed))
         try:
             data = tile(jpeg, interval_px=24)
-        except Untileable:
+        except UnsupportedJPEG:
             continue
         whole = decode(jpeg)
         if whole is None:  # OpenCV is stricter: nonsense in tables that we leave alone
@@ -355,7 +355,7 @@ def test_damaged_files_raise_or_keep_their_pixels(sampling):
 FUZZ = """
 import sys
 import numpy as np
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
 from dataflows.jpeg.tile import tile
 from helpers.jpegs import damaged, encode
 counts = [0, 0]
@@ -367,7 +367,7 @@ for seed in range(int(sys.argv[1])):
     try:
         tile(damaged(jpeg, np.random.default_rng(seed)) if seed % 8 else jpeg, interval_px=16)
         counts[0] += 1
-    except Untileable:
+    except UnsupportedJPEG:
         counts[1] += 1
 print(*counts)
 """

@@ -164,7 +164,7 @@ def test_a_dataset_can_be_iterated(path, expected):
 
 @pytest.mark.parametrize("image_type", ["Tensor", "ndarray", None])
 def test_an_unknown_image_type_is_refused(cls, path, image_type):
-    with pytest.raises(ValueError, match=r"image_type must be one of \('tensor', 'numpy', 'pil'\), not "):
+    with pytest.raises(ValueError, match=r"image_type must be 'tensor', 'numpy' or 'pil', not "):
         cls(path, image_type=image_type)
 
 
@@ -188,7 +188,7 @@ def test_a_transform_and_an_image_type_may_be_set(cls, path):
     assert next(iter(dataset))[0].shape == (16, 16, 3)
     with pytest.raises(TypeError, match=r"transform must be an instance, such as RandomResizedCrop\(...\), not the"):
         dataset.transform = RandomResizedCrop
-    with pytest.raises(ValueError, match="image_type must be one of"):
+    with pytest.raises(ValueError, match="image_type must be 'tensor'"):
         dataset.image_type = "jpeg"
     assert next(iter(dataset))[0].shape == (16, 16, 3)
 
@@ -455,7 +455,7 @@ def test_a_wrong_epoch_is_refused(path, epoch):
     ({"shuffle_buffer": -1}, "shuffle_buffer must be"), ({"seed": -1}, "seed must be a non-negative integer"),
     ({"order": "local", "shuffle_buffer": -1}, "shuffle_buffer must be"), ({"block_size": 0}, "block_size must be"),
     ({"order": "random"}, "order must be 'local', 'block' or 'sequential', not 'random'"),
-    ({"rank": 1}, "rank=1 and world_size=None: give both"), ({"uneven": "stretch"}, "uneven must be one of"),
+    ({"rank": 1}, "rank=1 and world_size=None: give both"), ({"uneven": "stretch"}, "uneven must be 'pad', "),
     ({"indices": [23]}, "indices must be record numbers from 0 to 22 of .*, not 23"), ({"repeats": 0}, "repeats must")])
 def test_wrong_options_are_refused_before_a_worker_starts(path, options, message):
     with pytest.raises(ValueError, match=message):

@@ -6,15 +6,15 @@ import pkgutil
 import pytest
 
 import dataflows
-from dataflows.dump.pack import Rest
 from dataflows.images.transforms import RandomResizedCrop
-from dataflows.load.decode_batches import DecodeBatches, EveryNthBatch
+from dataflows.load.decode_batches import DecodeBatches
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import PrefetchPages
 from dataflows.load.reader import RecordReader
 from dataflows.load.workers.parent import RoundRobinProcesses
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, RestOfEpoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData
+from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
@@ -40,7 +40,7 @@ def batches(path):
 
 
 def round_robin(path, num_processes):
-    parts = [EveryNthBatch(batches(path), i, num_processes) for i in range(num_processes)]
+    parts = [Slice(batches(path), i, num_processes) for i in range(num_processes)]
     return RoundRobinProcesses(batches(path), parts, 2, Meter())
 
 
@@ -67,8 +67,8 @@ CASES = {
     "FiniteLocallyShuffleData": (FiniteLocallyShuffleData, lambda path, photos:
                                  FiniteLocallyShuffleData(keys(path), 5, Epoch(3))),
     "RestOfEpoch": (RestOfEpoch, lambda path, photos: RestOfEpoch(keys(path), Epoch(3))),
-    "EveryNthBatch": (EveryNthBatch, lambda path, photos: EveryNthBatch(batches(path), 1, 4)),
-    "Rest": (Rest, lambda path, photos: Rest(keys(path), 5)),
+    "Slice, every n-th": (Slice, lambda path, photos: Slice(batches(path), 1, 4)),
+    "Slice, the rest": (Slice, lambda path, photos: Slice(keys(path), 5)),
     "PrefetchPages": (PrefetchPages, lambda path, photos: PrefetchPages(batches(path), Store(path), Meter())),
     "RoundRobinProcesses": (RoundRobinProcesses, lambda path, photos: round_robin(path, 2)),
     "OrderedThreadMapData": (OrderedThreadMapData, lambda path, photos: OrderedThreadMapData(

@@ -15,7 +15,7 @@ import pytest
 import dump_imagenet
 from dataflows.dump import journal as journals
 from dataflows.dump import publish, space, split, write
-from dataflows.dump.journal import Journal, Row, Skip
+from dataflows.dump.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.verify import verify
 from dataflows.errors import Damaged, Locked, NotStarted, Refused
 from dataflows.sources.imagenet import ImageNetFiles
@@ -386,7 +386,7 @@ def test_what_comes_after_a_complete_dump_is_no_failure(source, tmp_path, clean,
     ("summarize", "the dump is complete and verified all the same"),
     ("rename", "the dump is complete and verified, and lacks only its final name: --resume gives it that"),
     ("prepare", "what was written is kept: go on from there with --resume, or start anew without it"),
-    ("take_up", "nothing was kept")])
+    ("find_resume_point", "nothing was kept")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("of something"), OSError("no disk"),
                                    MemoryError()], ids=lambda error: type(error).__name__)
 def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkeypatch, capsys, method, told, error):
@@ -397,7 +397,7 @@ def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkey
     with monkeypatch.context() as patch:
         patch.setattr(publish if hasattr(publish, method) else split, method, failing)
         code = command_line(source, tmp_path, "--overwrite")
-    if method == "take_up" and isinstance(error, OSError):
+    if method == "find_resume_point" and isinstance(error, OSError):
         assert code == 2 and "no disk" in capsys.readouterr().err
     else:
         last = capsys.readouterr().err.splitlines()[-1]
@@ -558,8 +558,9 @@ def test_a_lock_on_a_removed_journal_is_none(tmp_path, monkeypatch):
 def test_a_journal_gives_back_what_was_added_up_to_a_torn_line(tmp_path):
     path = str(tmp_path / "a.lmdb")
     journal = Journal(path)
-    rows = [Row("a/caf\udce9.jpg", 1, 2, 3, 2**32 - 1, 5, None, ["x"], "00" * 16), Skip("b", "is \"bad\"\n"),
-            Row("c", 0, 1, 1, 7, 9, "progressive", [], "ff" * 16)]
+    rows = [StoredFile("a/caf\udce9.jpg", 1, 2, 3, 2**32 - 1, 5, None, ["x"], "00" * 16),
+            SkippedFile("b", "is \"bad\"\n"),
+            StoredFile("c", 0, 1, 1, 7, 9, "progressive", [], "ff" * 16)]
     journal.begin({"seed": 3})
     journal.add(rows)
     journal.close()

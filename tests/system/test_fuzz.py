@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.errors import RecordError, Untileable
+from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.images.codecs import decode
 from dataflows.jpeg.tile import cut, read_tiles, tile
 from dataflows.load.reader import RecordReader
@@ -71,7 +71,7 @@ def test_tiled_jpegs(data, top, left):
 @settings(deadline=None)
 @given(changed(JPEG))
 def test_tiling(data):
-    with contextlib.suppress(Untileable):
+    with contextlib.suppress(UnsupportedJPEG):
         tiled = tile(data)
         with contextlib.suppress(RecordError):
             np.testing.assert_array_equal(decode(tiled).shape, decode(data).shape)

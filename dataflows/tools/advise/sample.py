@@ -9,13 +9,13 @@ import statistics
 import time
 from typing import Any, Iterator, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.space import in_pages
 from dataflows.dump.split import write_lmdb
-from dataflows.errors import Untileable
+from dataflows.errors import UnsupportedJPEG
+from dataflows.images.codecs import encode
 from dataflows.jpeg.cut import MAGIC, read_tiles
 from dataflows.jpeg.header import APP9, segments
 from dataflows.jpeg.tile import tile
@@ -34,13 +34,13 @@ from dataflows.tools.advise.disk import Piece
 # By the name that predict.py knows them by. Not compared again: the sample is thrown away.
 PREPARATIONS = {
     "jpeg --no-tiles": Preparation("jpeg", tiles=False, fix=True),
-    "jpeg": Preparation("jpeg", trust=True, fix=True),
+    "jpeg": Preparation("jpeg", compare_pixels=False, fix=True),
     "uint8": Preparation("uint8", fix=True),
     "uint8 --max-side 500": Preparation("uint8", max_side=500, fix=True),
     "uint8 --shorter-side 256": Preparation("uint8", shorter_side=256, fix=True),
     "uint8 --max-side 256": Preparation("uint8", max_side=256, fix=True),
 }
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_QUALITY = 90  # of the JPEGs that pixels become
 _SIZES = 20_000  # files whose sizes are asked for
 _READERS = 16  # files that are opened at once: what a disk or a server needs to be busy
 
@@ -239,7 +239,7 @@ def dump(sample: Sample, preparation: Preparation, path: str, num_threads: int) 
 
 def _file(image: np.ndarray) -> bytes:
     if image.ndim == 3:
-        return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY)[1])
+        return encode(image, _QUALITY)
     return image.tobytes() if read_tiles(image) is None else without_tiles(image.tobytes())
 
 
@@ -247,7 +247,7 @@ def without_tiles(jpeg: bytes) -> bytes:
     """The same image as a JPEG that is decoded whole. One that cannot be tiled stays as it is."""
     try:
         rows = tile(jpeg, interval_px=2**16)
-    except Untileable:
+    except UnsupportedJPEG:
         return jpeg
     parts, at = [], 0
     for marker, start, end in segments(rows):

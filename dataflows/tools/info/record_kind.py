@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.errors import RecordError, Untileable
+from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import FRAMES, jpeg_size, segments
 from dataflows.storage import record
@@ -67,7 +67,7 @@ def _frame(data: memoryview) -> int | None:
     """The marker of a JPEG's frame, which tells its coding."""
     try:
         return next(marker for marker, _, _ in segments(data) if marker in FRAMES)
-    except (Untileable, StopIteration):
+    except (UnsupportedJPEG, StopIteration):
         return None
 
 

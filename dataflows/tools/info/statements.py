@@ -1,6 +1,7 @@
 """Puts the facts of a file (the table in `facts.py`) into words and charts, for a terminal and for a page."""
 from typing import Any, NamedTuple
 
+from dataflows.dump.findings import by_reason
 from dataflows.terminal import plural, printable
 from dataflows.tools.text import size_text
 
@@ -131,14 +132,6 @@ def _found(found: dict[str, Any]) -> Part:
         told.append(("left out", printable(f"by name or place: {_counted(found['left_out'])}")))
     told += [("classes", printable(text)) for text in found["class_counts"][:_FEW]]
     return Part(FOUND, told or [("", "nothing unusual")], [])
-
-
-def by_reason(skipped: list[dict[str, str]]) -> dict[str, list[str]]:
-    """The names of files that were left out, by reason."""
-    reasons: dict[str, list[str]] = {}
-    for entry in skipped:
-        reasons.setdefault(entry["reason"], []).append(entry["name"])
-    return reasons
 
 
 def _bars(histogram: list[dict[str, int]]) -> list[tuple[str, float, str]]:

@@ -2,11 +2,11 @@
 import os
 from typing import Any, Sequence
 
-from dataflows.dump.findings import ACROSS, DUPLICATE
+from dataflows.dump.findings import ACROSS, DUPLICATE, by_reason
 from dataflows.terminal import plural, printable
 from dataflows.tools.info.facts import describe
 from dataflows.tools.info.provenance import Provenance
-from dataflows.tools.info.statements import FOUND, Part, by_reason, statements
+from dataflows.tools.info.statements import FOUND, Part, statements
 from dataflows.tools.sheet.benchmark_bars import Measured, measured
 from dataflows.tools.sheet.html import Bar, Markup, bars, document, element, joined, picture
 from dataflows.tools.sheet.views import View, Views

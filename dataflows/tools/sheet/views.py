@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.reader import RecordReader
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
 from dataflows.tools.info.provenance import Provenance, provenance
@@ -75,8 +75,8 @@ class Views:
 
     def __call__(self, numbers: Iterable[int], transform: str | None, seed: int = 0) -> Iterator[View]:
         """A View of each record, one after the other; `transform` is one of TRANSFORMS, or None."""
-        if transform is not None and transform not in TRANSFORMS:
-            raise ValueError(f"transform must be one of {tuple(TRANSFORMS)}, not {transform!r}")
+        if transform is not None:
+            one_of("transform", transform, TRANSFORMS)
         numbers = list(numbers)
         self._store.fetch(numbers)
         return (self._view(number, TRANSFORMS.get(transform or ""), seed) for number in numbers)

@@ -175,7 +175,7 @@ def test_files_without_an_index_show_labels_and_colors(pack, tmp_path):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"transform": "test"}, r"transform must be one of \('train', 'val'\), not 'test'"),
+    ({"transform": "test"}, "transform must be 'train' or 'val', not 'test'"),
     ({"count": 0}, "count must be an integer of at least 1"), ({"count": 301}, "count must be at most 300"),
     ({"seed": -1}, "seed must be a non-negative integer")])
 def test_options_out_of_range(options, message, tiled_lmdb):
