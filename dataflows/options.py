@@ -3,7 +3,7 @@ import difflib
 import functools
 import inspect
 import operator
-from typing import Any, Callable, Iterable, NoReturn, ParamSpec, TypeVar
+from typing import Any, Callable, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,21 +25,6 @@ def integer(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
         wanted += f", {most:,} at most" * (number > most)
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
     return number
-
-
-def check_state(state: Any, order: dict[str, Any], names: Iterable[str]) -> None:
-    """Raises ValueError unless `state` is a state_dict that has `names` and was taken of an order like `order`."""
-    if not isinstance(state, dict) or state.get("version") != 1 or not isinstance(state.get("order"), dict):
-        raise ValueError("this is not what state_dict of a loader or a dataset's iterator of this version gives")
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(f"the state has no {' and no '.join(missing)}: it is not what state_dict gave")
-    for name, value in order.items():
-        taken = state["order"].get(name)
-        if taken != value:
-            raise ValueError(f"the state was taken with another {name}: {taken!r} and not {value!r}. Use the file and "
-                             f"the options of the run that was interrupted, or start its epoch anew with "
-                             f"set_epoch({state['epoch']})")
 
 
 def suggests(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,7 +1,9 @@
 """From pointers to batches of torch tensors.
 
-    loader          TorchBatches: epochs, state and closing around a chain
-    dataset         the same records as torch datasets
+    chain           the chain from an LMDB to batches of pixels, from top to bottom
+    loader          TorchBatches, the adapter around it: epochs, their state, and closing
+    state           the place in an epoch as a dict, and back
+    dataset         what the torch datasets of the same records share
     reader          a record to its pixels or crop
     prefetch        asks for the pages of the next batches
     decode_batches  batches of pointers to batches of pixels, in threads

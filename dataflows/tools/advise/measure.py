@@ -5,7 +5,6 @@ of threads in turns, so that what else the machine does slows them alike. Nothin
 number of threads is touched, and the folder is removed whatever happens.
 """
 import contextlib
-import functools
 import os
 import statistics
 import tempfile
@@ -19,10 +18,11 @@ from dataflows.images.codecs import Memory, decode, decode_reduced
 from dataflows.images.resize import crop
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
+from dataflows.load.chain import Decoding
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.order.epoch import Epoch
-from dataflows.order.pointers import keyed_pointers
+from dataflows.load.to_torch import Finish
+from dataflows.order.order import Order
 from dataflows.order.ranks import LateRanks
 from dataflows.processors import usable_cpus
 from dataflows.storage.flush import flush_file
@@ -184,11 +184,10 @@ class _Loader:
     """
 
     def __init__(self, path: str, threads: int, batches: int) -> None:
-        store, epoch = Store(path), Epoch()
-        pointers = functools.partial(keyed_pointers, store, epoch, True,
-                                     indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
-        self._batches = TorchBatches(pointers, RecordReader(store), epoch, LateRanks(0, 1, "keep"), BATCH_SIZE,
-                                     transform=RandomResizedCrop(SIZE), num_workers=threads)
+        store = Store(path)
+        order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
+        decoding = Decoding(BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
+        self._batches = TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, Finish())
 
     def run(self) -> Run:
         """One epoch."""
