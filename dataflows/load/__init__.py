@@ -2,6 +2,7 @@
 
     chain           the chain from an LMDB to batches of pixels, from top to bottom
     loader          TorchBatches, the adapter around it: epochs, their state, and closing
+    iteration       one epoch after another: the place in it, clocks, and its end
     state           the place in an epoch as a dict, and back
     dataset         what the torch datasets of the same records share
     reader          a record to its pixels or crop

@@ -1,9 +1,6 @@
 """The adapter around the chain: what a training loop iterates over, torch tensors on its device, epoch after epoch."""
-import contextlib
 import copy
 import dataclasses
-import time
-import weakref
 from typing import Any, Generator, NoReturn
 
 import numpy as np
@@ -11,6 +8,7 @@ import numpy as np
 from dataflows.images.transforms import check_transform
 from dataflows.load.chain import Decoding, batches_of, decoded, pointers_of
 from dataflows.load.decode_batches import DecodeBatches, Transform
+from dataflows.load.iteration import Iterations
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader
 from dataflows.load.state import Position, restored, saved
@@ -46,16 +44,13 @@ class TorchBatches:
         self._order = order
         self._asked_ranks = ranks
         self._decoding = decoding
-        self._finish = finish
         self._epoch = Epoch(order.seed)
         # Refuses wrong options here; which rank this is need not be known yet.
         self._refuse_nothing(pointers_of(reader.store, order, self._epoch,
                                          ranks() if ranks.given else Ranks(0, 1, ranks.uneven)))
         self._description = order.description(reader.store, ranks.uneven)
-        self._at = Position()
         self._meter = Meter()
-        self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
-        self._closed = False
+        self._iterations = Iterations(self._epoch, self._meter, finish)
         self._own_pointers: DataFlow | None = None
         self._chain: DataFlow | None = None
         self._at_work = self.num_workers
@@ -160,40 +155,9 @@ class TorchBatches:
                         f"LMDBDataset or LMDBIterDataset")
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        if self._closed:
-            raise RuntimeError("the loader is closed; make a new one to iterate again")
+        self._iterations.check_open()
         self._pointers  # noqa: B018  # which rank this is, is asked now
-        batches = self._iterate()
-        self._running = [*filter(lambda ref: ref() is not None, self._running), weakref.ref(batches)]
-        return batches
-
-    def _iterate(self) -> Generator[Batch, None, None]:
-        epoch, meter, clock = self._epoch, self._meter, time.perf_counter
-        number, done, samples = epoch.number, epoch.done, epoch.skip
-        started = False
-        meter.begin()
-        asked_at = clock()
-        with contextlib.closing(iter(self.dataflow)) as batches:
-            for images, labels in batches:
-                got_at = clock()
-                meter.waited(got_at - asked_at)
-                if not started:  # every component has read the epoch by now
-                    epoch.go_to(number + 1)
-                    started = True
-                samples += len(labels)
-                self._at = Position(number, done, samples)
-                batch = self._finish(images, labels)
-                ready_at = clock()
-                meter.finished(ready_at - got_at, len(labels))
-                yield batch
-                if self._closed:
-                    return
-                del images, labels, batch  # or their memory could not be used for the next batch
-                asked_at = clock()
-                meter.consumed(asked_at - ready_at)
-        if not started:  # nothing was left of it
-            epoch.go_to(number + 1)
-        self._at = Position(epoch.number, epoch.done, epoch.skip)
+        return self._iterations.begin(lambda: self.dataflow)
 
     def stats(self) -> Stats:
         """Where the time of the latest iteration went so far: whether training waits for data, and why.
@@ -210,10 +174,8 @@ class TorchBatches:
 
         After load_state_dict, naming the epoch that was loaded keeps the place in it.
         """
-        epoch = integer("epoch", epoch, 0)
-        if epoch != self._epoch.number:
-            self._epoch.go_to(epoch)
-        self._at = Position(epoch, self._epoch.done, self._epoch.skip)
+        epoch, own = integer("epoch", epoch, 0), self._epoch
+        self._iterations.go_to(Position(epoch, own.done, own.skip) if epoch == own.number else Position(epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the latest iteration is: what load_state_dict of a loader of the same file and order goes on from.
@@ -222,7 +184,7 @@ class TorchBatches:
         samples were yielded, not which were trained on. Take it on one rank or on all: it is the same on each, if each
         has yielded equally many batches.
         """
-        return saved(self._at, self._ranks.world_size, self._description)
+        return saved(self._iterations.place, self._ranks.world_size, self._description)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Makes the next iteration go on where `state` was taken, with the same batches as without interruption.
@@ -233,22 +195,14 @@ class TorchBatches:
         """
         world_size = self._ranks.world_size
         most = (len(self._pointers) + 1) * world_size  # "drop" may have left out one of each rank
-        self._at = restored(state, world_size, self._description, most)
-        self._epoch.go_to(*self._at)
+        self._iterations.go_to(restored(state, world_size, self._description, most))
 
     # --- the end
 
     def close(self) -> None:
         """Ends running iterations with their threads, and lets go of the file. Closing twice is fine."""
-        self._closed = True
-        for batches in [ref() for ref in self._running]:
-            with contextlib.suppress(ValueError):  # another thread is in it, and ends it after its next batch
-                if batches is not None:
-                    batches.close()
+        self._iterations.close()
         self._reader.store.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_running": []}  # a copy has no iterations yet
 
     def __enter__(self) -> "TorchBatches":
         return self
