@@ -14,6 +14,7 @@ from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.chain import Decoding, pointers_of
 from dataflows.load.dataset import SampleIterator, Samples
 from dataflows.load.decode_batches import Transform
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import Finish
@@ -22,7 +23,7 @@ from dataflows.options import integer, suggests
 from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order, sequential_kind
 from dataflows.order.pointers import checked_indices
-from dataflows.order.ranks import LateRanks, Ranks
+from dataflows.order.ranks import Ranks
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow
 

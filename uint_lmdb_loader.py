@@ -15,13 +15,13 @@ from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.chain import Decoding
 from dataflows.load.dataset import Samples
 from dataflows.load.decode_batches import Transform
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import Finish
 from dataflows.options import suggests
 from dataflows.order.order import Order
 from dataflows.order.pointers import checked_indices
-from dataflows.order.ranks import LateRanks
 from dataflows.storage.store import Store
 
 __all__ = ["LMDBDataset", "LMDBLoader"]

@@ -6,6 +6,7 @@
     state           the place in an epoch as a dict, and back
     dataset         what the torch datasets of the same records share
     reader          a record to its pixels or crop
+    late_ranks      which rank this process is, asked of torch.distributed
     prefetch        asks for the pages of the next batches
     decode_batches  batches of pointers to batches of pixels, in threads
     to_torch        a batch to torch, the device and its dtype

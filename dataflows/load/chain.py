@@ -9,6 +9,7 @@
     MultiProcessRunnerZMQ  or the last two in processes, each of which makes every n-th batch
 """
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -84,8 +85,11 @@ def batches_of(pointers: DataFlow, epoch: Epoch, batch_size: int, drop_last: boo
 
 def prefetched(batches: DataFlow, pointers: DataFlow, store: Store, meter: Meter, sharers: int = 1) -> PrefetchPages:
     """`batches` of `pointers`, whose pages are in memory or on their way; one of so many sharers of the page cache."""
-    return PrefetchPages(batches, store, meter, AHEAD_BYTES // ranks_here() // sharers, every=sharers,
-                         shuffle=pointers if isinstance(pointers, FiniteLocallyShuffleData) else None)
+    ahead_bytes = AHEAD_BYTES // ranks_here() // sharers
+    if not isinstance(pointers, FiniteLocallyShuffleData):
+        return PrefetchPages(batches, store, meter, ahead_bytes)
+    entering = functools.partial(pointers.entering, sharers)
+    return PrefetchPages(batches, store, meter, ahead_bytes, entering=entering, held=pointers.buffer_size)
 
 
 def decoded(pointers: DataFlow, reader: RecordReader, decoding: Decoding, epoch: Epoch, meter: Meter) -> DataFlow:

@@ -9,6 +9,7 @@ from dataflows.images.transforms import check_transform
 from dataflows.load.chain import Decoding, batches_of, decoded, pointers_of
 from dataflows.load.decode_batches import DecodeBatches, Transform
 from dataflows.load.iteration import Iterations
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader
 from dataflows.load.state import Position, restored, saved
@@ -17,7 +18,7 @@ from dataflows.load.to_torch import Batch, Finish
 from dataflows.options import fixed_property, integer
 from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order
-from dataflows.order.ranks import LateRanks, Ranks
+from dataflows.order.ranks import Ranks
 from dataflows.tensorpack import DataFlow
 
 

@@ -10,11 +10,12 @@ import torch
 
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.load import prefetch
+from dataflows.load.chain import batches_of, prefetched
 from dataflows.load.decode_batches import EveryNthBatch
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import PrefetchPages
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, RestOfEpoch
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.order.pointers import SequentialKeys, ShuffledKeys
 from dataflows.storage.index import load_index
 from dataflows.storage.paged_file import PAGE
@@ -72,8 +73,7 @@ def shuffled_chain(store, buffer_size, *, batch_size=3, epoch=None, start=0, ste
     """What an LMDBIterLoader, or one of its worker processes, has below its decoding."""
     epoch = epoch or Epoch()
     shuffle = FiniteLocallyShuffleData(SequentialKeys(store, epoch), buffer_size, epoch)
-    batches = BatchData(RestOfEpoch(shuffle, epoch), batch_size, remainder=True, use_list=True)
-    return PrefetchPages(EveryNthBatch(batches, start, step), store, Meter(), shuffle=shuffle, every=step)
+    return prefetched(EveryNthBatch(batches_of(shuffle, epoch, batch_size), start, step), shuffle, store, Meter(), step)
 
 
 @pytest.mark.parametrize("buffer_size", [1, 4, 8, 100])

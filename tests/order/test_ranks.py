@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
 from dataflows.load.chain import pointers_of
+from dataflows.load.late_ranks import LateRanks
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import RestOfEpoch
 from dataflows.order.order import Order
 from dataflows.order.pointers import SequentialKeys, ShuffledKeys, checked_indices
-from dataflows.order.ranks import UNEVEN, LateRanks, Ranks, left_over
+from dataflows.order.ranks import UNEVEN, Ranks, left_over
 from dataflows.tensorpack import BatchData
 from helpers.records import Records
 

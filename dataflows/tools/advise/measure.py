@@ -19,11 +19,11 @@ from dataflows.images.resize import crop
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.chain import Decoding
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import Finish
 from dataflows.order.order import Order
-from dataflows.order.ranks import LateRanks
 from dataflows.processors import usable_cpus
 from dataflows.storage.flush import flush_file
 from dataflows.storage.store import Store
