@@ -17,7 +17,7 @@ from dataflows.load.decode_batches import Transform
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.load.to_torch import Finish
+from dataflows.load.to_torch import ToTorch
 from dataflows.load.workers.shared_memory import SharedNumber
 from dataflows.options import integer, suggests
 from dataflows.order.epoch import Epoch
@@ -131,7 +131,7 @@ class LMDBIterLoader(TorchBatches):
             Order(sequential_kind(order), seed, shuffle_buffer, block_size, checked_indices(indices, store), repeats),
             LateRanks(rank, world_size, uneven or ("keep" if order == "sequential" else "pad")),
             Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch),
-            Finish(device, pin_memory, normalize, dtype, channels_last))
+            ToTorch(device, pin_memory, normalize, dtype, channels_last))
 
 
 class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):

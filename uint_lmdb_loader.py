@@ -18,7 +18,7 @@ from dataflows.load.decode_batches import Transform
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.load.to_torch import Finish
+from dataflows.load.to_torch import ToTorch
 from dataflows.options import suggests
 from dataflows.order.order import Order
 from dataflows.order.pointers import checked_indices
@@ -123,7 +123,7 @@ class LMDBLoader(TorchBatches):
                   repeats=repeats),
             LateRanks(rank, world_size, uneven or ("pad" if shuffle else "keep")),
             Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch),
-            Finish(device, pin_memory, normalize, dtype, channels_last))
+            ToTorch(device, pin_memory, normalize, dtype, channels_last))
 
 
 class LMDBDataset(Samples, Dataset[tuple[Any, Any]]):

@@ -6,7 +6,7 @@ from typing import Any, Callable, Generator
 
 from dataflows.load.meter import Meter
 from dataflows.load.state import Position
-from dataflows.load.to_torch import Batch, Finish
+from dataflows.load.to_torch import Batch, ToTorch
 from dataflows.order.epoch import Epoch
 from dataflows.tensorpack import DataFlow
 
@@ -18,11 +18,11 @@ class Iterations:
     place: where the latest iteration is.
     """
 
-    def __init__(self, epoch: Epoch, meter: Meter, finish: Finish) -> None:
+    def __init__(self, epoch: Epoch, meter: Meter, to_torch: ToTorch) -> None:
         self.epoch = epoch
         self.place = Position()
         self._meter = meter
-        self._finish = finish
+        self._to_torch = to_torch
         self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
         self._closed = False
 
@@ -33,6 +33,12 @@ class Iterations:
         """Makes the next iteration start there."""
         self.epoch.go_to(*place)
         self.place = place
+
+    def go_to_epoch(self, number: int) -> None:
+        """Makes the next iteration this epoch, from its start; it keeps the place in the epoch that is next anyway."""
+        epoch = self.epoch
+        same = number == epoch.number
+        self.go_to(Position(number, epoch.interruptions, epoch.samples_done) if same else Position(number))
 
     def check_open(self) -> None:
         """Raises RuntimeError after `close`."""
@@ -47,7 +53,7 @@ class Iterations:
 
     def _iterate(self, chain: Callable[[], DataFlow]) -> Generator[Batch, None, None]:
         epoch, meter, clock = self.epoch, self._meter, time.perf_counter
-        number, done, samples = epoch.number, epoch.done, epoch.skip
+        number, interruptions, samples = epoch.number, epoch.interruptions, epoch.samples_done
         started = False
         meter.begin()
         asked_at = clock()
@@ -59,8 +65,8 @@ class Iterations:
                     epoch.go_to(number + 1)
                     started = True
                 samples += len(labels)
-                self.place = Position(number, done, samples)
-                batch = self._finish(images, labels)
+                self.place = Position(number, interruptions, samples)
+                batch = self._to_torch(images, labels)
                 ready_at = clock()
                 meter.finished(ready_at - got_at, len(labels))
                 yield batch
@@ -71,7 +77,7 @@ class Iterations:
                 meter.consumed(asked_at - ready_at)
         if not started:  # nothing was left of it
             epoch.go_to(number + 1)
-        self.place = Position(epoch.number, epoch.done, epoch.skip)
+        self.place = Position(epoch.number, epoch.interruptions, epoch.samples_done)
 
     def close(self) -> None:
         """Ends those that run, with their threads and processes, and has none begin."""

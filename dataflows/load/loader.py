@@ -12,9 +12,9 @@ from dataflows.load.iteration import Iterations
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader
-from dataflows.load.state import Position, restored, saved
+from dataflows.load.state import restored, saved
 from dataflows.load.stats import Stats
-from dataflows.load.to_torch import Batch, Finish
+from dataflows.load.to_torch import Batch, ToTorch
 from dataflows.options import fixed_property, integer
 from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order
@@ -40,7 +40,7 @@ class TorchBatches:
     """
 
     def __init__(self, reader: RecordReader, order: Order, ranks: LateRanks, decoding: Decoding,
-                 finish: Finish) -> None:
+                 to_torch: ToTorch) -> None:
         self._reader = reader
         self._order = order
         self._asked_ranks = ranks
@@ -51,7 +51,7 @@ class TorchBatches:
                                          ranks() if ranks.given else Ranks(0, 1, ranks.uneven)))
         self._description = order.description(reader.store, ranks.uneven)
         self._meter = Meter()
-        self._iterations = Iterations(self._epoch, self._meter, finish)
+        self._iterations = Iterations(self._epoch, self._meter, to_torch)
         self._own_pointers: DataFlow | None = None
         self._chain: DataFlow | None = None
         self._at_work = self.num_workers
@@ -175,8 +175,7 @@ class TorchBatches:
 
         After load_state_dict, naming the epoch that was loaded keeps the place in it.
         """
-        epoch, own = integer("epoch", epoch, 0), self._epoch
-        self._iterations.go_to(Position(epoch, own.done, own.skip) if epoch == own.number else Position(epoch))
+        self._iterations.go_to_epoch(integer("epoch", epoch, 0))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the latest iteration is: what load_state_dict of a loader of the same file and order goes on from.

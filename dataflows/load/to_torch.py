@@ -8,7 +8,7 @@ import torch
 Batch = tuple[torch.Tensor | list[Any], torch.Tensor]
 
 
-class Finish:
+class ToTorch:
     """What is done once per batch: numpy to torch, the transfer, and the conversion after it."""
 
     def __init__(self, device: torch.device | str | None = None, pin_memory: bool = False,

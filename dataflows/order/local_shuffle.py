@@ -47,7 +47,7 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
 
         `every`: of so many workers that share the iteration in turns, one asks, and knows of its own datapoints only.
         """
-        datapoints, left = iter(self.ds), self._epoch.skip
+        datapoints, left = iter(self.ds), self._epoch.samples_done
         entered = self._entered(left)
         next(itertools.islice(datapoints, entered, entered), None)  # what an earlier run has had
 
@@ -64,7 +64,8 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
         return left + min(left, self._buffer_size)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank, len(self._epoch.done))
+        return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank,
+                                len(self._epoch.interruptions))
 
 
 def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch, rank: int,
@@ -94,7 +95,7 @@ def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch
 
 
 class RestOfEpoch(ProxyDataFlow):
-    """Yields the datapoints of `ds` but for the first `epoch.skip`, which an earlier run has had.
+    """Yields the datapoints of `ds` but for the first `epoch.samples_done`, which an earlier run has had.
 
     `len` is that of `ds`: of an epoch that was not interrupted.
     """
@@ -104,4 +105,4 @@ class RestOfEpoch(ProxyDataFlow):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return itertools.islice(self.ds, self._epoch.skip, None)
+        return itertools.islice(self.ds, self._epoch.samples_done, None)

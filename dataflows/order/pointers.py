@@ -91,7 +91,7 @@ class SequentialKeys(LMDBData):
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, order = self._epoch, self._order()
-        positions = left_over(self.count, epoch.done, self.ranks.uneven, self._stream)
+        positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._stream)
         share, (i, n) = self._share(len(positions), self.ranks), self._part
         share = share[len(share) * i // n:len(share) * (i + 1) // n]
         for start in range(0, len(share), _CHUNK):

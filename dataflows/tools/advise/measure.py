@@ -22,7 +22,7 @@ from dataflows.load.chain import Decoding
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.load.to_torch import Finish
+from dataflows.load.to_torch import ToTorch
 from dataflows.order.order import Order
 from dataflows.processors import usable_cpus
 from dataflows.storage.flush import flush_file
@@ -187,7 +187,7 @@ class _Loader:
         store = Store(path)
         order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
         decoding = Decoding(BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
-        self._batches = TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, Finish())
+        self._batches = TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, ToTorch())
 
     def run(self) -> Run:
         """One epoch."""
