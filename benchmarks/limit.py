@@ -18,7 +18,7 @@ from benchmarks.contestants import SIZE, Job
 from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
 from benchmarks.ours import transform
-from dataflows.images.resize import crop
+from dataflows.images.resize import resize_into
 from dataflows.images.transforms import regions
 from dataflows.load.reader import RecordReader
 from dataflows.storage.store import Store
@@ -58,8 +58,8 @@ def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[flo
     [region] = regions(plan, (SIZE, SIZE)).tolist()
     row = [*region, SIZE, SIZE, 0, 0, plan[0, 8]]
     out = np.empty((3, SIZE, SIZE), np.uint8)
-    resize_s, _ = _timed(lambda: crop(image, row, True, out))
-    linear_s, _ = _timed(lambda: crop(image, row, False, out))
+    resize_s, _ = _timed(lambda: resize_into(image, row, True, out))
+    linear_s, _ = _timed(lambda: resize_into(image, row, False, out))
     return decode_s, fast_s, resize_s, linear_s, region[2] * region[3] / (height * width)
 
 

@@ -68,7 +68,7 @@ class Samples:
         height, width = transform.window
         out = np.empty((1, height, width, 3), np.uint8)
         position = torch.randint(2**63 - 1, (1,), device="cpu").numpy()
-        [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
+        [label] = self._reader.read_crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
         return out[0], label
 
     @fixed_property

@@ -15,7 +15,7 @@ import numpy as np
 
 from dataflows.dump.pack import FilePacker
 from dataflows.images.codecs import Memory, decode, decode_reduced
-from dataflows.images.resize import crop
+from dataflows.images.resize import resize_into
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.chain import Decoding
@@ -155,8 +155,8 @@ def _steps(image: np.ndarray, region: list[int], flip: int, memory: Memory) -> t
         y, x = top - origin[0], left - origin[1]
         pixels = np.ascontiguousarray(whole[y:y + height, x:x + width])
     row = [0, 0, *pixels.shape[:2], SIZE, SIZE, 0, 0, flip]
-    return (copy_ms, decode_ms, huffman_ms, _timed(lambda: crop(pixels, row, True, out))[0],
-            _timed(lambda: crop(pixels, row, False, out))[0])
+    return (copy_ms, decode_ms, huffman_ms, _timed(lambda: resize_into(pixels, row, True, out))[0],
+            _timed(lambda: resize_into(pixels, row, False, out))[0])
 
 
 def _timed(step: Callable[[], Any]) -> tuple[float, Any]:
