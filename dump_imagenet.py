@@ -31,7 +31,7 @@ __all__ = ["Checked", "Summary", "check_split", "dump_split", "main"]
 _WRITING = ("shuffle", "seed", "resume")  # options of which a check knows nothing
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="dump-imagenet", description=__doc__,
                             formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument

@@ -1,11 +1,16 @@
 """Installs the three root modules, the package `dataflows`, and the console script `dump-imagenet`."""
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
+# Read, and not imported: what the package needs may not be installed yet.
+_PACKAGE = (pathlib.Path(__file__).parent / "dataflows" / "__init__.py").read_text(encoding="utf-8")
+[VERSION] = re.findall('^__version__ = "(.+?)"', _PACKAGE, re.MULTILINE)
+
 setup(
     name="imagenet-lmdb",
-    version="0.1.0",
+    version=VERSION,
     description="ImageNet in one LMDB file per split, and fast tensorpack dataflow loaders that feed it to PyTorch",
     long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -3,17 +3,25 @@
 LMDBLoader decodes in threads and yields batches of torch tensors. LMDBDataset is a map-style dataset for torch's own
 DataLoader, in the manner of torchvision's ImageFolder.
 """
+import operator
 import os
-from functools import partial
-from typing import Any
+from typing import Any, Callable
+
+import torch
+from torch.utils.data import Dataset
 
 from dataflows.images.codecs import MAX_PIXELS
-from dataflows.load.dataset import LMDBDataset
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.load.chain import Decoding
+from dataflows.load.dataset import Samples
+from dataflows.load.decode_batches import Transform
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.order.epoch import Epoch
-from dataflows.order.pointers import checked_indices, keyed_pointers
-from dataflows.order.ranks import LateRanks
+from dataflows.load.to_torch import ToTorch
+from dataflows.options import suggests
+from dataflows.order.order import Order
+from dataflows.order.pointers import checked_indices
 from dataflows.storage.store import Store
 
 __all__ = ["LMDBDataset", "LMDBLoader"]
@@ -22,51 +30,152 @@ __all__ = ["LMDBDataset", "LMDBLoader"]
 class LMDBLoader(TorchBatches):
     """Batches of an LMDB's images in fully shuffled order, or in order with shuffle=False.
 
-    Takes the options of `dataflows.load.loader.TorchBatches`, which also says what is yielded; besides:
+    The order is a function of (seed, epoch). Each iteration is one epoch, and the next one is the next epoch unless
+    set_epoch says otherwise; leaving one early is fine. `len` is the exact number of batches of a whole epoch. A batch
+    is the caller's own: it is never overwritten while any part of it is referenced. `dataflow` is the chain itself,
+    whose datapoints are numpy arrays. A loader pickles at any time; its running iterations are no part of the copy.
 
-    path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
-    batch_size: images per batch, of each rank.
-    shuffle: whether each epoch is a new permutation of all records, which ranks share in turns. Without it, each rank
-        reads one range of the file.
-    seed: what permutations and crops are a function of, together with the epoch.
-    rank, world_size: of this process in distributed training; by default torch.distributed is asked, if it is
-        initialized by the time that the loader is first used, by iter, len, state_dict or the like: it may be made
-        before. It is a RuntimeError if torch.distributed says otherwise later.
-    uneven: what ranks do with a number of samples that they do not divide: "pad" repeats some, as DistributedSampler
-        does, "drop" leaves some out, "keep" does neither, so batch counts may differ by one. By default "pad" when
-        shuffling, for training, else "keep", for evaluation.
-    indices: which records make an epoch, an integer array; one may come several times, so drawing them with weights
-        balances classes. By default all, once.
-    repeats: how often each comes in a row, with another crop each time: repeated augmentation.
-    io: "mmap" reads through a memory map; "pread" copies records, which suits network file systems, and maps nothing;
-        "auto" chooses, and copies where the system does not map the file.
-    cache: "drop" takes records out of the page cache after use, for files larger than memory; "keep" leaves them.
-    verify: compare each record that is read with its checksum, and raise RecordError, with file and key, if it differs:
-        about 0.5 ms of processor time per MB.
-    max_pixels: how many an image may have by its header; more are an error, which bounds memory for hostile files.
+    Args:
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        batch_size: Images per batch, of each rank.
+        shuffle: Whether each epoch is a new permutation of all records, which ranks share in turns. Without it,
+            each rank reads one range of the file.
+        seed: What permutations and crops are a function of, together with the epoch: an integer from 0 to 2**128.
+        rank, world_size: Of this process in distributed training. By default torch.distributed is asked, if it is
+            initialized by the time that the loader is first used, by iter, len, state_dict or the like: the loader may
+            be made before. If torch.distributed says otherwise later, that is a RuntimeError.
+        uneven: What ranks do with a number of samples that they do not divide. "pad" repeats some, as
+            DistributedSampler does. "drop" leaves some out. "keep" does neither, so batch counts may differ by
+            one. By default "pad" when shuffling, for training, else "keep", for evaluation.
+        indices: Which records make an epoch, an integer array of shape (n,). A record may come several times, so
+            drawing records with weights balances classes. By default all, once.
+        repeats: How often each comes in a row, with another crop each time: repeated augmentation.
+        io: "mmap" reads through a memory map. "pread" copies records, which suits network file systems, and maps
+            nothing. "auto" chooses, and copies where the system does not map the file.
+        cache: "drop" takes records out of the page cache after use, for files larger than memory. "keep" leaves them.
+        verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
+            differs: about 0.5 ms of processor time per MB.
+        max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
+            files.
+        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
+            and "RGB".
+        transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array
+            of shape (H, W, 3), which runs in the worker threads; or None for whole images.
+        num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
+            or one rank's share of the processors where several ranks are known to run on this machine: by torchrun, or
+            by torch.distributed with a MASTER_ADDR of localhost. Of threads with a fused transform, no more run than
+            there are processors.
+        worker_type: "thread", or "process" for a transform in Python that holds the GIL. Batches are the same, but for
+            what a callable draws at random: processes seed the global generators of Python, numpy and torch for each
+            image, by (seed, epoch, position), so that any number of processes draws the same. Threads share those of
+            the program.
+        drop_last: Leave out the last batch if it is smaller than `batch_size`.
+        prefetch: Batches that may be decoded ahead of the one in use, of each process if workers are processes. Each
+            costs its own size in memory.
+        device: Where the tensors go, as torch names it. None leaves them in host memory. This and what follows is done
+            once per batch, by the thread that asks for it.
+        pin_memory: Copy the batch into page-locked memory, from which it is transferred while the loop goes on. Without
+            `device` this does nothing, and without CUDA it gives nothing but a warning.
+        normalize: (mean, std) of three numbers each, on the scale of 0 to 1 as torchvision's: (x / 255 - mean) / std.
+            Done after the transfer, as is `dtype`.
+        dtype: Of the images. A floating dtype means 0 to 1 (or normalized), as torchvision's ToDtype(scale=True) has
+            it. None means uint8, or float32 with `normalize`.
+        channels_last: Images in torch.channels_last memory format.
 
-    >>> from dataflows import RandomResizedCrop
-    >>> with LMDBLoader("train.lmdb", 8, transform=RandomResizedCrop(224), num_workers=2) as loader:
-    ...     for images, labels in loader:
-    ...         print(images.dtype, list(images.shape), labels.dtype, list(labels.shape))
-    torch.uint8 [8, 3, 224, 224] torch.int64 [8]
-    torch.uint8 [8, 3, 224, 224] torch.int64 [8]
-    torch.uint8 [7, 3, 224, 224] torch.int64 [7]
+    Yields:
+        `(images, labels)`, torch tensors. labels: int64 of shape (B,). images: uint8 of shape (B, 3, h, w) in RGB, 0 to
+        255. Where `transform` gives images of different shapes, as None does for photos, images are a list of B tensors
+        of shape (3, H, W).
 
-    Raises FileNotFoundError or ValueError if the file is missing, truncated, not an LMDB, or has a wrong index, and
-    OSError if it cannot be opened or, with io="mmap" or without an index, not mapped. A record that cannot be read is a
-    RecordError, with file and key.
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong: the message names it, its
+            rule and the remedy.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        RecordError: While iterating, at the sample's place in the order: a record cannot be read. The message names
+            file and key.
+        TypeError: An option is unknown, or of a wrong type.
+
+    Example:
+        >>> from dataflows import RandomResizedCrop
+        >>> with LMDBLoader("train.lmdb", 8, transform=RandomResizedCrop(224), num_workers=2) as loader:
+        ...     for images, labels in loader:
+        ...         print(images.dtype, list(images.shape), labels.dtype, list(labels.shape))
+        torch.uint8 [8, 3, 224, 224] torch.int64 [8]
+        torch.uint8 [8, 3, 224, 224] torch.int64 [8]
+        torch.uint8 [7, 3, 224, 224] torch.int64 [7]
     """
 
+    @suggests
     def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle: bool = True, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
                  indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
                  verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
-                 array_channels: str = "RGB", **options: Any) -> None:
-        store, epoch = Store(path, io=io, cache=cache, verify=verify), Epoch(seed)
-        ranks = LateRanks(rank, world_size, uneven or ("pad" if shuffle else "keep"))
-        pointers = partial(keyed_pointers, store, epoch, shuffle, indices=checked_indices(indices, store),
-                           repeats=repeats)
-        reader = RecordReader(store, array_layout=array_layout, array_channels=array_channels,
-                              max_pixels=max_pixels)
-        super().__init__(pointers, reader, epoch, ranks, batch_size, **options)
+                 array_channels: str = "RGB", transform: Transform | None = None, num_workers: int | None = None,
+                 worker_type: str = "thread", drop_last: bool = False, prefetch: int = 2,
+                 device: torch.device | str | None = None, pin_memory: bool = False,
+                 normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
+                 channels_last: bool = False) -> None:
+        store = Store(path, io=io, cache=cache, verify=verify)
+        super().__init__(
+            RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
+            Order("shuffled" if shuffle else "unshuffled", seed, indices=checked_indices(indices, store),
+                  repeats=repeats),
+            LateRanks(rank, world_size, uneven or ("pad" if shuffle else "keep")),
+            Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch),
+            ToTorch(device, pin_memory, normalize, dtype, channels_last))
+
+
+class LMDBDataset(Samples, Dataset[tuple[Any, Any]]):
+    """A map-style dataset: `dataset[i]` is `(image, target)` of record i, for any sampler of torch's DataLoader.
+
+    `len` is the number of records. Negative numbers count from the end; others raise IndexError. A dataset pickles and
+    forks: each process opens the file for itself.
+
+    Args:
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        transform: A callable on an image of `image_type`; or RandomResizedCrop or CenterCrop, which are fused into
+            decoding, give images of their size, and draw from torch's generator, which DataLoader seeds anew in each
+            worker and epoch; so a resumed StatefulDataLoader repeats the samples, but not the crops. May be set later.
+        target_transform: A callable on the class number, an int.
+        image_type: What an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
+            shape (H, W, 3), "pil" for a PIL image. RGB in each case. May be set later.
+        io: "mmap" reads through a memory map. "pread" copies records, which suits network file systems, and maps
+            nothing. "auto" chooses, and copies where the system does not map the file.
+        verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
+            differs: about 0.5 ms of processor time per MB.
+        max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
+            files.
+        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
+            and "RGB".
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        RecordError: When a sample is asked for: a record cannot be read. The message names file and key.
+        TypeError: An option is unknown, or of a wrong type.
+
+    Example:
+        >>> dataset = LMDBDataset("val.lmdb", image_type="numpy")
+        >>> image, target = dataset[-1]
+        >>> image.shape, target, dataset.classes[target], len(dataset)
+        ((120, 80, 3), 2, 'n01484850', 10)
+    """
+
+    @suggests
+    def __init__(self, path: str | os.PathLike[str],
+                 transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
+                 target_transform: Callable[[int], Any] | None = None, *, image_type: str = "tensor",
+                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
+                 verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
+        store = Store(path, io=io, verify=verify)
+        super().__init__(
+            RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
+            transform, target_transform, image_type)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        number, size = operator.index(number), len(self)
+        if not -size <= number < size:
+            raise IndexError(f"{self._store.path} has {size} records; there is no number {number}")
+        return self._sample(number % size)

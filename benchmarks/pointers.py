@@ -2,10 +2,11 @@
 import time
 
 from benchmarks.contestants import SHUFFLE_BUFFER
+from dataflows.load.chain import batches_of, pointers_of
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData
-from dataflows.order.pointers import SequentialKeys, ShuffledKeys
-from dataflows.tensorpack import BatchData, DataFlow
+from dataflows.order.order import Order
+from dataflows.order.pointers import ALONE
+from dataflows.tensorpack import DataFlow
 
 
 class _Records:
@@ -19,22 +20,25 @@ class _Records:
     def __len__(self) -> int:
         return self._count
 
+    def fingerprint(self) -> int:
+        """That of no file."""
+        return 0
+
 
 def pointer_costs(batch_size: int, repeats: int, count: int) -> dict[str, list[float]]:
     """Processor time of one thread in µs per image, for the chain of each loader and each of `repeats` epochs."""
     costs: dict[str, list[float]] = {"loader": [], "iterloader": []}
+    records = _Records(count)
     for number in range(repeats):
         epoch = Epoch()
         epoch.number = number
-        records = _Records(count)
-        costs["loader"].append(_cost(ShuffledKeys(records, epoch), batch_size))  # type: ignore[arg-type]
-        sequential = SequentialKeys(records, epoch)  # type: ignore[arg-type]
-        costs["iterloader"].append(_cost(FiniteLocallyShuffleData(sequential, SHUFFLE_BUFFER, epoch), batch_size))
+        for name, kind in (("loader", "shuffled"), ("iterloader", "local")):
+            pointers = pointers_of(records, Order(kind, shuffle_buffer=SHUFFLE_BUFFER), epoch, ALONE)
+            costs[name].append(_cost(batches_of(pointers, epoch, batch_size)))
     return costs
 
 
-def _cost(pointers: DataFlow, batch_size: int) -> float:
-    batches = BatchData(pointers, batch_size, remainder=True, use_list=True)
+def _cost(batches: DataFlow) -> float:
     batches.reset_state()
     started = time.thread_time()
     count = sum(len(numbers) for numbers, _ in batches)

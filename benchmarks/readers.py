@@ -13,14 +13,14 @@ import lmdb
 import numpy as np
 
 from benchmarks.contestants import SHUFFLE_BUFFER, Job
+from dataflows.load.chain import batches_of, pointers_of, prefetched
 from dataflows.load.meter import Meter
-from dataflows.load.prefetch import PrefetchPages
 from dataflows.order.epoch import Epoch
-from dataflows.order.pointers import ShuffledKeys, sequential_pointers
+from dataflows.order.order import Order
+from dataflows.order.pointers import ALONE
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.store import Store
 from dataflows.system import disk_bytes
-from dataflows.tensorpack import BatchData
 from dataflows.tools.advise.disk import touch
 
 Steps = Generator[tuple[int, int], None, None]  # images and bytes that were needed, of one batch after the other
@@ -91,10 +91,9 @@ def _chain(job: Job, number: int, shuffled: bool) -> Steps:
     epoch = Epoch()
     epoch.number = number
     with contextlib.closing(Store(job.lmdb)) as store, ThreadPoolExecutor(job.num_workers) as pool:
-        pointers = (ShuffledKeys(store, epoch) if shuffled
-                    else sequential_pointers(store, epoch, "local", SHUFFLE_BUFFER, 1)[0])
-        batches = BatchData(pointers, job.batch_size, remainder=True, use_list=True)
-        for numbers, _ in PrefetchPages(batches, store, Meter()):
+        order = Order("shuffled" if shuffled else "local", shuffle_buffer=SHUFFLE_BUFFER)
+        pointers = pointers_of(store, order, epoch, ALONE)
+        for numbers, _ in prefetched(batches_of(pointers, epoch, job.batch_size), pointers, store, Meter()):
             yield len(numbers), sum(pool.map(lambda i: touch(store.value(i)), numbers))
 
 

@@ -40,21 +40,6 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> None:
         raise ValueError(f"{name} must be {', '.join(first)} or {last}, not {value!r}")
 
 
-def check_state(state: Any, order: dict[str, Any], names: Iterable[str]) -> None:
-    """Raises ValueError unless `state` is a state_dict that has `names` and was taken of an order like `order`."""
-    if not isinstance(state, dict) or state.get("version") != 1 or not isinstance(state.get("order"), dict):
-        raise ValueError("this is not what state_dict of a loader or a dataset's iterator of this version gives")
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(f"the state has no {' and no '.join(missing)}: it is not what state_dict gave")
-    for name, value in order.items():
-        taken = state["order"].get(name)
-        if taken != value:
-            raise ValueError(f"the state was taken with another {name}: {taken!r} and not {value!r}. Use the file and "
-                             f"the options of the run that was interrupted, or start its epoch anew with "
-                             f"set_epoch({state['epoch']})")
-
-
 def suggests(function: Callable[P, R]) -> Callable[P, R]:
     """Decorates a function, or an __init__ at the end of a chain of them, so that an option which it does not know is a
     TypeError that names the nearest one that it does, or all of them, and the class whose object is made.

@@ -62,8 +62,8 @@ def to_planes(pixels: np.ndarray) -> np.ndarray:
     return out
 
 
-def crop(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
-         origin: tuple[int, int] = (0, 0), memory: Memory | None = None) -> None:
+def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
+                origin: tuple[int, int] = (0, 0), memory: Memory | None = None) -> None:
     """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py).
 
     `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`. A window that
@@ -106,7 +106,7 @@ def _is_far(row: list[int], bottom: int, right: int) -> bool:
 
 
 def _far_window(pixels: np.ndarray, row: list[int], size: tuple[int, ...], origin: tuple[int, int]) -> np.ndarray:
-    """The window of `size` of an antialiased resize, (h, w, 3), from its region alone; the rest is as in `crop`."""
+    """The window of `size` of an antialiased resize, (h, w, 3), from its region alone; the rest as in `resize_into`."""
     from PIL import Image  # which readers need for nothing else, and rarely for this
 
     [(top, left, height, width)] = regions(np.array([row]), (size[0], size[1])).tolist()

@@ -1,8 +1,12 @@
 """From pointers to batches of torch tensors.
 
-    loader          TorchBatches: epochs, state and closing around a chain
-    dataset         the same records as torch datasets
+    chain           the chain from an LMDB to batches of pixels, from top to bottom
+    loader          TorchBatches, the adapter around it: epochs, their state, and closing
+    iteration       one epoch after another: the place in it, clocks, and its end
+    state           the place in an epoch as a dict, and back
+    dataset         what the torch datasets of the same records share
     reader          a record to its pixels or crop
+    late_ranks      which rank this process is, asked of torch.distributed
     prefetch        asks for the pages of the next batches
     decode_batches  batches of pointers to batches of pixels, in threads
     to_torch        a batch to torch, the device and its dtype

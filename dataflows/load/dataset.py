@@ -1,57 +1,32 @@
-"""LMDBDataset and LMDBIterDataset: the records for torch's own DataLoader, by number or in order."""
+"""What the datasets for torch's own DataLoader are made of: a sample by its number, and a pass over samples."""
 import itertools
-import operator
-import os
 from typing import Any, Callable
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from dataflows.images.codecs import MAX_PIXELS
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop, check_transform, is_fused
 from dataflows.load.decode_batches import planar
 from dataflows.load.reader import RecordReader
-from dataflows.load.workers.shared_memory import SharedNumber
-from dataflows.options import check_state, fixed_property, integer, one_of, suggests
-from dataflows.order.epoch import Epoch
-from dataflows.order.pointers import checked_indices, sequential_pointers
-from dataflows.order.ranks import LateRanks, Ranks
-from dataflows.storage.store import Store
+from dataflows.load.state import check_state
+from dataflows.options import fixed_property, integer
 from dataflows.tensorpack import DataFlow
 
 _MOST_CLASSES = 2**20  # of a file with fewer records; 60 MB of names
 
 
-class _Samples:
-    """What both datasets share: their options, one sample by its record number, and ImageFolder's attributes.
-
-    path: the LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
-    image_type: what an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
-        shape (H, W, 3), "pil" for a PIL image. RGB in each case.
-    transform: a callable on such an image; or RandomResizedCrop or CenterCrop, which are fused into decoding, give
-        images of their size, and draw from torch's generator, which DataLoader seeds anew in each worker and epoch; so
-        a resumed StatefulDataLoader repeats the samples, but not the crops.
-    target_transform: a callable on the class number, an int.
-    array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
-    io, verify, max_pixels: as of LMDBLoader.
-
-    Pickles and forks: each process opens the file for itself. Raises FileNotFoundError or ValueError for a wrong file,
-    and RecordError, with file and key, for a wrong record.
+class Samples:
+    """What LMDBDataset and LMDBIterDataset share: one sample by its record number, and ImageFolder's attributes. Their
+    options are documented there.
     """
 
-    @suggests
-    def __init__(self, path: str | os.PathLike[str],
-                 transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
-                 target_transform: Callable[[int], Any] | None = None, *, image_type: str = "tensor",
-                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
-                 verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, reader: RecordReader, transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None,
+                 target_transform: Callable[[int], Any] | None, image_type: str) -> None:
+        self._store = reader.store
+        self._reader = reader
         self.image_type = image_type
         self.transform = transform
         self.target_transform = target_transform
-        self._store = Store(path, io=io, verify=verify)
-        self._reader = RecordReader(self._store, array_layout=array_layout, array_channels=array_channels,
-                                    max_pixels=max_pixels)
 
     @property
     def image_type(self) -> str:
@@ -60,7 +35,8 @@ class _Samples:
 
     @image_type.setter
     def image_type(self, image_type: str) -> None:
-        one_of("image_type", image_type, _TYPES)
+        if image_type not in _TYPES:
+            raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
         self._image_type = image_type
 
     @property
@@ -92,7 +68,7 @@ class _Samples:
         height, width = transform.window
         out = np.empty((1, height, width, 3), np.uint8)
         position = torch.randint(2**63 - 1, (1,), device="cpu").numpy()
-        [label] = self._reader.crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
+        [label] = self._reader.read_crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
         return out[0], label
 
     @fixed_property
@@ -133,112 +109,41 @@ class _Samples:
         self._store.close()
 
 
-_OPTIONS = "".join((_Samples.__doc__ or "").partition("\n\n")[1:])  # python -OO leaves none
+class SampleIterator:
+    """One worker's pass over its part, with the state that torchdata's StatefulDataLoader asks for.
 
-
-class LMDBDataset(_Samples, Dataset[tuple[Any, Any]]):
-    """A map-style dataset: `dataset[i]` is `(image, target)` of record i, for any sampler of torch's DataLoader.
-
-    `len` is the number of records; negative numbers count from the end; others raise IndexError.
-
-    >>> dataset = LMDBDataset("val.lmdb", image_type="numpy")
-    >>> image, target = dataset[-1]
-    >>> image.shape, target, dataset.classes[target], len(dataset)
-    ((120, 80, 3), 2, 'n01484850', 10)
+    sample: gives the sample of a record number.
+    pointers: gives the pointers of an epoch's part: (epoch, part, parts) -> DataFlow.
+    description: of the order, as the state holds it.
+    world_size: of the ranks, as the state holds it.
     """
 
-    __doc__ = f"{__doc__}{_OPTIONS}"
-
-    def __getitem__(self, number: int) -> tuple[Any, Any]:
-        number, size = operator.index(number), len(self)
-        if not -size <= number < size:
-            raise IndexError(f"{self._store.path} has {size} records; there is no number {number}")
-        return self._sample(number % size)
-
-
-class LMDBIterDataset(_Samples, IterableDataset[tuple[Any, Any]]):
-    """An iterable dataset in the order of the file: each rank, and each worker of a DataLoader, reads one part of it.
-
-    Yields `(image, target)`, every record once over all ranks and workers. `len` is this rank's number of samples.
-    order, shuffle_buffer, block_size, seed, rank, world_size, uneven, indices, repeats: as of LMDBIterLoader, but that
-    nothing is shuffled without a shuffle_buffer. The order is that of epoch 0 until set_epoch changes it, also for the
-    workers of a DataLoader with persistent_workers=True: frameworks that call set_epoch of a sampler find none here.
-    torchdata's StatefulDataLoader saves and restores the place of each worker.
-
-    >>> [target for image, target in LMDBIterDataset("val.lmdb")]
-    [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
-    """
-
-    __doc__ = f"{__doc__}{_OPTIONS}"
-
-    def __init__(self, path: str | os.PathLike[str], *, order: str = "local", shuffle_buffer: int = 0,
-                 block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
-                 uneven: str | None = None, indices: Any = None, repeats: int = 1, **options: Any) -> None:
-        super().__init__(path, **options)
-        shuffled = order == "block" or order == "local" and shuffle_buffer
-        self._asked_ranks = LateRanks(rank, world_size, uneven or ("pad" if shuffled else "keep"))
-        self._seed = seed
-        self._order_options: dict[str, Any] = {
-            "order": order, "shuffle_buffer": shuffle_buffer, "block_size": block_size,
-            "indices": checked_indices(indices, self._store), "repeats": repeats}
-        self._epoch_number = SharedNumber()  # where workers that live on see the change
-        # Refuses wrong options here and not in a worker; which rank this is need not be known yet.
-        self._count = len(self._chain(Ranks(0, 1, self._asked_ranks.uneven), 0, 0, 1)[0])
-
-    @property
-    def _ranks(self) -> Ranks:
-        return self._asked_ranks()
-
-    def __len__(self) -> int:
-        return self._ranks.size(self._count)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Makes the next iteration epoch number `epoch`, an integer of at least 0."""
-        self._epoch_number.value = integer("epoch", epoch, 0)
-
-    def _pointers(self, number: int, part: int, parts: int) -> tuple[DataFlow, dict[str, int | str]]:
-        return self._chain(self._ranks, number, part, parts)
-
-    def _chain(self, ranks: Ranks, number: int, part: int, parts: int) -> tuple[DataFlow, dict[str, int | str]]:
-        epoch = Epoch(self._seed)
-        epoch.go_to(number)
-        return sequential_pointers(self._store, epoch, ranks=ranks, part=(part, parts),
-                                   shuffle_rank=ranks.rank * parts + part, **self._order_options)
-
-    def __iter__(self) -> "_SampleIterator":
-        worker = get_worker_info()
-        part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-        return _SampleIterator(self, self._epoch_number.value, part, parts)
-
-
-class _SampleIterator:
-    """One worker's pass over its part, with the state that torchdata's StatefulDataLoader asks for."""
-
-    def __init__(self, dataset: LMDBIterDataset, epoch: int, part: int, parts: int) -> None:
-        self._dataset = dataset
+    def __init__(self, sample: Callable[[int], tuple[Any, Any]], pointers: Callable[[int, int, int], DataFlow],
+                 description: dict[str, int | str], world_size: int, epoch: int, part: int, parts: int) -> None:
+        self._sample, self._pointers, self._description = sample, pointers, description
+        self._world_size = world_size
         self._start(epoch, part, parts, 0)
 
     def _start(self, epoch: int, part: int, parts: int, samples: int) -> None:
-        pointers, self._order = self._dataset._pointers(epoch, part, parts)
         self._place = {"epoch": epoch, "part": part, "parts": parts, "samples": samples,
-                       "world_size": self._dataset._ranks.world_size}
-        self._rest = itertools.islice(pointers, samples, None)
+                       "world_size": self._world_size}
+        self._rest = itertools.islice(self._pointers(epoch, part, parts), samples, None)
 
-    def __iter__(self) -> "_SampleIterator":
+    def __iter__(self) -> "SampleIterator":
         return self
 
     def __next__(self) -> tuple[Any, Any]:
         number, _ = next(self._rest)
         self._place["samples"] += 1
-        return self._dataset._sample(number)
+        return self._sample(number)
 
     def state_dict(self) -> dict[str, Any]:
         """The place in this worker's part."""
-        return {"version": 1, "order": dict(self._order), **self._place}
+        return {"version": 1, "order": dict(self._description), **self._place}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken. Raises ValueError if it is of another file, order or world size."""
-        check_state(state, self._order, self._place)
+        check_state(state, self._description, self._place)
         if state["world_size"] != self._place["world_size"]:
             raise ValueError(f"the state was taken with world_size={state['world_size']}, and the dataset has "
                              f"{self._place['world_size']}: only LMDBLoader and LMDBIterLoader go on with another one")

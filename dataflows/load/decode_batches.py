@@ -146,8 +146,8 @@ class DecodeBatches(ProxyDataFlow):
 
     def _decode_and_crop(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
         window = slice(part.start, part.stop)
-        crops = self._reader.crops(batch.numbers[window], self._transform, batch.positions[window], self._epoch.seed,
-                                   epoch, batch.images[window])
+        crops = self._reader.read_crops(batch.numbers[window], self._transform, batch.positions[window],
+                                        self._epoch.seed, epoch, batch.images[window])
         batch.labels[window] = crops.labels
         watch.decode, watch.resize = crops.decode_s, crops.resize_s
 

@@ -1,12 +1,10 @@
-"""Asks the kernel for the pages of records before they are decoded."""
-import itertools
+"""Asking for the pages of records before they are decoded."""
 import time
 from collections import deque
 from concurrent.futures import Future
 from typing import Any, Callable, Iterator
 
 from dataflows.load.meter import Meter, Spent
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.storage.store import Store
 from dataflows.system import available_memory
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
@@ -14,6 +12,8 @@ from dataflows.threads import Threads
 
 AHEAD_BYTES = 256 * 2**20  # at most: a second or so of the fastest disk, in page cache that may be evicted at any time
 _SAMPLE = 16  # neighbours in the file are in memory together, or not; what is missed, its batch asks for
+
+Entering = Callable[[int], list[list[int]]]  # how many samples leave next -> the pointers that enter meanwhile
 
 
 class PrefetchPages(ProxyDataFlow):
@@ -24,24 +24,25 @@ class PrefetchPages(ProxyDataFlow):
     waits while the disk's queue is full; `meter` is told how long this waits for it. `len` and order are those of `ds`;
     several iterations may be alive at once.
 
-    With `shuffle`, the local shuffle that the batches come from, pages are asked for when their record enters its
-    buffer, which is in the order of the file, and wait in memory for their turn: a disk that has to seek reads from
-    start to end. That needs memory for as many records as the buffer holds; where there is less than twice that, they
-    are asked for as they leave the buffer. `every`: `ds` has each so many-th batch, as a worker process has.
+    `entering` is for batches that a buffer before them has shuffled: called when an iteration begins, it gives a
+    function that is told how many samples leave the buffer next, and gives the pointers that enter it meanwhile. Their
+    pages are asked for then, which is in the order of the file, and wait in memory for their turn: a disk that has to
+    seek reads from start to end. That needs memory for the `held` records of the buffer; where there is less than
+    twice that, pages are asked for as their records leave the buffer.
     """
 
     def __init__(self, ds: DataFlow, store: Store, meter: Meter, ahead_bytes: int = AHEAD_BYTES, *,
-                 shuffle: FiniteLocallyShuffleData | None = None, every: int = 1) -> None:
+                 entering: Callable[[], Entering] | None = None, held: int = 0) -> None:
         super().__init__(ds)
         self._store = store
         self._meter = meter
         self._ahead_bytes = ahead_bytes
-        self._shuffle = shuffle
-        self._every = every
+        self._entering = entering
+        self._held = held
 
     def __iter__(self) -> Iterator[list[Any]]:
         waiting: deque[tuple[list[Any], Future[tuple[int, bool]]]] = deque()
-        most, entering = 1, self._entering()
+        most, entering = 1, self._follow()
         with Threads(1, "dataflows-io") as thread:
             try:
                 for batch in self.ds:
@@ -58,27 +59,16 @@ class PrefetchPages(ProxyDataFlow):
                 for _, fetched in waiting:
                     fetched.cancel()
 
-    def _entering(self) -> Callable[[int], list[int]]:
-        """A function that tells which records enter the shuffle's buffer while so many more of this epoch leave it."""
-        shuffle, index = self._shuffle, self._store.index
-        if shuffle is None or index is None or 2 * shuffle.buffer_size * index.nbytes.mean() > available_memory():
+    def _follow(self) -> Entering:
+        index = self._store.index
+        if self._entering is None or index is None or 2 * self._held * index.nbytes.mean() > available_memory():
             return lambda _: []
-        pointers, left = iter(shuffle.ds), shuffle.skip
-        taken = shuffle.taken(left)
-        next(itertools.islice(pointers, taken, taken), None)  # what an earlier run has had
+        return self._entering()
 
-        def entering(count: int) -> list[int]:
-            nonlocal left, taken
-            left, before = left + self._every * count, taken
-            taken = shuffle.taken(left)
-            return [number for number, _ in itertools.islice(pointers, taken - before)]
-
-        return entering
-
-    def _fetch(self, batch: list[int], entering: list[int]) -> tuple[int, bool]:
+    def _fetch(self, batch: list[int], entering: list[list[int]]) -> tuple[int, bool]:
         found = self._store.fetch(batch)  # first: most of them are on their way, the others are wanted soonest
         if entering:
-            self._store.fetch(entering, sample=_SAMPLE)
+            self._store.fetch([number for number, _ in entering], sample=_SAMPLE)
         return found
 
     def _result(self, fetched: Future[tuple[int, bool]]) -> int:

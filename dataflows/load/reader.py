@@ -9,7 +9,7 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, Memory, decode, decode_reduced, refuse_bomb
-from dataflows.images.resize import crop
+from dataflows.images.resize import resize_into
 from dataflows.images.transforms import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
 from dataflows.jpeg.header import jpeg_size
@@ -33,7 +33,7 @@ class _Source(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """What `RecordReader.crops` tells besides the pixels: seconds by the clock, of all images together."""
+    """What `RecordReader.read_crops` tells besides the pixels: seconds by the clock, of all images together."""
 
     labels: list[int]
     decode_s: float  # cutting out and decoding
@@ -72,8 +72,8 @@ class RecordReader:
                        "an index", printable(self.store.path))
         return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
 
-    def crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
-              out: np.ndarray) -> Crops:
+    def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
+                   out: np.ndarray) -> Crops:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms."""
         index = self.store.index
         sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
@@ -102,7 +102,7 @@ class RecordReader:
             started = time.perf_counter()
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
             decoded = time.perf_counter()
-            crop(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
+            resize_into(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
             decode_s += decoded - started
             resize_s += time.perf_counter() - decoded
             labels.append(source.label)

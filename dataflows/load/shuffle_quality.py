@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from dataflows.load.loader import TorchBatches
 from dataflows.options import integer
-from dataflows.order.pointers import SequentialKeys
-from dataflows.tensorpack import ProxyDataFlow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +77,7 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     coverage             100.00% of the samples come exactly once in an epoch
     """
     epochs = integer("epochs", epochs, 1)
-    keys, labels = _keys(loader), loader.labels
-    records = keys.records
+    records, labels = loader.records, loader.labels
     counts = np.unique(labels[records], return_counts=True)[1]  # labels may be any numbers
     expected = np.bincount(records, minlength=len(labels))
     entropies: list[float] = []
@@ -100,7 +97,7 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
                 from_previous.append(displacement(before[1][old], places[new], len(order)))
         before = known, places
         seen = np.bincount(order, minlength=len(labels))
-        share = len(records) / keys.ranks.world_size
+        share = len(records) / loader.world_size
         covered.append(min(1.0, float(np.where(seen <= expected, seen, 0).sum() / share)))
     return ShuffleQuality(len(order), sizes[0], epochs, _mean(entropies), shuffled_entropy(counts, sizes),
                           _mean(from_file), _mean(from_previous) if from_previous else None, _mean(covered))
@@ -152,12 +149,3 @@ def displacement(places: np.ndarray, others: np.ndarray, size: int) -> float:
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
-
-
-def _keys(loader: TorchBatches) -> SequentialKeys:
-    """The source of the loader's chain of pointers."""
-    ds = loader.pointers(0)
-    while isinstance(ds, ProxyDataFlow):
-        ds = ds.ds
-    assert isinstance(ds, SequentialKeys)
-    return ds

@@ -8,16 +8,17 @@ import torch
 Batch = tuple[torch.Tensor | list[Any], torch.Tensor]
 
 
-class Finish:
+class ToTorch:
     """What is done once per batch: numpy to torch, the transfer, and the conversion after it."""
 
-    def __init__(self, device: torch.device | str | None, pin_memory: bool, normalize: tuple[Any, Any] | None,
-                 dtype: torch.dtype | None, channels_last: bool) -> None:
+    def __init__(self, device: torch.device | str | None = None, pin_memory: bool = False,
+                 normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
+                 channels_last: bool = False) -> None:
         self._device = None if device is None else _checked(device)
         self._pin = pin_memory and torch.cuda.is_available()
         if pin_memory and not self._pin:
             warnings.warn("pin_memory=True needs a CUDA device to transfer to, and there is none: it does nothing",
-                          stacklevel=5)
+                          stacklevel=4)  # the line of the user, beyond LMDBLoader.__init__ and its decorator
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise TypeError(f"dtype must be one of torch's, such as torch.float16, not {dtype!r}")
         self._dtype = dtype or (torch.uint8 if normalize is None else torch.float32)

@@ -1,5 +1,6 @@
 """Which record comes when: pure functions of (seed, epoch, rank). No file is read.
 
+    order           what an order is a function of, as one object
     epoch           the seed, the epoch's number and the place in it that a chain shares
     pointers        streams of [record number, position]: sequential, in blocks, or fully shuffled
     local_shuffle   a shuffle within a buffer

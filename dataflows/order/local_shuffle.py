@@ -1,5 +1,6 @@
-"""A local shuffle that ends with the epoch: mixes what is read in the order of the file."""
-from typing import Any, Iterator
+"""A local shuffle that ends: what sequential reading needs to be nearly random."""
+import itertools
+from typing import Any, Callable, Iterator
 
 from dataflows.options import integer
 from dataflows.order.epoch import Epoch
@@ -36,21 +37,35 @@ class FiniteLocallyShuffleData(LocallyShuffleData):
         ProxyDataFlow.reset_state(self)
 
     @property
-    def skip(self) -> int:
-        """How many datapoints of the coming iteration an earlier run has had."""
-        return self._epoch.skip
-
-    @property
     def buffer_size(self) -> int:
         """How many datapoints the buffer holds when it is full."""
         return self._buffer_size
 
-    def taken(self, count: int) -> int:
-        """How many datapoints of `ds`, if it has so many, have been taken when `count` have been yielded."""
-        return count + min(count, self._buffer_size)
+    def entering(self, every: int = 1) -> Callable[[int], list[list[Any]]]:
+        """Follows the coming iteration, without its random numbers: a function that is given how many datapoints leave
+        the buffer next, and gives those that enter it until `every` times as many have left.
+
+        `every`: of so many workers that share the iteration in turns, one asks, and knows of its own datapoints only.
+        """
+        datapoints, left = iter(self.ds), self._epoch.samples_done
+        entered = self._entered(left)
+        next(itertools.islice(datapoints, entered, entered), None)  # what an earlier run has had
+
+        def entering(count: int) -> list[list[Any]]:
+            nonlocal left, entered
+            left, before = left + every * count, entered
+            entered = self._entered(left)
+            return list(itertools.islice(datapoints, entered - before))
+
+        return entering
+
+    def _entered(self, left: int) -> int:
+        """How many datapoints of `ds`, if it has so many, have entered the buffer when `left` have left it."""
+        return left + min(left, self._buffer_size)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank, len(self._epoch.done))
+        return shuffled_locally(iter(self.ds), self._buffer_size, self._epoch, self._rank,
+                                len(self._epoch.interruptions))
 
 
 def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch, rank: int,

@@ -24,7 +24,7 @@ class Slice(ProxyDataFlow):
 
 
 class RestOfEpoch(ProxyDataFlow):
-    """Yields the datapoints of `ds` but for the first `epoch.skip`, which an earlier run has had.
+    """Yields the datapoints of `ds` but for the first `epoch.samples_done`, which an earlier run has had.
 
     `len` is that of `ds`: of an epoch that was not interrupted.
     """
@@ -34,4 +34,4 @@ class RestOfEpoch(ProxyDataFlow):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return itertools.islice(self.ds, self._epoch.skip, None)
+        return itertools.islice(self.ds, self._epoch.samples_done, None)

@@ -5,15 +5,14 @@ which its random crop is a function of. It costs nothing to shuffle, batch or pr
 once, by the thread that decodes them.
 """
 from typing import Any, Iterator, Protocol
-from zlib import crc32
 
 import numpy as np
 
-from dataflows.options import integer, one_of
+from dataflows.options import integer
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, shuffled_locally
+from dataflows.order.local_shuffle import shuffled_locally
 from dataflows.order.ranks import Ranks, left_over
-from dataflows.tensorpack import DataFlow, LMDBData, quiet_tensorpack
+from dataflows.tensorpack import LMDBData, quiet_tensorpack
 
 _STREAM = 1  # of random numbers, besides the local shuffle's own
 _CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the first comes at once, few are alive
@@ -86,24 +85,13 @@ class SequentialKeys(LMDBData):
         """Samples of an epoch, over all ranks."""
         return self._repeats * (len(self.file) if self._indices is None else len(self._indices))
 
-    @property
-    def records(self) -> np.ndarray:
-        """The record of each sample of an epoch, over all ranks and before any shuffle: int64 of shape (count,)."""
-        return np.repeat(np.arange(len(self.file)) if self._indices is None else self._indices, self._repeats)
-
-    def description(self) -> dict[str, int | str]:
-        """What the order is a function of besides the epoch and the ranks, as state_dict stores it."""
-        chosen = 0 if self._indices is None else crc32(self._indices)
-        return {"file": self.file.fingerprint(), "records": len(self.file), "seed": self._epoch.seed,
-                "indices": chosen, "repeats": self._repeats, "uneven": self.ranks.uneven}
-
     def __len__(self) -> int:
         size, (i, n) = self.ranks.size(self.count), self._part
         return size * (i + 1) // n - size * i // n
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, order = self._epoch, self._order()
-        positions = left_over(self.count, epoch.done, self.ranks.uneven, self._stream)
+        positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._stream)
         share, (i, n) = self._share(len(positions), self.ranks), self._part
         share = share[len(share) * i // n:len(share) * (i + 1) // n]
         for start in range(0, len(share), _CHUNK):
@@ -165,33 +153,6 @@ class ShuffledKeys(SequentialKeys):
 
     def _share(self, count: int, ranks: Ranks) -> np.ndarray:
         return ranks.strided(count)
-
-
-def keyed_pointers(file: RecordFile, epoch: Epoch, shuffle: bool,
-                   **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
-    """The chain of pointers of a loader that reads by key, and its description; see LMDBLoader."""
-    keys = (ShuffledKeys if shuffle else SequentialKeys)(file, epoch, **options)
-    return keys, {"shuffle": shuffle, **keys.description()}
-
-
-def sequential_pointers(file: RecordFile, epoch: Epoch, order: str, shuffle_buffer: int, block_size: int, *,
-                        shuffle_rank: int | None = None, **options: Any) -> tuple[DataFlow, dict[str, int | str]]:
-    """The chain of pointers of a loader that reads sequentially, and its description; see LMDBIterLoader.
-
-    `shuffle_rank` numbers the streams of random numbers of the local shuffle, by default the rank. Raises ValueError.
-    """
-    one_of("order", order, ("local", "block", "sequential"))
-    shuffle_buffer, block_size = integer("shuffle_buffer", shuffle_buffer, 0), integer("block_size", block_size, 1)
-    options["buffer_size"] = buffer_size = 0 if order == "sequential" else shuffle_buffer
-    keys = (BlockShuffledKeys(file, epoch, block_size, **options) if order == "block"
-            else SequentialKeys(file, epoch, **options))
-    description: dict[str, int | str] = {
-        "order": order, "shuffle_buffer": buffer_size, "block_size": block_size if order == "block" else 0}
-    description |= keys.description()
-    if not buffer_size:
-        return keys, description
-    rank = keys.ranks.rank if shuffle_rank is None else shuffle_rank
-    return FiniteLocallyShuffleData(keys, buffer_size, epoch, rank), description
 
 
 def checked_indices(indices: Any, file: RecordFile) -> np.ndarray | None:

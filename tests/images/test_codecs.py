@@ -15,7 +15,7 @@ from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.dump.write import Packed, PackedLMDBSerializer
 from dataflows.errors import RecordError
 from dataflows.images.codecs import decode
-from dataflows.images.resize import crop, to_planes
+from dataflows.images.resize import resize_into, to_planes
 from dataflows.images.transforms import regions
 from dataflows.load.reader import RecordReader
 from dataflows.storage import record
@@ -39,7 +39,7 @@ def pil_encode(pixels, image_format="JPEG", **options):
 
 def cropped(pixels, box, size, *, antialias=True, window=(0, 0), resized=None, flip=0):
     out = np.empty((3, *size), np.uint8)
-    crop(pixels, [*box, *(resized or size), *window, flip], antialias, out)
+    resize_into(pixels, [*box, *(resized or size), *window, flip], antialias, out)
     return out.transpose(1, 2, 0)
 
 
@@ -163,7 +163,7 @@ def test_center_crops_are_within_two_levels_of_pil(height, width, make):
         (left, top, left + 224, top + 224))
     [row] = CenterCrop(224, resize=256).plan(np.array([height]), np.array([width]), np.array([0]), 0, 0).tolist()
     out = np.empty((3, 224, 224), np.uint8)
-    crop(image, row, True, out)
+    resize_into(image, row, True, out)
     assert difference(out.transpose(1, 2, 0), np.array(expected)) <= 2
 
 
@@ -175,11 +175,11 @@ def test_center_crops_of_any_size_are_pils_also_from_their_region_alone(height, 
     plan = transform.plan(np.array([height]), np.array([width]), np.zeros(1), 0, 0)
     [row], [(top, left, h, w)] = plan.tolist(), regions(plan, transform.window).tolist()
     whole, part = np.empty((3, size, size), np.uint8), np.empty((3, size, size), np.uint8)
-    crop(image, row, True, whole)
+    resize_into(image, row, True, whole)
     assert difference(whole.transpose(1, 2, 0), pil_center_crop(image, size, size + more)) <= 2
     bottom, right = data.draw(st.integers(top + h, height)), data.draw(st.integers(left + w, width))
     top, left = data.draw(st.integers(0, top)), data.draw(st.integers(0, left))
-    crop(image[top:bottom, left:right], row, True, part, origin=(top, left))
+    resize_into(image[top:bottom, left:right], row, True, part, origin=(top, left))
     assert (part == whole).all()
 
 
@@ -212,7 +212,7 @@ def test_a_center_crop_without_antialiasing_resizes_the_rounded_part(height, wid
     for found, wanted in ((h, side), (w, side), (top, (height - side) / 2), (left, (width - side) / 2)):
         assert abs(found - wanted) <= 1
     out = np.empty((3, 224, 224), np.uint8)
-    crop(image, plan[0].tolist(), False, out)
+    resize_into(image, plan[0].tolist(), False, out)
     assert (out.transpose(1, 2, 0) == cv2.resize(image[top:top + h, left:left + w], (224, 224))).all()
 
 
@@ -247,8 +247,8 @@ def test_channels_last_memory_gets_the_same_pixels(size, flip, window, antialias
     image = noise(70, 90)
     row = [5, 6, 40, 60, *(window or (*size, 0, 0)), flip]
     planes, last = np.empty((3, *size), np.uint8), np.empty((*size, 3), np.uint8)
-    crop(image, row, antialias, planes)
-    crop(image, row, antialias, last.transpose(2, 0, 1))
+    resize_into(image, row, antialias, planes)
+    resize_into(image, row, antialias, last.transpose(2, 0, 1))
     assert (last.transpose(2, 0, 1) == planes).all()
 
 
@@ -319,7 +319,7 @@ def test_crops_of_both_formats_are_equal(jpeg_lmdb, uint8_lmdb):
     for folder in (jpeg_lmdb, uint8_lmdb):
         out = np.empty((23, 3, 32, 40), np.uint8)
         reader = RecordReader(Store(folder / "train.lmdb"))
-        reader.crops(list(range(23)), RandomResizedCrop((32, 40)), np.arange(23), 0, 0, out)
+        reader.read_crops(list(range(23)), RandomResizedCrop((32, 40)), np.arange(23), 0, 0, out)
         outs.append(out)
     assert (outs[0] == outs[1]).all()
 
@@ -431,7 +431,7 @@ def center_cropped(pixels, size, resize):
     height, width = pixels.shape[:2]
     [row] = CenterCrop(size, resize=resize).plan(np.array([height]), np.array([width]), np.zeros(1), 0, 0)
     out = np.empty((3, size, size), np.uint8)
-    crop(pixels, row.tolist(), True, out)
+    resize_into(pixels, row.tolist(), True, out)
     return out.transpose(1, 2, 0)
 
 

@@ -1,6 +1,7 @@
 """From batches to torch tensors: shapes, types, normalization, memory formats, and options that are refused."""
 import contextlib
 import copy
+import inspect
 import itertools
 import pickle
 import re
@@ -14,8 +15,8 @@ from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
 from helpers.limits import limited_memory
-from uint_lmdb_iterloader import LMDBIterLoader
-from uint_lmdb_loader import LMDBLoader
+from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 CROP = RandomResizedCrop(20)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -521,6 +522,16 @@ def test_what_is_fixed_cannot_be_set(path, name):
 def test_a_misspelt_option_is_told_the_nearest(path, cls, name, near):
     with pytest.raises(TypeError, match=f"{cls.__name__} got an unexpected option '{name}'; did you mean {near}\\?"):
         cls(path, 4, **{name: 1})
+
+
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader, LMDBDataset, LMDBIterDataset])
+def test_every_option_is_spelled_out_and_documented(cls):
+    options = inspect.signature(cls).parameters.values()
+    assert all(option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY) for option in options)
+    assert all(option.annotation is not option.empty for option in options)
+    section = inspect.getdoc(cls).partition("\nArgs:\n")[2].partition("\n\n")[0]
+    documented = re.findall("^    ([a-z_, ]+): [\"(A-Z]", section, re.MULTILINE)
+    assert set(", ".join(documented).split(", ")) == {option.name for option in options}
 
 
 def test_an_option_like_no_other_is_told_all(path):

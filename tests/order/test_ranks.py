@@ -8,10 +8,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
+from dataflows.load.chain import pointers_of
+from dataflows.load.late_ranks import LateRanks
 from dataflows.order.epoch import Epoch
+from dataflows.order.order import Order
 from dataflows.order.parts import RestOfEpoch
-from dataflows.order.pointers import SequentialKeys, ShuffledKeys, sequential_pointers
-from dataflows.order.ranks import UNEVEN, LateRanks, Ranks, left_over
+from dataflows.order.pointers import SequentialKeys, ShuffledKeys, checked_indices
+from dataflows.order.ranks import UNEVEN, Ranks, left_over
 from dataflows.tensorpack import BatchData
 from helpers.records import Records
 
@@ -36,7 +39,8 @@ def chain(order, content, ranks, epoch):
     store, options = content
     if order == "shuffled":
         return ShuffledKeys(store, epoch, ranks=ranks, **options)
-    return sequential_pointers(store, epoch, order, 5, 4, ranks=ranks, **options)[0]
+    indices = checked_indices(options["indices"], store)
+    return pointers_of(store, Order(order, 3, 5, 4, indices, options["repeats"]), epoch, ranks)
 
 
 def at(number, done=(), skip=0):

@@ -11,8 +11,8 @@ MODULES = ["dump_imagenet", "uint_lmdb_loader", "uint_lmdb_iterloader", "benchma
            *(name.removesuffix(".__init__") for name in PACKAGE if not name.endswith("__main__"))]
 # What users call is shown.
 SHOWN = {"dataflows.dump.split.dump_split", "dataflows.dump.split.check_split", "uint_lmdb_loader.LMDBLoader",
-         "uint_lmdb_iterloader.LMDBIterLoader", "dataflows.load.dataset.LMDBDataset",
-         "dataflows.load.dataset.LMDBIterDataset", "dataflows.images.transforms.RandomResizedCrop",
+         "uint_lmdb_iterloader.LMDBIterLoader", "uint_lmdb_loader.LMDBDataset",
+         "uint_lmdb_iterloader.LMDBIterDataset", "dataflows.images.transforms.RandomResizedCrop",
          "dataflows.images.transforms.CenterCrop", "dataflows.load.shuffle_quality.shuffle_quality",
          "dataflows.dump.verify.verify"}
 

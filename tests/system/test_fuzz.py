@@ -110,7 +110,7 @@ def read_all(path):
     for transform in (RandomResizedCrop(16), CenterCrop(16, resize=16)):
         for number in range(len(store)):
             with contextlib.suppress(RecordError):
-                reader.crops([number], transform, np.zeros(1, np.int64), 0, 0, np.empty((1, 3, 16, 16), np.uint8))
+                reader.read_crops([number], transform, np.zeros(1, np.int64), 0, 0, np.empty((1, 3, 16, 16), np.uint8))
 
 
 def tree_bytes(data):

@@ -68,6 +68,18 @@ def test_the_name_of_a_module_is_not_hidden_by_the_package():
         assert module not in dataflows.__all__
 
 
+def test_the_public_names_are_sorted_and_imported_when_asked_for():
+    assert dataflows.__all__ == sorted(dataflows.__all__)
+    for name in dataflows.__all__:
+        assert getattr(dataflows, name).__name__ == name and name in dir(dataflows)
+    with pytest.raises(AttributeError, match="module 'dataflows' has no attribute 'Nothing'"):
+        _ = dataflows.Nothing
+    alone = "import sys, dataflows; print(dataflows.__version__, *{'numpy', 'torch', 'cv2', 'lmdb'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, text=True, capture_output=True,
+                          timeout=TIMEOUT_SECONDS)
+    assert (done.stdout, done.stderr) == (f"{dataflows.__version__}\n", "")
+
+
 ALL = [f"dataflows.{name}" for name in modules() if not name.startswith("__")]
 
 

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+import dataflows
 import dump_imagenet
 from helpers.paths import ROOT
 
@@ -72,6 +73,7 @@ def test_the_wheel_has_the_console_script_and_the_license(wheel):
     scripts.read_string(described["entry_points.txt"])
     assert dict(scripts["console_scripts"]) == {"dump-imagenet": "dump_imagenet:main"}
     assert callable(dump_imagenet.main)
+    assert f"\nVersion: {dataflows.__version__}\n" in described["METADATA"]
     assert described["licenses/LICENSE"] == (ROOT / "LICENSE").read_text()
 
 

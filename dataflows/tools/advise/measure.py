@@ -5,7 +5,6 @@ of threads in turns, so that what else the machine does slows them alike. Nothin
 number of threads is touched, and the folder is removed whatever happens.
 """
 import contextlib
-import functools
 import os
 import statistics
 import tempfile
@@ -16,11 +15,12 @@ import numpy as np
 
 from dataflows.dump.pack import FilePacker
 from dataflows.images.transforms import RandomResizedCrop
+from dataflows.load.chain import Decoding
+from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
-from dataflows.order.epoch import Epoch
-from dataflows.order.pointers import keyed_pointers
-from dataflows.order.ranks import LateRanks
+from dataflows.load.to_torch import ToTorch
+from dataflows.order.order import Order
 from dataflows.processors import usable_cpus
 from dataflows.storage.flush import flush_file
 from dataflows.storage.store import Store
@@ -120,12 +120,10 @@ def _loader(path: str, threads: int, batches: int) -> TorchBatches:
     Epochs and not stretches of one: what threads have decoded when the clock stops, and nobody has taken yet, may be a
     batch or two.
     """
-    store, epoch = Store(path), Epoch()
-    pointers = functools.partial(keyed_pointers, store, epoch, True,
-                                 indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
-    return TorchBatches(pointers, RecordReader(store), epoch, LateRanks(0, 1, "keep"), BATCH_SIZE,
-                        transform=RandomResizedCrop(SIZE), num_workers=threads)
-
+    store = Store(path)
+    order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
+    decoding = Decoding(BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
+    return TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, ToTorch())
 
 def _run_epoch(loader: TorchBatches) -> Run:
     cpu_s, started = time.process_time(), time.perf_counter()

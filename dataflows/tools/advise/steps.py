@@ -6,7 +6,7 @@ from typing import Any, Callable
 import numpy as np
 
 from dataflows.images.codecs import Memory, decode, decode_reduced
-from dataflows.images.resize import crop
+from dataflows.images.resize import resize_into
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.reader import RecordReader
@@ -29,7 +29,8 @@ def resize_ms(pixels: np.ndarray, region: list[int], flip: int) -> tuple[float, 
     """Milliseconds to resize a region of the pixels into the planes of a batch: antialiased, and by INTER_LINEAR."""
     row = [*region, SIZE, SIZE, 0, 0, flip]
     out = np.full((3, SIZE, SIZE), 0, np.uint8)  # a batch's memory has been written to before
-    return thread_ms(lambda: crop(pixels, row, True, out))[0], thread_ms(lambda: crop(pixels, row, False, out))[0]
+    return (thread_ms(lambda: resize_into(pixels, row, True, out))[0],
+            thread_ms(lambda: resize_into(pixels, row, False, out))[0])
 
 
 def time_steps(path: str, deadline: float) -> Steps:

@@ -43,9 +43,9 @@ class View(NamedTuple):
 class Views:
     """Looks at records of one file. Closes it at the end of a with statement.
 
-    Pixels come the way that a loader's come: RecordReader.crops, with the transform's plan for epoch 0 and the record's
-    number as its position, so that the crop of a record does not depend on which others are shown. Arrays of shape
-    (3, H, W) are recognized by the first record. Errors are those of Store and RecordReader.
+    Pixels come the way that a loader's come: RecordReader.read_crops, with the transform's plan for epoch 0 and the
+    record's number as its position, so that the crop of a record does not depend on which others are shown. Arrays
+    of shape (3, H, W) are recognized by the first record. Errors are those of Store and RecordReader.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -93,7 +93,7 @@ class Views:
             return View(key, class_id, class_name, source, height, width, scaled(pixels), None, False)
         out = np.empty((1, SIDE, SIDE, 3), np.uint8)
         position = np.array([number])
-        self._reader.crops([number], transform, position, seed, 0, out.transpose(0, 3, 1, 2))
+        self._reader.read_crops([number], transform, position, seed, 0, out.transpose(0, 3, 1, 2))
         plan = transform.plan(np.array([height]), np.array([width]), position, seed, 0)
         before = with_box(scaled(pixels), window(plan[0], SIDE) / (height, width, height, width))
         after = Image.fromarray(out[0])

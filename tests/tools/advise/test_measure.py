@@ -109,7 +109,7 @@ def test_the_steps_of_a_tiled_jpeg_give_the_pixels_of_the_reader(tiled_lmdb, jpe
     """What is resized is the crop's own region, whatever was cut."""
     resized = {"tiled": [], "plain": []}
     for name, folder in (("tiled", tiled_lmdb), ("plain", jpeg_lmdb)):
-        monkeypatch.setattr(steps, "crop", lambda pixels, *_, found=resized[name]: found.append(pixels.copy()))
+        monkeypatch.setattr(steps, "resize_into", lambda pixels, *_, found=resized[name]: found.append(pixels.copy()))
         time_steps(str(folder / "train.lmdb"), time.monotonic() + 60)
     assert len(resized["tiled"]) == len(resized["plain"]) == 2 * 23
     for tiled, plain in zip(resized["tiled"], resized["plain"]):
