@@ -36,8 +36,9 @@ class _Samples:
     array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so.
     io, verify, max_pixels: as of LMDBLoader.
 
-    Pickles and forks: each process opens the file for itself. Raises FileNotFoundError or ValueError for a wrong file,
-    and RecordError, with file and key, for a wrong record.
+    Pickles, as path and options, and forks: each process opens the file for itself, and raises ValueError if it or its
+    index was changed meanwhile. Raises FileNotFoundError or ValueError for a wrong file, and RecordError, with file
+    and key, for a wrong record.
     """
 
     @suggests
@@ -132,6 +133,12 @@ class _Samples:
     def close(self) -> None:
         """Lets go of the file. A later use opens it again."""
         self._store.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        read = {"targets", "classes"} & self.__dict__.keys()
+        if not read or self._store.index is None:  # without an index, all records would be read again
+            return self.__dict__
+        return {name: value for name, value in self.__dict__.items() if name not in read}
 
 
 _OPTIONS = "".join((_Samples.__doc__ or "").partition("\n\n")[1:])  # python -OO leaves none

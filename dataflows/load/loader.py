@@ -314,7 +314,10 @@ class TorchBatches:
         self._reader.store.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_running": []}  # a copy has no iterations yet
+        state = self.__dict__ | {"_running": []}  # a copy has no iterations yet
+        if "labels" in state and self._reader.store.index is not None:  # without one, all records would be read again
+            del state["labels"]
+        return state
 
     def __enter__(self) -> "TorchBatches":
         return self

@@ -185,12 +185,12 @@ def test_without_an_index_offsets_are_learned_as_records_are_read(uint8_lmdb, tm
     known, store = Store(uint8_lmdb / "train.lmdb"), Store(tmp_path / "train.lmdb")
     assert store.index is None and store.fetch([3, 4]) == (0, False)
     assert np.array_equal(store.value(3), known.value(3))
-    if store._environment.base is None:
+    if store._records._environment.base is None:
         pytest.skip("this system does not tell where a file is mapped")
     assert store.fetch([3, 4])[0] == known.index.nbytes[3]
     for number in range(len(store)):
         store.value(number)
-    assert np.array_equal(store._learned, [known.index.offset, known.index.nbytes])
+    assert np.array_equal(store._records._learned, [known.index.offset, known.index.nbytes])
     with LMDBLoader(tmp_path / "train.lmdb", 8, transform=CenterCrop(32, resize=40)) as loader:
         first = [images for images, _ in loader]
         loader.set_epoch(0)
