@@ -79,7 +79,7 @@ class _Samples:
         return len(self._store)
 
     def _sample(self, number: int) -> tuple[Any, Any]:
-        self._store.fetch([number])
+        self._store.will_need([number])
         if is_fused(self.transform):
             pixels, label = self._crop(number, self.transform)
             image = _TYPES[self.image_type](pixels)

@@ -76,9 +76,9 @@ class PrefetchPages(ProxyDataFlow):
         return entering
 
     def _fetch(self, batch: list[int], entering: list[int]) -> tuple[int, bool]:
-        found = self._store.fetch(batch)  # first: most of them are on their way, the others are wanted soonest
+        found = self._store.will_need(batch)  # first: most of them are on their way, the others are wanted soonest
         if entering:
-            self._store.fetch(entering, sample=_SAMPLE)
+            self._store.will_need(entering, sample=_SAMPLE)
         return found
 
     def _result(self, fetched: Future[tuple[int, bool]]) -> int:

@@ -12,7 +12,7 @@ from dataflows.storage import page_cache, record
 from dataflows.storage.btree import KEYS, Tree, check_tree
 from dataflows.storage.environment import Environment, data_file, open_environment
 from dataflows.storage.index import REMEDY, Index
-from dataflows.storage.paged_file import Content, open_content
+from dataflows.storage.paged_file import PagedFile, open_file
 
 R = TypeVar("R", bound="Records")
 
@@ -30,10 +30,10 @@ class Records(abc.ABC):
     def __init__(self, path: str, io: str, *, drop: bool = False) -> None:
         self.path = path
         self._io, self._drop = io, drop
-        self._file: Content | None = None
+        self._file: PagedFile | None = None
 
-    def _open(self) -> Content:
-        file = self._file = open_content(data_file(self.path), self._io)
+    def _open(self) -> PagedFile:
+        file = self._file = open_file(data_file(self.path), self._io)
         return file
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Records(abc.ABC):
     def identity(self) -> int:
         """A checksum of 32 bits of all that is known of the file."""
 
-    def fetch(self, numbers: list[int], sample: int) -> tuple[int, bool]:
+    def will_need(self, numbers: list[int], sample: int) -> tuple[int, bool]:
         """Asks for the pages of those records whose place is known: how many bytes, and whether it had to."""
         offsets, nbytes = self.places(numbers)
         if not len(offsets):

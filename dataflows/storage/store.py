@@ -94,14 +94,14 @@ class Store:
         """What `value` gives for each of these records, looked up at once."""
         return self._records.values(numbers)
 
-    def fetch(self, numbers: list[int], *, sample: int = 1) -> tuple[int, bool]:
+    def will_need(self, numbers: list[int], *, sample: int = 1) -> tuple[int, bool]:
         """Asks the kernel for the pages of these records, which will be read soon: how many bytes, and whether it did.
 
         Does not ask again when all of them are in memory, as far as two pages of every `sample`-th tell. Without an
         index, only those are asked for that were read before; for the others the kernel's readahead on LMDB's map has
         to do.
         """
-        return self._records.fetch(numbers, sample)
+        return self._records.will_need(numbers, sample)
 
     def release(self, numbers: list[int]) -> None:
         """Says that these records are done with: their pages are given back to the kernel if cache="drop"."""

@@ -494,7 +494,7 @@ def test_with_an_index_pread_maps_nothing(ours):
     expected = contents(Store(ours))
     gc.collect()
     store = Store(ours, io="pread", verify=True)
-    store.fetch([1, 2])
+    store.will_need([1, 2])
     assert contents(store) == expected and not mapped(ours)
     mapping = Store(ours, io="mmap")
     assert contents(mapping) == expected and mapped(ours)
@@ -556,7 +556,7 @@ def test_a_bad_place_of_the_disk_is_named_by_key(uint8_lmdb):
         with pytest.raises(RecordError, match=message):
             store.value(7)
         assert store.value(12).nbytes == index.nbytes[12]
-        assert store.fetch(list(range(23)))[0] == index.nbytes.sum()  # leaves it to those who read
+        assert store.will_need(list(range(23)))[0] == index.nbytes.sum()  # leaves it to those who read
         for options in ({}, {"worker_type": "process", "num_workers": 2}):
             with LMDBLoader(path, 5, transform=CenterCrop(32), **options) as loader:
                 with pytest.raises(RecordError, match=message):

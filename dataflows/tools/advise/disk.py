@@ -8,7 +8,7 @@ from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from dataflows.storage.paged_file import Content, extents, on_network, open_content
+from dataflows.storage.paged_file import PagedFile, extents, on_network, open_file
 from dataflows.system import told
 from dataflows.threads import Threads
 from dataflows.tools.advise.predict import Storage
@@ -102,21 +102,21 @@ def read(pieces: Sequence[Piece], num_threads: int, seconds: float) -> Reading:
                    None if now is None or disk is None else now - disk)
 
 
-def _asked(pieces: Sequence[Piece]) -> Iterator[tuple[list[Content], list[Piece]]]:
+def _asked(pieces: Sequence[Piece]) -> Iterator[tuple[list[PagedFile], list[Piece]]]:
     for contents, group in _grouped(pieces):
         for content, piece in zip(contents, group):
-            content.fetch(extents(*_place(piece)))
+            content.will_need(extents(*_place(piece)))
         yield contents, group
 
 
-def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[list[Content], list[Piece]]]:
+def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[list[PagedFile], list[Piece]]]:
     """Groups of pieces, each with its open file; a file that several pieces in a row are of is opened once."""
     group: list[Piece] = []
-    contents: list[Content] = []
+    contents: list[PagedFile] = []
     nbytes = 0
     for piece in pieces:
         same = contents and group[-1].path == piece.path
-        contents.append(contents[-1] if same else open_content(piece.path))
+        contents.append(contents[-1] if same else open_file(piece.path))
         group.append(piece)
         nbytes += piece.nbytes
         if nbytes >= _GROUP_BYTES or len(group) == _GROUP_PIECES:
@@ -130,7 +130,7 @@ def _place(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
     return np.array([piece.offset]), np.array([piece.nbytes])
 
 
-def _touch(content: Content, piece: Piece) -> int:
+def _touch(content: PagedFile, piece: Piece) -> int:
     content.read(piece.offset, piece.nbytes)[::_PAGE].max()
     return piece.nbytes
 

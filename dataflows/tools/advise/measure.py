@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 import numpy as np
 
 from dataflows.dump.pack import FilePacker
-from dataflows.images.codecs import Memory, decode, decode_reduced
+from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
 from dataflows.images.resize import crop
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
@@ -125,7 +125,7 @@ def time_steps(path: str, deadline: float) -> Steps:
         assert index is not None
         numbers = np.arange(min(_STEPS, len(store)))
         plan = RandomResizedCrop(SIZE).plan(index.height[numbers], index.width[numbers], numbers, 0, 0)
-        times, memory = [], Memory()
+        times, memory = [], ScratchBuffer()
         for number, region, flip in zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, 8].tolist()):
             store.value(number)[::_PAGE].max()  # its pages are mapped, and no fault is counted
             times.append(_steps(reader.view(number)[0], region, flip, memory))
@@ -134,7 +134,7 @@ def time_steps(path: str, deadline: float) -> Steps:
     return Steps(*np.mean(times, axis=0).tolist())
 
 
-def _steps(image: np.ndarray, region: list[int], flip: int, memory: Memory) -> tuple[float, ...]:
+def _steps(image: np.ndarray, region: list[int], flip: int, memory: ScratchBuffer) -> tuple[float, ...]:
     """Milliseconds to copy, decode, decode at 1/8, resize, and resize with INTER_LINEAR, of one image."""
     top, left, height, width = region
     out = np.full((3, SIZE, SIZE), 0, np.uint8)  # a batch's memory has been written to before
