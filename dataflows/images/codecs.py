@@ -22,7 +22,7 @@ _NO_MEMORY = "Insufficient memory"  # libjpeg's words
 MAX_PIXELS = 178_956_970  # where Pillow stops: twice its MAX_IMAGE_PIXELS
 
 
-class Memory:
+class ScratchBuffer:
     """Memory for one image at a time, for the decoder to write into: it grows, and is used again for the next image."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Memory:
         return self._bytes
 
 
-def decode(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixels: int | None = None, *,
+def decode(encoded: np.ndarray | bytes, memory: ScratchBuffer | None = None, most_pixels: int | None = None, *,
            fast: bool = False) -> np.ndarray:
     """The pixels of an encoded image: uint8 RGB, (H, W, 3), in `memory` or fresh. Raises RecordError if that fails, and
     MemoryError where the machine is the reason.
@@ -59,7 +59,7 @@ def _by_opencv(encoded: np.ndarray | bytes, flags: int) -> np.ndarray:
     return pixels
 
 
-def decode_perfect(encoded: np.ndarray | bytes, memory: Memory | None = None, most_pixels: int | None = None, *,
+def decode_perfect(encoded: np.ndarray | bytes, memory: ScratchBuffer | None = None, most_pixels: int | None = None, *,
                    fast: bool = False) -> np.ndarray | None:
     """What `decode` gives for a JPEG of one or three colors without any flaw; None for all else."""
     if most_pixels is None:

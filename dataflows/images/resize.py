@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from dataflows.images.codecs import Memory
+from dataflows.images.codecs import ScratchBuffer
 from dataflows.images.transforms import regions
 
 _CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
@@ -63,7 +63,7 @@ def to_planes(pixels: np.ndarray) -> np.ndarray:
 
 
 def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
-                origin: tuple[int, int] = (0, 0), memory: Memory | None = None) -> None:
+                origin: tuple[int, int] = (0, 0), memory: ScratchBuffer | None = None) -> None:
     """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py).
 
     `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`. A window that
@@ -76,7 +76,7 @@ def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.nda
     if _is_far(row, bottom, right):
         box, y, x, bottom, right = _far_window(pixels, row, out.shape[1:], origin), 0, 0, *out.shape[1:]
     else:
-        box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or Memory())
+        box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or ScratchBuffer())
         if box.strides[2] != 1:  # planar or BGR arrays of other writers
             box = np.ascontiguousarray(box)
         if (bottom, right) == (to_height, to_width) != (height, width):
@@ -118,7 +118,7 @@ def _far_window(pixels: np.ndarray, row: list[int], size: tuple[int, ...], origi
     return np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=edges))
 
 
-def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int, memory: Memory) -> np.ndarray:
+def _box(pixels: np.ndarray, top: int, left: int, height: int, width: int, memory: ScratchBuffer) -> np.ndarray:
     """A box of the image. Where `pixels` is a part of it that lacks some of the box, nobody looks at what is missing:
     it is undefined above and left of the part, and left out below and right of it, but for a pixel.
     """

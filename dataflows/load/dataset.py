@@ -53,7 +53,7 @@ class Samples:
         return len(self._store)
 
     def _sample(self, number: int) -> tuple[Any, Any]:
-        self._store.fetch([number])
+        self._store.will_need([number])
         if is_fused(self.transform):
             pixels, label = self._crop(number, self.transform)
             image = _TYPES[self.image_type](pixels)
@@ -107,6 +107,12 @@ class Samples:
     def close(self) -> None:
         """Lets go of the file. A later use opens it again."""
         self._store.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        read = {"targets", "classes"} & self.__dict__.keys()
+        if not read or self._store.index is None:  # without an index, all records would be read again
+            return self.__dict__
+        return {name: value for name, value in self.__dict__.items() if name not in read}
 
 
 class SampleIterator:

@@ -66,9 +66,9 @@ class PrefetchPages(ProxyDataFlow):
         return self._entering()
 
     def _fetch(self, batch: list[int], entering: list[list[int]]) -> tuple[int, bool]:
-        found = self._store.fetch(batch)  # first: most of them are on their way, the others are wanted soonest
+        found = self._store.will_need(batch)  # first: most of them are on their way, the others are wanted soonest
         if entering:
-            self._store.fetch([number for number, _ in entering], sample=_SAMPLE)
+            self._store.will_need([number for number, _ in entering], sample=_SAMPLE)
         return found
 
     def _result(self, fetched: Future[tuple[int, bool]]) -> int:

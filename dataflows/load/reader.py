@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 import numpy as np
 
 from dataflows.errors import RecordError
-from dataflows.images.codecs import MAX_PIXELS, Memory, decode, decode_reduced, refuse_bomb
+from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced, refuse_bomb
 from dataflows.images.resize import resize_into
 from dataflows.images.transforms import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
@@ -91,7 +91,7 @@ class RecordReader:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
             plan = reduced(plan, factors)
         needed = unreduced(regions(plan, transform.size), factors, heights, widths)
-        labels, memory, frame = [], Memory(), Memory()
+        labels, memory, frame = [], ScratchBuffer(), ScratchBuffer()
         decode_s = resize_s = 0.0
         for number, source, height, width, row, region, factor, slot in zip(
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
@@ -148,7 +148,7 @@ def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndar
     return _Source(*size, image, tiles, label)
 
 
-def _part(source: _Source, region: list[int], factor: int, fast: bool, memory: Memory
+def _part(source: _Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer
           ) -> tuple[np.ndarray, tuple[int, int]]:
     """(pixels, their place in the image), both reduced by `factor`: at least of the region, and no more than that of a
     tiled JPEG."""

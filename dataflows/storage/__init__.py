@@ -1,6 +1,8 @@
 """The LMDB file and its index: records by number, their bytes, and where they are.
 
-    store           the records of one file by number
+    store           the records of one file by number, in any process
+    records         the same, open: at places that an index states, or found by their keys
+    page_cache      which pages are asked for, and which are given back
     index           the sidecar file: its columns and its meta object
     record          a datapoint [image, label] and its bytes
     read_msgpack    msgpack read in place

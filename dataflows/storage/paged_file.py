@@ -35,7 +35,7 @@ def extents(offsets: np.ndarray, nbytes: np.ndarray) -> Extents:
     return first[apart] * PAGE, (ends - first[apart]) * PAGE
 
 
-class Content:
+class PagedFile:
     """One open file of at least `size` bytes, whose bytes are views of a map, or copies if `copies`.
 
     Threads and forked children may share it. A map is closed when the last view of it is gone. Raises NoMap where the
@@ -71,7 +71,7 @@ class Content:
             return self._bytes[start:start + nbytes]
         return np.frombuffer(pread(self._fd, start, start + nbytes, self.path), np.uint8)
 
-    def fetch(self, wanted: Extents) -> None:
+    def will_need(self, wanted: Extents) -> None:
         """Asks the kernel for these pages, and does not wait for them; where it cannot be asked, reads them."""
         for start, nbytes in zip(*(column.tolist() for column in wanted)):
             for at in range(start, start + nbytes, self._most):
@@ -106,7 +106,7 @@ class Content:
         self._close()
 
 
-def open_content(path: str, io: str = "auto") -> Content:
+def open_file(path: str, io: str = "auto") -> PagedFile:
     """The whole of a file, as views ("mmap"), as copies ("pread"), or ("auto") as what suits its file system.
 
     "auto" takes copies where the system gives no map, and says so once for each file system. Raises OSError, with the
@@ -114,7 +114,7 @@ def open_content(path: str, io: str = "auto") -> Content:
     """
     size = os.path.getsize(path)
     try:
-        return Content(path, size, copies=io == "pread" or io == "auto" and on_network(path))
+        return PagedFile(path, size, copies=io == "pread" or io == "auto" and on_network(path))
     except NoMap as error:
         if io == "mmap":
             raise NoMap(error.errno, f"{path} cannot be mapped into memory: {error.strerror}. Leave io='mmap' out, so "
@@ -125,7 +125,7 @@ def open_content(path: str, io: str = "auto") -> Content:
             _unmapped.add(device)
             logger.warning("%s cannot be mapped into memory (%s), so its records are copied instead, as with "
                            "io='pread'", path, error.strerror)
-    return Content(path, size, copies=True)
+    return PagedFile(path, size, copies=True)
 
 
 _unmapped: set[int] = set()  # file systems that this was said of

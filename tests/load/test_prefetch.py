@@ -33,10 +33,10 @@ class Recorded(Store):
         super().__init__(path)
         self.fetched, self.own, self.entering = [], [], []  # all numbers; those of batches; those that enter a shuffle
 
-    def fetch(self, numbers, **options):
+    def will_need(self, numbers, **options):
         self.fetched += numbers
         (self.entering if options else self.own).append(numbers)
-        return super().fetch(numbers, **options)
+        return super().will_need(numbers, **options)
 
 
 def chain(store, ahead_bytes):
@@ -176,21 +176,21 @@ def wait_for_pages(store, path, numbers):
     wanted, deadline = set().union(*(pages_of(store, number) for number in numbers)), time.monotonic() + 30
     while not wanted <= resident_pages(path):
         assert time.monotonic() < deadline, "not asked for"
-        store.fetch(numbers)
+        store.will_need(numbers)
         time.sleep(0.01)
 
 
 def test_without_an_index_offsets_are_learned_as_records_are_read(uint8_lmdb, tmp_path):
     shutil.copy(uint8_lmdb / "train.lmdb", tmp_path / "train.lmdb")
     known, store = Store(uint8_lmdb / "train.lmdb"), Store(tmp_path / "train.lmdb")
-    assert store.index is None and store.fetch([3, 4]) == (0, False)
+    assert store.index is None and store.will_need([3, 4]) == (0, False)
     assert np.array_equal(store.value(3), known.value(3))
-    if store._environment.base is None:
+    if store._records._environment.base is None:
         pytest.skip("this system does not tell where a file is mapped")
-    assert store.fetch([3, 4])[0] == known.index.nbytes[3]
+    assert store.will_need([3, 4])[0] == known.index.nbytes[3]
     for number in range(len(store)):
         store.value(number)
-    assert np.array_equal(store._learned, [known.index.offset, known.index.nbytes])
+    assert np.array_equal(store._records._learned, [known.index.offset, known.index.nbytes])
     with LMDBLoader(tmp_path / "train.lmdb", 8, transform=CenterCrop(32, resize=40)) as loader:
         first = [images for images, _ in loader]
         loader.set_epoch(0)

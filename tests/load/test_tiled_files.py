@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import dataflows.load.reader
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.errors import RecordError
-from dataflows.images.codecs import Memory, decode_perfect, decode_reduced
+from dataflows.images.codecs import ScratchBuffer, decode_perfect, decode_reduced
 from dataflows.images.transforms import unreduced
 from dataflows.jpeg.tile import tile
 from dataflows.storage.store import Store
@@ -116,7 +116,7 @@ def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data)
     boxes = []
     for image in (jpeg, tiled):
         source = dataflows.load.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)
-        pixels, (y, x) = dataflows.load.reader._part(source, region.tolist(), factor, fast, Memory())
+        pixels, (y, x) = dataflows.load.reader._part(source, region.tolist(), factor, fast, ScratchBuffer())
         boxes.append(pixels[top - y:top - y + h, left - x:left - x + w])
     assert boxes[0].shape == (h, w, 3)
     np.testing.assert_array_equal(*boxes)

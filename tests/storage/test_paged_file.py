@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.storage.paged_file import PAGE, Content, extents, on_network, readahead_bytes
+from dataflows.storage.paged_file import PAGE, PagedFile, extents, on_network, readahead_bytes
 from helpers.page_cache import resident_pages
 
 stretches = st.lists(st.tuples(st.integers(0, 40 * PAGE), st.integers(1, 5 * PAGE)), min_size=1, max_size=30)
@@ -42,7 +42,7 @@ def test_extents_are_the_pages_of_all_stretches_each_once(given_stretches):
 
 @pytest.mark.parametrize("copies", [False, True], ids=["mmap", "pread"])
 def test_bytes_are_those_of_the_file(file, copies):
-    content, expected = Content(str(file), os.path.getsize(file), copies=copies), file.read_bytes()
+    content, expected = PagedFile(str(file), os.path.getsize(file), copies=copies), file.read_bytes()
     for start, nbytes in ((0, 1), (PAGE - 1, 2), (5, 100 * PAGE), (len(expected) - 7, 7)):
         view = content.read(start, nbytes)
         assert view.tobytes() == expected[start:start + nbytes]
@@ -54,7 +54,7 @@ def test_bytes_are_those_of_the_file(file, copies):
 
 @pytest.mark.parametrize("copies", [False, True], ids=["mmap", "pread"])
 def test_a_forked_child_goes_on_with_it(file, copies):
-    content = Content(str(file), os.path.getsize(file), copies=copies)
+    content = PagedFile(str(file), os.path.getsize(file), copies=copies)
     context = multiprocessing.get_context("fork")
     received, sent = context.Pipe(duplex=False)
     child = context.Process(target=lambda: sent.send(content.read(PAGE, 9).tobytes()))
@@ -64,7 +64,7 @@ def test_a_forked_child_goes_on_with_it(file, copies):
 
 
 def test_a_file_that_became_shorter_is_named(file):
-    content = Content(str(file), os.path.getsize(file), copies=True)
+    content = PagedFile(str(file), os.path.getsize(file), copies=True)
     os.truncate(file, 10 * PAGE)
     with pytest.raises(OSError, match=f"the file ends at byte {10 * PAGE:,}, .*{re.escape(str(file))}"):
         content.read(9 * PAGE, 2 * PAGE)
@@ -75,11 +75,11 @@ def test_a_file_that_became_shorter_is_named(file):
 def test_exactly_what_is_asked_for_comes_into_memory_and_leaves_it_again(file, copies):
     if resident_pages(file):
         pytest.skip("this file system keeps files in memory")
-    content = Content(str(file), os.path.getsize(file), copies=copies)
+    content = PagedFile(str(file), os.path.getsize(file), copies=copies)
     wanted = {*range(20, 23), *range(100, 180), 299, 300}
     offsets = np.array([20, 100, 160, 299]) * PAGE + 16
     nbytes = np.array([2 * PAGE + 9, 60 * PAGE, 20 * PAGE - 16, PAGE])
-    content.fetch(extents(offsets, nbytes))
+    content.will_need(extents(offsets, nbytes))
     deadline = time.monotonic() + 30
     while resident_pages(file) != wanted and time.monotonic() < deadline:
         time.sleep(0.01)

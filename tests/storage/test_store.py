@@ -1,5 +1,6 @@
 """The open LMDB of a process: which files it refuses, and what threads, forks, pickles and views may do."""
 import contextlib
+import copy
 import dataclasses
 import gc
 import os
@@ -16,11 +17,12 @@ import msgpack
 import numpy as np
 import pytest
 from tensorpack.dataflow import DataFromList
+from torch.utils.data import DataLoader
 
 from dataflows import CenterCrop
 from dataflows.dump.verify import verify
 from dataflows.errors import RecordError
-from dataflows.storage import paged_file
+from dataflows.storage import index, paged_file
 from dataflows.storage.index import Index, index_path, load_index, write_index
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow, LMDBSerializer  # noqa: F401  (imports tensorpack without its output)
@@ -29,7 +31,8 @@ from dump_imagenet import dump_split
 from helpers.fuse import mounted
 from helpers.limits import limited_memory
 from helpers.photos import make_photo
-from uint_lmdb_loader import LMDBLoader
+from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 PACKED = [msgpack.packb([b"image %d" % i * 500, i]) for i in range(12)]
 KEYS = [b"%08d" % i for i in range(len(PACKED))]
@@ -299,6 +302,91 @@ def test_pickling(fixture, request):
     assert contents(store) == expected
 
 
+@pytest.fixture
+def large(ours, monkeypatch):
+    """What opens as a file of 1.28 million records, whose columns take 90 MB."""
+    count = 1_280_000
+    small = Store(ours)._records
+    names = np.full(count, b"n00000000/n00000000_0000000.JPEG")
+    columns = {name: np.arange(count, dtype=dtype) for name, dtype in index._DTYPES.items()}
+    small.index = Index(**columns, name=names, meta=small.index.meta)
+    monkeypatch.setattr("dataflows.storage.store._open_records", lambda *_: small)
+    return ours
+
+
+@pytest.mark.parametrize("make", [
+    Store, LMDBDataset, LMDBIterDataset, lambda path: LMDBLoader(path, 4), lambda path: LMDBIterLoader(path, 4),
+    lambda path: LMDBIterLoader(path, 4, worker_type="process", num_workers=2, transform=CenterCrop(8))],
+    ids=["Store", "LMDBDataset", "LMDBIterDataset", "LMDBLoader", "LMDBIterLoader", "processes"])
+def test_a_pickle_is_small_whatever_the_file(large, make):
+    one = make(large)
+    for name in ("classes", "targets", "labels", "dataflow"):
+        getattr(one, name, None)  # what was read once is not sent either
+    assert len(pickle.dumps(one)) < 10_000
+    assert len(pickle.loads(pickle.dumps(one))) == len(one) >= 320_000
+
+
+@pytest.mark.parametrize("fixture", ["foreign", "ours"])
+def test_a_copy_shares_what_was_read(fixture, request, monkeypatch):
+    store = Store(request.getfixturevalue(fixture))
+    expected = contents(store)
+    monkeypatch.setattr("dataflows.storage.store._open_records", None)
+    monkeypatch.setattr("dataflows.storage.records.check_tree", None)
+    for other in (copy.deepcopy(store), copy.copy(store)):
+        store.close()
+        assert contents(other) == expected and other.index is store.index
+        other.close()
+        assert contents(store) == contents(other) == expected
+
+
+@pytest.fixture
+def another(uint8_lmdb, tmp_path):
+    """A function that puts another file, or another index, in a file's place."""
+    def put(path, what):
+        if what == "no index":
+            os.unlink(index_path(path))
+        elif what == "index":
+            found = load_index(path, path)
+            found.label[3] += 1
+            os.replace(write_index(found, path), index_path(path))
+        else:
+            for name in ("train.lmdb", "train.lmdb.index.npz"):
+                shutil.copy(uint8_lmdb / name, tmp_path)
+            os.replace(tmp_path / "train.lmdb.index.npz", index_path(path))
+            os.replace(tmp_path / "train.lmdb", path)
+    return put
+
+
+@pytest.mark.parametrize("what", ["file", "index", "no index"])
+def test_another_file_where_a_pickle_is_loaded_is_refused(ours, another, what):
+    pickled = pickle.dumps(Store(ours))
+    another(ours, what)
+    store = pickle.loads(pickled)
+    assert len(store) == 10
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{ours}, or its index, is not what it was.* again"):
+            store.value(0)
+
+
+def test_another_file_without_an_index_is_refused(foreign, tmp_path):
+    pickled = pickle.dumps(Store(foreign))
+    os.replace(write_lmdb(tmp_path / "new.lmdb", dict(zip(KEYS, PACKED[::-1]))), foreign)
+    with pytest.raises(ValueError, match="is not what it was"):
+        contents(pickle.loads(pickled))
+
+
+def test_a_worker_says_that_the_file_is_another_one(ours, another):
+    dataset = LMDBDataset(ours)
+    another(ours, "file")
+    with pytest.raises(ValueError, match="is not what it was"):
+        list(DataLoader(dataset, num_workers=1, multiprocessing_context="spawn"))
+
+
+def test_the_warning_of_a_file_without_a_list_is_not_repeated_by_its_pickle(tmp_path, caplog):
+    store = Store(write_lmdb(tmp_path / "a.lmdb", dict(zip(KEYS, PACKED)), keys=None))
+    assert contents(pickle.loads(pickle.dumps(store))) == PACKED and len(caplog.records) == 1
+
+
 # Threads and forks.
 
 def run_threads(work, count=4):
@@ -406,7 +494,7 @@ def test_with_an_index_pread_maps_nothing(ours):
     expected = contents(Store(ours))
     gc.collect()
     store = Store(ours, io="pread", verify=True)
-    store.fetch([1, 2])
+    store.will_need([1, 2])
     assert contents(store) == expected and not mapped(ours)
     mapping = Store(ours, io="mmap")
     assert contents(mapping) == expected and mapped(ours)
@@ -468,7 +556,7 @@ def test_a_bad_place_of_the_disk_is_named_by_key(uint8_lmdb):
         with pytest.raises(RecordError, match=message):
             store.value(7)
         assert store.value(12).nbytes == index.nbytes[12]
-        assert store.fetch(list(range(23)))[0] == index.nbytes.sum()  # leaves it to those who read
+        assert store.will_need(list(range(23)))[0] == index.nbytes.sum()  # leaves it to those who read
         for options in ({}, {"worker_type": "process", "num_workers": 2}):
             with LMDBLoader(path, 5, transform=CenterCrop(32), **options) as loader:
                 with pytest.raises(RecordError, match=message):

@@ -10,7 +10,7 @@ import pytest
 
 from dataflows import CenterCrop, system
 from dataflows.load.workers.shared_memory import SharedMemory
-from dataflows.storage.paged_file import Content, on_network, readahead_bytes
+from dataflows.storage.paged_file import PagedFile, on_network, readahead_bytes
 from dataflows.storage.store import Store
 from dataflows.system import available_memory
 from helpers.limits import limited_memory
@@ -113,7 +113,7 @@ def test_a_map_of_a_file_whose_path_is_no_text(uint8_lmdb, tmp_path):
     shutil.copy(uint8_lmdb / "train.lmdb", path)
     store, expected = Store(path), Store(uint8_lmdb / "train.lmdb")
     assert all((store.value(i) == expected.value(i)).all() for i in range(23))
-    assert store.fetch([0, 5])[0] == int(expected.index.nbytes[[0, 5]].sum())  # so places were learned from the map
+    assert store.will_need([0, 5])[0] == int(expected.index.nbytes[[0, 5]].sum())  # so places were learned from the map
 
 
 def test_the_system_is_asked_in_one_module_only():
@@ -155,10 +155,10 @@ def test_content_opens_all_or_nothing(uint8_lmdb, more_files, copies):
     for count in range(2 if copies else 3):
         more_files(count)
         with pytest.raises(OSError, match="Too many open files.*train.lmdb") as info:
-            Content(path, os.path.getsize(path), copies=copies)
+            PagedFile(path, os.path.getsize(path), copies=copies)
         more_files(10)
         assert open_files() == before, info.value  # while the error, and with it the object, is still there
-    assert Content(path, os.path.getsize(path), copies=copies).read(0, 100).nbytes == 100
+    assert PagedFile(path, os.path.getsize(path), copies=copies).read(0, 100).nbytes == 100
 
 
 @pytest.mark.parametrize("indexed", [True, False])

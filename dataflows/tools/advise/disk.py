@@ -8,7 +8,7 @@ from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-from dataflows.storage.paged_file import PAGE, Content, Extents, extents, on_network, open_content
+from dataflows.storage.paged_file import PAGE, Extents, PagedFile, extents, on_network, open_file
 from dataflows.system import disk_bytes
 from dataflows.threads import Threads
 from dataflows.tools.advise.predict import Storage
@@ -106,19 +106,19 @@ def read(pieces: Sequence[Piece], num_threads: int, seconds: float) -> Reading:
                    None if now is None or before is None else now - before)
 
 
-def _asked_for(pieces: Sequence[Piece]) -> Iterator[list[tuple[Content, Piece]]]:
+def _asked_for(pieces: Sequence[Piece]) -> Iterator[list[tuple[PagedFile, Piece]]]:
     for group in _opened(pieces):
         for content, piece in group:
-            content.fetch(piece.extents)
+            content.will_need(piece.extents)
         yield group
 
 
-def _opened(pieces: Sequence[Piece]) -> Iterator[list[tuple[Content, Piece]]]:
+def _opened(pieces: Sequence[Piece]) -> Iterator[list[tuple[PagedFile, Piece]]]:
     """Groups of pieces, each with its open file; a file that several pieces in a row are of is opened once."""
-    group: list[tuple[Content, Piece]] = []
+    group: list[tuple[PagedFile, Piece]] = []
     for piece in pieces:
         same = group and group[-1][1].path == piece.path
-        group.append((group[-1][0] if same else open_content(piece.path), piece))
+        group.append((group[-1][0] if same else open_file(piece.path), piece))
         if len(group) == _GROUP_PIECES or sum(one.nbytes for _, one in group) >= _GROUP_BYTES:
             yield group
             group = []
@@ -126,7 +126,7 @@ def _opened(pieces: Sequence[Piece]) -> Iterator[list[tuple[Content, Piece]]]:
         yield group
 
 
-def _read(opened: tuple[Content, Piece]) -> int:
+def _read(opened: tuple[PagedFile, Piece]) -> int:
     content, piece = opened
     return touch(content.read(piece.offset, piece.nbytes))
 

@@ -110,7 +110,7 @@ class Records:
     def names(self, generator: np.random.Generator, most: int) -> list[Any]:
         """Of so many images, drawn at random."""
         numbers: list[Any] = generator.permutation(self.count)[:most].tolist()
-        self._store.fetch(numbers)
+        self._store.will_need(numbers)
         return numbers
 
     def read(self, number: int) -> Image:

@@ -5,7 +5,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from dataflows.images.codecs import Memory, decode, decode_reduced
+from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
 from dataflows.images.resize import resize_into
 from dataflows.images.transforms import RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
@@ -40,7 +40,7 @@ def time_steps(path: str, deadline: float) -> Steps:
         assert index is not None
         numbers = np.arange(min(_STEPS, len(store)))
         plan = RandomResizedCrop(SIZE).plan(index.height[numbers], index.width[numbers], numbers, 0, 0)
-        times, memory = [], Memory()
+        times, memory = [], ScratchBuffer()
         for number, region, flip in zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, 8].tolist()):
             touch(store.value(number))  # its pages are mapped, and no fault is counted
             times.append(_steps_ms(reader.view(number)[0], region, flip, memory))
@@ -49,7 +49,7 @@ def time_steps(path: str, deadline: float) -> Steps:
     return Steps(*np.mean(times, axis=0).tolist())
 
 
-def _steps_ms(image: np.ndarray, region: list[int], flip: int, memory: Memory) -> tuple[float, ...]:
+def _steps_ms(image: np.ndarray, region: list[int], flip: int, memory: ScratchBuffer) -> tuple[float, ...]:
     """Milliseconds to copy, decode, decode at 1/8, resize, and resize by INTER_LINEAR."""
     top, left, height, width = region
     if image.ndim == 3:

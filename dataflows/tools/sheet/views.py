@@ -78,7 +78,7 @@ class Views:
         if transform is not None:
             one_of("transform", transform, TRANSFORMS)
         numbers = list(numbers)
-        self._store.fetch(numbers)
+        self._store.will_need(numbers)
         return (self._view(number, TRANSFORMS.get(transform or ""), seed) for number in numbers)
 
     def _view(self, number: int, transform: Any, seed: int) -> View:
