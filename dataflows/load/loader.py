@@ -146,6 +146,12 @@ class TorchBatches:
         """
         return self._reader.labels()
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if self._reader.store.index is not None:  # which a copy reads again; without one, that would be the whole file
+            state.pop("labels", None)
+        return state
+
     def __len__(self) -> int:
         return len(self.dataflow)
 
