@@ -28,7 +28,7 @@ class Checked:
     failures: list[dict[str, str]]  # "name" and "reason" of each file, folder or link that cannot be stored or read
     refusals: list[str]  # why a dump would not begin: classes without images, no image at all, its target
     left_out: dict[str, int]  # files that are no images by their names, by kind (see dataflows/sources/names.py)
-    findings: dict[str, list[str]]  # names of the files with each finding (see docs/design.md)
+    findings: dict[str, list[str]]  # names of the files with each finding (see docs/dump.md)
     duplicates: list[list[str]]  # names of files with equal contents, a list per content
     untiled: dict[str, int]  # how many JPEGs would be stored without tiles, by reason
     class_counts: list[str]  # how they differ from ImageNet's

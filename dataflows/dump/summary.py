@@ -64,7 +64,7 @@ class Summary:
     seconds: float
     skipped: list[dict[str, str]]  # "name" and "reason" of each file that was left out
     untiled: dict[str, int]  # how many JPEGs were stored without tiles, by reason
-    findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/design.md)
+    findings: dict[str, int]  # how many of the files that were stored have each finding (see docs/dump.md)
     examples: dict[str, list[str]]  # some names of each
     class_counts: list[str]  # how they differ from ImageNet's
     left_out: dict[str, int]  # files that are no images by their names, by kind (see dataflows/sources/names.py)
