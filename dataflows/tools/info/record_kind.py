@@ -39,7 +39,7 @@ def look(store: Store, number: int) -> Look:
         kind, height, width = _kind(image)
         return Look(serializer, kind, height, width, label, 0, layout)
     except ValueError as error:
-        raise RecordError(f"{store.path}, key {store.key(number).decode(errors='replace')}: {error}") from error
+        raise RecordError(f"{store.place(number)}: {error}") from error
 
 
 def _view(value: np.ndarray) -> tuple[np.ndarray, int, str]:
