@@ -176,8 +176,7 @@ class DecodeBatches(ProxyDataFlow):
             return planar(result)
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11 and later
-                error.add_note(f"raised by the transform of {self._reader.store.path}, "
-                               f"key {self._reader.store.key(number).decode(errors='replace')}")
+                error.add_note(f"raised by the transform of {self._reader.store.place(number)}")
             raise
 
 

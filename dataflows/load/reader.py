@@ -97,7 +97,7 @@ class RecordReader:
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
                 out):
             if source.height != height or source.width != width:
-                raise RecordError(f"{self._place(number)}: the index states {height} x {width} pixels, and it has "
+                raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             started = time.perf_counter()
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
@@ -116,10 +116,7 @@ class RecordReader:
         try:
             return fn(*args)
         except ValueError as error:
-            raise RecordError(f"{self._place(number)}: {error}") from error
-
-    def _place(self, number: int) -> str:
-        return f"{self.store.path}, key {self.store.key(number).decode(errors='replace')}"
+            raise RecordError(f"{self.store.place(number)}: {error}") from error
 
 
 def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:

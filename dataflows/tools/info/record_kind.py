@@ -39,7 +39,7 @@ def record_kind(store: Store, number: int) -> RecordKind:
         kind, height, width = _kind(image)
         return RecordKind(serializer, kind, height, width, label, 0, layout)
     except ValueError as error:
-        raise RecordError(f"{store.path}, key {store.key(number).decode(errors='replace')}: {error}") from error
+        raise RecordError(f"{store.place(number)}: {error}") from error
 
 
 def _view(value: np.ndarray) -> tuple[np.ndarray, int, str]:
