@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataflows.dump.findings import ACROSS, DUPLICATE, FindingsCollector, class_counts, duplicates
+from dataflows.dump.findings import ACROSS, DUPLICATE, FindingsCollector, class_counts, duplicates, examples, lines
 from dataflows.storage.index import load_index
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split, main
@@ -72,11 +72,11 @@ def test_other_datasets_have_no_class_counts_to_compare(split, classes):
 def test_the_summary_gives_counts_some_names_and_the_first_classes():
     names = [b"a", b"b", b"c\xe9", b"d"]
     findings = {"CMYK": [0, 1, 2, 3], "grayscale": [1]}
-    named = findings.examples(findings, names)
-    assert findings.lines({"CMYK": 4, "grayscale": 1}, named, ["few"] * 12, "x.npz") == [
+    named = examples(findings, names)
+    assert lines({"CMYK": 4, "grayscale": 1}, named, ["few"] * 12, "x.npz") == [
         "found, with the numbers of the records in x.npz:", "  4 CMYK: a, b, c\udce9, ...", "  1 grayscale: b",
         *["few"] * 10, "and 2 other classes"]
-    assert findings.lines({}, {}, [], "x.npz") == []
+    assert lines({}, {}, [], "x.npz") == []
 
 
 # In a dump.
