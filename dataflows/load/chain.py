@@ -19,7 +19,7 @@ from dataflows.load.meter import Meter
 from dataflows.load.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.load.reader import RecordReader
 from dataflows.load.workers.parent import RoundRobinProcesses
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.order.order import Order
@@ -51,8 +51,7 @@ class Decoding:
         object.__setattr__(self, "prefetch", integer("prefetch", self.prefetch, 1))
         if self.num_workers is not None:
             object.__setattr__(self, "num_workers", integer("num_workers", self.num_workers, 0))
-        if self.worker_type not in ("thread", "process"):
-            raise ValueError(f"worker_type must be 'thread' or 'process', not {self.worker_type!r}")
+        one_of("worker_type", self.worker_type, ("thread", "process"))
         if self.worker_type == "process" and self.num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
         check_transform(self.transform)

@@ -9,7 +9,7 @@ from dataflows.images.transforms import CenterCrop, RandomResizedCrop, check_tra
 from dataflows.load.decode_batches import planar
 from dataflows.load.reader import RecordReader
 from dataflows.load.state import check_state
-from dataflows.options import fixed_property, integer
+from dataflows.options import fixed_property, integer, one_of
 from dataflows.tensorpack import DataFlow
 
 _MOST_CLASSES = 2**20  # of a file with fewer records; 60 MB of names
@@ -35,8 +35,7 @@ class Samples:
 
     @image_type.setter
     def image_type(self, image_type: str) -> None:
-        if image_type not in _TYPES:
-            raise ValueError(f"image_type must be one of {tuple(_TYPES)}, not {image_type!r}")
+        one_of("image_type", image_type, _TYPES)
         self._image_type = image_type
 
     @property

@@ -3,7 +3,7 @@ from typing import Any
 
 import torch
 
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.order.ranks import MOST_RANKS, UNEVEN, Ranks
 
 
@@ -22,8 +22,7 @@ class LateRanks:
     """
 
     def __init__(self, rank: int | None, world_size: int | None, uneven: str) -> None:
-        if uneven not in UNEVEN:
-            raise ValueError(f"uneven must be one of {UNEVEN}, not {uneven!r}")
+        one_of("uneven", uneven, UNEVEN)
         self.uneven = uneven
         self.given = rank is not None or world_size is not None
         self._ranks = self._checked(rank, world_size) if self.given else None

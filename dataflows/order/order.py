@@ -4,7 +4,7 @@ from zlib import crc32
 
 import numpy as np
 
-from dataflows.options import integer
+from dataflows.options import integer, one_of
 from dataflows.order.pointers import RecordFile
 
 SEQUENTIAL = ("local", "block", "sequential")
@@ -35,8 +35,7 @@ class Order:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"the kind of an order must be one of {KINDS}, not {self.kind!r}")
+        one_of("the kind of an order", self.kind, KINDS)
         for name, least, most in (("seed", 0, 2**128), ("shuffle_buffer", 0, 2**63 - 1),
                                   ("block_size", 1, 2**63 - 1), ("repeats", 1, 2**63 - 1)):
             object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
@@ -64,6 +63,5 @@ class Order:
 
 def sequential_kind(order: str) -> str:
     """`order`, an option of LMDBIterLoader. Raises ValueError unless it is one of its three."""
-    if order not in SEQUENTIAL:
-        raise ValueError(f"order must be 'local', 'block' or 'sequential', not {order!r}")
+    one_of("order", order, SEQUENTIAL)
     return order

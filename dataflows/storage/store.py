@@ -5,6 +5,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
+from dataflows.options import one_of
 from dataflows.storage.btree import KEYS, read_header
 from dataflows.storage.index import Index, find_index, load_index
 from dataflows.storage.paths import existing_file
@@ -40,9 +41,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep",
                  verify: bool = False) -> None:
-        for name, value, known in (("io", io, ("auto", "mmap", "pread")), ("cache", cache, ("keep", "drop"))):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        one_of("io", io, ("auto", "mmap", "pread"))
+        one_of("cache", cache, ("keep", "drop"))
         self.path = os.fspath(path)
         self._options = (io, cache == "drop", verify)
         self._identity: int | None = None  # of the records, when this was pickled

@@ -10,35 +10,15 @@ import os
 import sys
 
 import mfusepy
+from shown_folder import ShownFolder
 
 
-class FailingFolder(mfusepy.Operations):
+class FailingFolder(ShownFolder):
     """The files of one folder."""
 
-    use_ns = True
-
     def __init__(self, folder: str, start: int, end: int, ending: str) -> None:
-        self._folder, self._start, self._end, self._ending = folder, start, end, ending
-
-    def _real(self, path: str) -> str:
-        return os.path.join(self._folder, path.lstrip("/"))
-
-    def getattr(self, path, fh=None):
-        try:
-            stat = os.stat(self._real(path))
-        except FileNotFoundError:
-            raise mfusepy.FuseOSError(errno.ENOENT) from None
-        return {name: getattr(stat, name) for name in ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")}
-
-    def readdir(self, path, fh):
-        return [".", "..", *os.listdir(self._real(path))]
-
-    def open(self, path, flags):
-        return os.open(self._real(path), flags)
-
-    def release(self, path, fh):
-        os.close(fh)
-        return 0
+        super().__init__(folder)
+        self._start, self._end, self._ending = start, end, ending
 
     def read(self, path, size, offset, fh):
         if offset < self._end and self._start < offset + size and path.endswith(self._ending):

@@ -5,7 +5,6 @@
 Runs until it is unmounted. LOG gets a line of JSON for each read request, when it arrives: [file's name, offset, bytes,
 how many requests are being served, this one included].
 """
-import errno
 import json
 import os
 import sys
@@ -13,39 +12,18 @@ import threading
 import time
 
 import mfusepy
+from shown_folder import ShownFolder
 
 
-class SlowFolder(mfusepy.Operations):
+class SlowFolder(ShownFolder):
     """The files of one folder. Requests are served by several threads, as many as the kernel sends."""
 
-    use_ns = True
-
     def __init__(self, folder: str, log: str, seconds: float) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._log = open(log, "a")
         self._seconds = seconds
         self._lock = threading.Lock()
         self._serving = 0
-
-    def _real(self, path: str) -> str:
-        return os.path.join(self._folder, path.lstrip("/"))
-
-    def getattr(self, path, fh=None):
-        try:
-            stat = os.stat(self._real(path))
-        except FileNotFoundError:
-            raise mfusepy.FuseOSError(errno.ENOENT) from None
-        return {name: getattr(stat, name) for name in ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")}
-
-    def readdir(self, path, fh):
-        return [".", "..", *os.listdir(self._real(path))]
-
-    def open(self, path, flags):
-        return os.open(self._real(path), flags)
-
-    def release(self, path, fh):
-        os.close(fh)
-        return 0
 
     def read(self, path, size, offset, fh):
         with self._lock:

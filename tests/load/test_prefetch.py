@@ -197,8 +197,8 @@ def test_without_an_index_offsets_are_learned_as_records_are_read(uint8_lmdb, tm
         assert all(torch.equal(a, b) for a, b in zip(first, loader, strict=False) if isinstance(b, torch.Tensor))
 
 
-@pytest.mark.parametrize("options, message", [({"io": "direct"}, "io must be one of"),
-                                              ({"cache": "evict"}, "cache must be one of")])
+@pytest.mark.parametrize("options, message", [({"io": "direct"}, "io must be .auto., .mmap. or .pread., not"),
+                                              ({"cache": "evict"}, "cache must be .keep. or .drop., not")])
 def test_wrong_options_are_named(uint8_lmdb, options, message):
     with pytest.raises(ValueError, match=message):
         LMDBLoader(uint8_lmdb / "train.lmdb", 8, **options)
