@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
-from dataflows.load.chain import Decoding, pointers_of
+from dataflows.load.chain import PREFETCH, Decoding, pointers_of
 from dataflows.load.dataset import SampleIterator, Samples
 from dataflows.load.decode_batches import Transform
 from dataflows.load.late_ranks import LateRanks
@@ -122,7 +122,7 @@ class LMDBIterLoader(TorchBatches):
                  io: str = "auto", cache: str = "keep", verify: bool = False, max_pixels: int = MAX_PIXELS,
                  array_layout: str = "HWC", array_channels: str = "RGB", transform: Transform | None = None,
                  num_workers: int | None = None, worker_type: str = "thread", drop_last: bool = False,
-                 prefetch: int = 2, device: torch.device | str | None = None, pin_memory: bool = False,
+                 prefetch: int = PREFETCH, device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
                  channels_last: bool = False) -> None:
         store = Store(path, io=io, cache=cache, verify=verify)

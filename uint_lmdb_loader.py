@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
-from dataflows.load.chain import Decoding
+from dataflows.load.chain import PREFETCH, Decoding
 from dataflows.load.dataset import Samples
 from dataflows.load.decode_batches import Transform
 from dataflows.load.late_ranks import LateRanks
@@ -112,7 +112,7 @@ class LMDBLoader(TorchBatches):
                  indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
                  verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
                  array_channels: str = "RGB", transform: Transform | None = None, num_workers: int | None = None,
-                 worker_type: str = "thread", drop_last: bool = False, prefetch: int = 2,
+                 worker_type: str = "thread", drop_last: bool = False, prefetch: int = PREFETCH,
                  device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
                  channels_last: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Thread pools: an ordered map over a DataFlow, and threads that have ended when they are said to have."""
+"""Thread pools: an ordered map over a DataFlow, and threads that are really gone when they are closed."""
 import os
 import threading
 import time

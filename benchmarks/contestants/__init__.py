@@ -81,6 +81,7 @@ BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned", "pool", "memmap")  
 
 _SOURCE: dict[str, Any] = {"formats": ("jpeg",), "by_format": False}  # one group shows what reads the source's bytes
 
+# A new one also belongs into setup.py's extra `benchmark`, and into the table of docs/figures.md.
 _ALL = (  # their functions are named from this folder on
     Contestant("folder-pil", "torch_folder:folder_pil", "torch DataLoader over a folder of files, PIL",
                by_format=False, needs=("PIL",)),

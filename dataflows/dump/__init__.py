@@ -10,7 +10,7 @@
     publish     final names, in steps that may end anywhere
     verify      every byte of a file against its checksums
     columns     the journal's rows to the columns of the index
-    findings    what was found in the source
+    findings    collects what images/examine.py and prepare have found, with duplicates and counts of classes
     summary     what a dump says when it is done
     space       whether a dump fits on the disk
 """

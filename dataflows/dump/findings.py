@@ -31,7 +31,7 @@ class FindingsCollector:
         self._digests = bytearray()
 
     def add(self, findings: Sequence[str], digest: bytes) -> None:
-        """Of the next record: its findings, and audit.digest of its source file."""
+        """Of the next record: its findings, and examine.digest of its source file."""
         number = len(self._digests) // 16
         self._digests += digest
         for finding in findings:

@@ -36,8 +36,8 @@ class StoredFile(NamedTuple):
     crc32: int  # of the record
     source_bytes: int
     untiled: str | None
-    findings: list[str]  # of the audit
-    digest: str  # of the source file's content, audit.digest in hexadecimal
+    findings: list[str]  # see images/examine.py
+    digest: str  # of the source file's content, examine.digest in hexadecimal
 
 
 class SkippedFile(NamedTuple):

@@ -23,7 +23,7 @@ class Prepared(NamedTuple):
     height: int  # as stored, in pixels
     width: int
     untiled: str | None  # why a JPEG is stored without tiles; None when it has them, or none were asked for
-    findings: tuple[str, ...] = ()  # audit.examine's, and "converted to RGB", "flawed data", "encoded as JPEG"
+    findings: tuple[str, ...] = ()  # those of examine.examine, and "converted to RGB", "flawed data", "encoded as JPEG"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Preparation:
     quality: of JPEGs encoded anew, 1 to 100.
     tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
     compare_pixels: decode each tiled JPEG, and compare its pixels with the original's.
-    fix: convert what is not 8-bit RGB or gray (audit.LOSSY) as PIL's convert("RGB") does; False refuses it.
+    fix: convert what is not 8-bit RGB or gray (examine.LOSSY) as PIL's convert("RGB") does; False refuses it.
     max_pixels: how many an image may have: its header is asked before memory is taken for them.
 
     Raises ValueError for values out of range.

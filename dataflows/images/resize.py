@@ -64,7 +64,7 @@ def to_planes(pixels: np.ndarray) -> np.ndarray:
 
 def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.ndarray, *,
                 origin: tuple[int, int] = (0, 0), memory: ScratchBuffer | None = None) -> None:
-    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see crop.py).
+    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see transforms.py).
 
     `pixels` is the image, or a part of it that has the row's region, with its top left pixel at `origin`. A window that
     is not the whole of the resized box needs antialias. `memory` is used for what lies in between.

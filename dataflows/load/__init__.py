@@ -7,10 +7,11 @@
     dataset         what the torch datasets of the same records share
     reader          a record to its pixels or crop
     late_ranks      which rank this process is, asked of torch.distributed
-    prefetch        asks for the pages of the next batches
+    prefetch        asks for the pages of the next batches (the option `prefetch` is Decoding's, in chain)
     decode_batches  batches of pointers to batches of pixels, in threads
     to_torch        a batch to torch, the device and its dtype
-    meter, stats    where the time goes, counted and in words
+    meter           the clocks of workers and of the loop, added up
+    stats           loader.stats(): what they add up to, in words
     shuffle_quality how well an order mixes
     workers/        the same in processes
 """

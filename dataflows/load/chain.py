@@ -30,6 +30,8 @@ from dataflows.processors import default_workers, ranks_here
 from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
 
+PREFETCH = 2  # batches ahead of the one in use: the loaders' default
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoding:
@@ -44,7 +46,7 @@ class Decoding:
     channels_last: bool = False
     num_workers: int | None = None
     worker_type: str = "thread"
-    prefetch: int = 2
+    prefetch: int = PREFETCH
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size, 1))

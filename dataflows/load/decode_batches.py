@@ -74,10 +74,10 @@ class _Batch:
 
 class DecodeBatches(ProxyDataFlow):
     """Reads, decodes and transforms batches of pointers, in `num_threads` threads and in order.
-    Of crop.py's transforms, no more threads run than there are processors.
+    Of transforms.py's transforms, no more threads run than there are processors.
 
     `ds` yields `[numbers, positions]`, lists of up to `batch_size` record numbers and of their positions in the epoch.
-    Yields `[images, labels]`: labels int64 of shape (B,). With one of crop.py's transforms, images are uint8 RGB of
+    Yields `[images, labels]`: labels int64 of shape (B,). With a fused transform, images are uint8 RGB of
     shape (B, 3, h, w), in channels-last memory if `channels_last`. With transform=None they are a list of such arrays
     of shape (3, H, W), and with a callable a list of its results, where arrays and PIL images of shape (H, W, 3) become
     arrays of shape (3, H, W).

@@ -74,7 +74,7 @@ class RecordReader:
 
     def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
                    out: np.ndarray) -> Crops:
-        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of crop.py's transforms."""
+        """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of transforms.py's transforms."""
         index = self.store.index
         sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
         if index is None or transform.scaled_decode:

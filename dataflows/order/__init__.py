@@ -1,6 +1,6 @@
 """Which record comes when: pure functions of (seed, epoch, rank). No file is read.
 
-    order           what an order is a function of, as one object
+    order           the kinds of orders and their options, as one object; load/chain.py picks the stream of each
     epoch           the seed, the epoch's number and the place in it that a chain shares
     pointers        streams of [record number, position]: sequential, in blocks, or fully shuffled
     local_shuffle   a shuffle within a buffer

@@ -1,10 +1,8 @@
 """Runs parts of a chain in worker processes and reads them in turns, so that the order is kept."""
 import atexit
 import contextlib
-import ctypes
 import errno
 import functools
-import io
 import itertools
 import logging
 import multiprocessing.connection
@@ -15,20 +13,16 @@ import os
 import pickle
 import secrets
 import signal
-import sys
-import threading
 import time
 import weakref
 from typing import Any, Callable, Generator, Iterator, Sequence
 
-import cv2
-import numpy as np
-import torch
 import zmq
 
 from dataflows.errors import WorkerDied
 from dataflows.load.meter import Meter
-from dataflows.load.workers.messages import packed, pickled, raise_again, unpicklable
+from dataflows.load.workers.child import TAKEN, InWorker
+from dataflows.load.workers.messages import raise_again, unpicklable
 from dataflows.load.workers.shared_memory import SharedMemory, lent
 from dataflows.load.workers.signals import interrupts_held
 from dataflows.tensorpack import DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow
@@ -37,11 +31,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_MS = 200  # between looks at whether a worker that sends nothing is alive
 _BINDINGS = 20  # attempts at a name of a socket that nobody has
-_TAKEN = b""
-_SMALL = 2**16  # bytes: less is sent, labels for one
-_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _DESCRIPTORS = 32  # open files: a worker takes 14 of its parent's, and 8 more in its fork
-_WATCH_S = 0.5  # between a worker's looks at whether its parent is alive
 
 
 class RoundRobinProcesses(ProxyDataFlow):
@@ -110,7 +100,7 @@ class _Runner(MultiProcessRunnerZMQ):
         slots = min(prefetch + 2, len(part), 255) if shared_bytes else 0
         self._shared = _shared_memory(slots, shared_bytes) if slots else None
         self._lent: dict[int, Callable[[], object | None]] = {}  # slots that hold what the user may still have
-        super().__init__(_InWorker(part, prefetch, meter, taken, self._shared, slots if self._shared else 0),
+        super().__init__(InWorker(part, prefetch, meter, taken, self._shared, slots if self._shared else 0),
                          hwm=prefetch + 1)
         self._pid = os.getpid()
         # What ends this, at the latest when it is deleted, and never in a fork. Finalizers hold what they end: garbage
@@ -186,7 +176,7 @@ class _Runner(MultiProcessRunnerZMQ):
         with interrupts_held():  # zmq looks for signals where it frees a message, and loses what their handlers raise
             kind, content = super()._recv()
         self._give_back()
-        self._taken.send_bytes(_TAKEN)
+        self._taken.send_bytes(TAKEN)
         if kind != "datapoint":
             return kind, content
         components, spent, sent_at = content
@@ -283,84 +273,3 @@ def _kill(process: Any) -> None:
 def _has_ended(process: Any) -> bool:
     # Where the program ignores SIGCHLD, or waits for any child, is_alive never learns of the end.
     return bool(multiprocessing.connection.wait([process.sentinel], 0)) or not process.is_alive()
-
-
-class _InWorker(ProxyDataFlow):
-    """What runs in a worker: yields (kind, content), and never ends, for tensorpack's worker would start it again.
-
-    `taken` is a pipe with one message for each that the parent has read, and one for each slot of `shared` memory that
-    it has done with: its number.
-    """
-
-    def __init__(self, ds: DataFlow, prefetch: int, meter: Meter, taken: Any, shared: SharedMemory | None,
-                 slots: int) -> None:
-        super().__init__(ds)
-        self._prefetch = prefetch
-        self._meter = meter
-        # The system ends a process with the thread that has forked it, which need not live as long as its process.
-        self._bound = threading.current_thread() is threading.main_thread()
-        self._taken = taken
-        self._shared = shared
-        self._free = list(range(slots))
-
-    def __len__(self) -> int:
-        return len(self.ds) + 1
-
-    def reset_state(self) -> None:
-        parent = os.getppid()  # read before the thread starts, or it may be the next one already
-        threading.Thread(target=_watch, args=(parent,), daemon=True, name="dataflows-watch").start()
-        if self._bound:
-            _die_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler that saves the training's state is the parent's
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # or what a transform prints would be lost when it is killed
-        # The workers are the parallelism; and OpenMP's pool, which torch would use, does not survive a fork.
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
-        super().reset_state()
-        self._meter.begin()  # what came along with the copy is the parent's
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        try:
-            for number, datapoint in enumerate(self.ds, 1):
-                components = [self._share(*packed(component)) for component in datapoint]
-                yield "datapoint", (components, self._meter.take(), time.perf_counter())
-                if number >= self._prefetch:
-                    while self._hear() != _TAKEN:
-                        pass
-            yield "end", None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            yield "error", pickled(error)
-        threading.Event().wait()
-
-    def _hear(self) -> bytes:
-        message: bytes = self._taken.recv_bytes()
-        if message != _TAKEN:
-            self._free += message
-        return message
-
-    def _share(self, how: str, content: Any, axes: tuple[int, ...] | None) -> tuple[str, Any, tuple[int, ...] | None]:
-        """A packed component, in shared memory if it fits and if the user has not kept so many that none is free."""
-        if self._shared is None or not isinstance(content, np.ndarray) or content.nbytes < _SMALL:
-            return how, content, axes
-        if not self._free or content.nbytes > self._shared.nbytes:
-            return how, content, axes
-        slot = self._free.pop()
-        what = slot, content.shape, content.dtype.str
-        np.copyto(self._shared.slot(*what), content)
-        return "shared", what, axes
-
-
-def _die_with_parent() -> None:
-    """Has Linux kill this process when its parent is gone: a process that is stopped cannot watch."""
-    with contextlib.suppress(OSError, AttributeError):  # no Linux; tensorpack asks for this where python-prctl is
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _watch(parent: int) -> None:
-    """Ends this process when its parent is gone, whichever start method made it."""
-    process = multiprocessing.parent_process()
-    while os.getppid() == parent and process is not None and process.is_alive():
-        process.join(_WATCH_S)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -16,7 +16,7 @@ class RecordKind(NamedTuple):
     """What the header of one record tells."""
 
     serializer: str  # "msgpack" or "pickle"
-    kind: str  # "tiled JPEG", "JPEG", "progressive JPEG", another of audit's formats, "pixels" or "no image"
+    kind: str  # "tiled JPEG", "JPEG", "progressive JPEG", another of Pillow's formats, "pixels" or "no image"
     height: int  # pixels; 0 where the header does not tell
     width: int
     label: int
