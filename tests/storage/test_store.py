@@ -378,8 +378,10 @@ def test_another_file_without_an_index_is_refused(foreign, tmp_path):
 def test_a_worker_says_that_the_file_is_another_one(ours, another):
     dataset = LMDBDataset(ours)
     another(ours, "file")
+    batches = iter(DataLoader(dataset, num_workers=1, multiprocessing_context="spawn"))
     with pytest.raises(ValueError, match="is not what it was"):
-        list(DataLoader(dataset, num_workers=1, multiprocessing_context="spawn"))
+        next(batches)
+    batches._shutdown_workers()  # the error's traceback holds them
 
 
 def test_the_warning_of_a_file_without_a_list_is_not_repeated_by_its_pickle(tmp_path, caplog):
