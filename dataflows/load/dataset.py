@@ -21,7 +21,7 @@ class Samples:
     """
 
     def __init__(self, reader: RecordReader, transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None,
-                 target_transform: Callable[[int], Any] | None, image_type: str) -> None:
+                 target_transform: Callable[[int], Any] | None, image_type: str, /) -> None:
         self._store = reader.store
         self._reader = reader
         self.image_type = image_type

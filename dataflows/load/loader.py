@@ -40,7 +40,7 @@ class TorchBatches:
     """
 
     def __init__(self, reader: RecordReader, order: Order, ranks: LateRanks, decoding: Decoding,
-                 to_torch: ToTorch) -> None:
+                 to_torch: ToTorch, /) -> None:
         self._reader = reader
         self._order = order
         self._asked_ranks = ranks

@@ -77,7 +77,7 @@ def read_file(path: str, size: int = -1) -> bytes:
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, f"it is a {_KINDS.get(stat.S_IFMT(mode), 'thing')}, and no file", path)
+        raise OSError(errno.ENXIO, f"it is a {_KINDS.get(stat.S_IFMT(mode), 'thing')}, and no file", path)
     with open(fd, "rb") as file:
         return file.read(size)
 

@@ -184,7 +184,7 @@ def test_parts_of_a_rank_are_the_rank(content, world_size, uneven, epoch, parts)
 
 
 def test_local_shuffles_of_ranks_and_interruptions_have_numbers_of_their_own():
-    content = Records(400), {}
+    content = Records(400), {"indices": None, "repeats": 1}
     streams = all_pointers("local", content, 2, "drop", at(0)) + all_pointers("local", content, 2, "drop",
                                                                               at(0, ((5, 0),)))
     places = [tuple(position % 200 for _, position in stream) for stream in streams]
