@@ -49,10 +49,11 @@ class LMDBIterLoader(TorchBatches):
             the first batch comes at once. 0 shuffles nothing but blocks.
         block_size: Records in a block of order="block".
         seed: What the shuffle and the crops are a function of, together with the epoch: an integer from 0 to 2**128.
-        rank, world_size: Of this process in distributed training. By default torch.distributed is asked, if it is
+        rank: Of this process in distributed training, with world_size. By default torch.distributed is asked, if it is
             initialized by the time that the loader is first used, by iter, len, state_dict or the like: the loader may
             be made before. If torch.distributed says otherwise later, that is a RuntimeError. Each rank reads one
             range of the file, another in each epoch.
+        world_size: How many ranks there are, with rank.
         uneven: What ranks do with a number of samples that they do not divide. "pad" repeats some, as
             DistributedSampler does. "drop" leaves some out. "keep" does neither, so batch counts may differ by
             one. By default "keep" for the sequential order, else "pad".
@@ -66,8 +67,8 @@ class LMDBIterLoader(TorchBatches):
             differs: about 0.5 ms of processor time per MB.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
-        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
-            and "RGB".
+        array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
+        array_channels: "BGR" for files of other writers that store arrays of pixels so; by default "RGB".
         transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array
             of shape (H, W, 3), which runs in the worker threads; or None for whole images.
         num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
@@ -152,10 +153,11 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
             the first sample comes at once. 0, the default, shuffles nothing but blocks.
         block_size: Records in a block of order="block".
         seed: What the shuffle is a function of, together with the epoch: an integer from 0 to 2**128.
-        rank, world_size: Of this process in distributed training. By default torch.distributed is asked, if it is
+        rank: Of this process in distributed training, with world_size. By default torch.distributed is asked, if it is
             initialized by the time that the dataset is first used, by iter, len or the like: the dataset may be
             made before. If torch.distributed says otherwise later, that is a RuntimeError. Each rank reads
             one range of the file, another in each epoch.
+        world_size: How many ranks there are, with rank.
         uneven: What ranks do with a number of samples that they do not divide. "pad" repeats some, as
             DistributedSampler does. "drop" leaves some out. "keep" does neither, so their numbers of samples may differ
             by one. By default "pad" where something is shuffled, else "keep".
@@ -174,8 +176,8 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
             differs: about 0.5 ms of processor time per MB.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
-        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
-            and "RGB".
+        array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
+        array_channels: "BGR" for files of other writers that store arrays of pixels so; by default "RGB".
 
     Yields:
         `(image, target)`, every record once over all ranks and workers.
@@ -188,8 +190,9 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
         TypeError: An option is unknown, or of a wrong type.
 
     Example:
-        >>> [target for image, target in LMDBIterDataset("val.lmdb")]
-        [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+        >>> targets = [target for image, target in LMDBIterDataset("val.lmdb")]
+        >>> len(targets), targets[0], targets[-1]
+        (10, 0, 2)
     """
 
     @suggests

@@ -41,9 +41,10 @@ class LMDBLoader(TorchBatches):
         shuffle: Whether each epoch is a new permutation of all records, which ranks share in turns. Without it,
             each rank reads one range of the file.
         seed: What permutations and crops are a function of, together with the epoch: an integer from 0 to 2**128.
-        rank, world_size: Of this process in distributed training. By default torch.distributed is asked, if it is
+        rank: Of this process in distributed training, with world_size. By default torch.distributed is asked, if it is
             initialized by the time that the loader is first used, by iter, len, state_dict or the like: the loader may
             be made before. If torch.distributed says otherwise later, that is a RuntimeError.
+        world_size: How many ranks there are, with rank.
         uneven: What ranks do with a number of samples that they do not divide. "pad" repeats some, as
             DistributedSampler does. "drop" leaves some out. "keep" does neither, so batch counts may differ by
             one. By default "pad" when shuffling, for training, else "keep", for evaluation.
@@ -57,8 +58,8 @@ class LMDBLoader(TorchBatches):
             differs: about 0.5 ms of processor time per MB.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
-        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
-            and "RGB".
+        array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
+        array_channels: "BGR" for files of other writers that store arrays of pixels so; by default "RGB".
         transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array
             of shape (H, W, 3), which runs in the worker threads; or None for whole images.
         num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
@@ -146,8 +147,8 @@ class LMDBDataset(Samples, Dataset[tuple[Any, Any]]):
             differs: about 0.5 ms of processor time per MB.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
-        array_layout, array_channels: "CHW" and "BGR" for files of other writers that store arrays so; by default "HWC"
-            and "RGB".
+        array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
+        array_channels: "BGR" for files of other writers that store arrays of pixels so; by default "RGB".
 
     Raises:
         FileNotFoundError: The file is missing.
