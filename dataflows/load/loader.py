@@ -1,4 +1,4 @@
-"""The adapter around the chain: what a training loop iterates over, torch tensors on its device, epoch after epoch."""
+"""TorchBatches: iterates over a chain as torch tensors on their device, with epochs, state and statistics."""
 import copy
 import dataclasses
 from typing import Any, Generator, NoReturn

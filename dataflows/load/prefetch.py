@@ -1,4 +1,4 @@
-"""Asking for the pages of records before they are decoded."""
+"""Asks the kernel for the pages of records before they are decoded."""
 import time
 from collections import deque
 from concurrent.futures import Future
