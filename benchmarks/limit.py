@@ -17,7 +17,7 @@ from benchmarks.contestants import SIZE, Job
 from benchmarks.contestants.ours import transform
 from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
-from dataflows.images.transforms import regions
+from dataflows.images.transforms import FLIP, regions
 from dataflows.load.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.steps import resize_ms, thread_ms
@@ -55,7 +55,7 @@ def _costs(reader: RecordReader, number: int, job: Job, epoch: int) -> tuple[flo
     plan = crops.plan(np.array([height]), np.array([width]), np.array([number]), 0, epoch)
     [region] = regions(plan, (SIZE, SIZE)).tolist()
     share = region[2] * region[3] / (height * width)
-    return decode_ms, fast_ms, *resize_ms(image, region, plan[0, 8]), share
+    return decode_ms, fast_ms, *resize_ms(image, region, plan[0, FLIP]), share
 
 
 def _means(costs: list[tuple[float, ...]]) -> dict[str, Any]:

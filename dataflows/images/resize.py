@@ -109,11 +109,12 @@ def _far_window(pixels: np.ndarray, row: list[int], size: tuple[int, ...], origi
     """The window of `size` of an antialiased resize, (h, w, 3), from its region alone; the rest as in `resize_into`."""
     from PIL import Image  # which readers need for nothing else, and rarely for this
 
+    box_top, box_left, box_height, box_width, to_height, to_width, y, x, _ = row
     [(top, left, height, width)] = regions(np.array([row]), (size[0], size[1])).tolist()
-    scale_y, scale_x = row[2] / row[4], row[3] / row[5]
-    y, x = row[6] * scale_y - (top - row[0]), row[7] * scale_x - (left - row[1])
+    scale_y, scale_x = box_height / to_height, box_width / to_width
+    in_y, in_x = y * scale_y - (top - box_top), x * scale_x - (left - box_left)
     part = pixels[top - origin[0]:top - origin[0] + height, left - origin[1]:left - origin[1] + width]
-    edges = max(x, 0), max(y, 0), min(x + size[1] * scale_x, width), min(y + size[0] * scale_y, height)
+    edges = max(in_x, 0), max(in_y, 0), min(in_x + size[1] * scale_x, width), min(in_y + size[0] * scale_y, height)
     image = Image.fromarray(np.ascontiguousarray(part))
     return np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=edges))
 

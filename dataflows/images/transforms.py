@@ -1,11 +1,11 @@
 """RandomResizedCrop and CenterCrop: which box of each image becomes a sample, for many images at once, from a seed.
 
-A plan is an int32 array of shape (B, 9), one row per image:
+A plan is an int32 array of shape (B, 9), one row per image, whose columns have the names of the constants below:
 
-    0-3  top, left, height, width     the box of the source, in pixels
-    4-5  height, width                what that box is resized to, in pixels
-    6-7  top, left                    where the output window starts in the resized box
-    8    1 to mirror the window left to right, else 0
+    0-3  CORNER, SIDES    top, left, height, width of the box of the source, in pixels; together BOX
+    4-5  RESIZED          height, width that this box is resized to, in pixels
+    6-7  OFFSET           top, left: where the output window starts in the resized box
+    8    FLIP             1 to mirror the window left to right, else 0
 
 The window has the transform's `size`. Rows depend on (seed, epoch, position of the sample in the epoch) and on the
 size of the image, on nothing else: neither on threads nor on how samples are grouped.
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dataflows.options import integer
 
+BOX, CORNER, SIDES, RESIZED, OFFSET, FLIP = slice(0, 4), slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8), 8
 PLAN_COLUMNS = 9
 _MOST_SIDE = 2**31 - 1
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
@@ -212,7 +213,7 @@ def check_transform(transform: object) -> None:
 def reductions(plan: np.ndarray) -> np.ndarray:
     """1, 2, 4 or 8 for each row: the most by which its image can be reduced before its box is smaller than its result.
     """
-    ratio = (plan[:, 2:4] / plan[:, 4:6]).min(axis=1)
+    ratio = (plan[:, SIDES] / plan[:, RESIZED]).min(axis=1)
     return np.where(ratio >= 8, 8, np.where(ratio >= 4, 4, np.where(ratio >= 2, 2, 1)))
 
 
@@ -224,9 +225,9 @@ def reduced(plan: np.ndarray, factors: np.ndarray) -> np.ndarray:
     leave out of the picture is filtered otherwise than by the resize from its full size.
     """
     plan, factor = plan.copy(), factors[:, None]
-    ends = -(-(plan[:, :2] + plan[:, 2:4]) // factor)  # up: an image's last pixel is one of its own
-    plan[:, :2] = np.rint(plan[:, :2] / factor)
-    plan[:, 2:4] = ends - plan[:, :2]
+    ends = -(-(plan[:, CORNER] + plan[:, SIDES]) // factor)  # up: an image's last pixel is one of its own
+    plan[:, CORNER] = np.rint(plan[:, CORNER] / factor)
+    plan[:, SIDES] = ends - plan[:, CORNER]
     return plan
 
 
@@ -238,8 +239,8 @@ def unreduced(boxes: np.ndarray, factors: np.ndarray, heights: np.ndarray, width
     """
     factor = factors[:, None]
     margin = np.where(factor > 1, factor, 0)
-    first = np.maximum(boxes[:, :2] * factor - margin, 0)
-    end = np.minimum((boxes[:, :2] + boxes[:, 2:]) * factor + margin, np.stack([heights, widths], axis=1))
+    first = np.maximum(boxes[:, CORNER] * factor - margin, 0)
+    end = np.minimum((boxes[:, CORNER] + boxes[:, SIDES]) * factor + margin, np.stack([heights, widths], axis=1))
     least = np.where(factors > 1, 4 * factors + 1, 0)
     first[:, 1] = np.minimum(first[:, 1], np.maximum(end[:, 1] - least, 0))
     end[:, 1] = np.maximum(end[:, 1], np.minimum(first[:, 1] + least, widths))
@@ -253,12 +254,12 @@ def regions(plan: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     the scale when it shrinks, one when it enlarges. A window of the whole box depends on just the box.
     """
     plan = plan.astype(np.int64)
-    side = plan[:, 2:4]
-    scale = side / plan[:, 4:6]
+    side = plan[:, SIDES]
+    scale = side / plan[:, RESIZED]
     support = np.maximum(scale, 1.0)
-    first = np.maximum(((plan[:, 6:8] + 0.5) * scale - support + 0.5).astype(np.int64), 0)
-    end = ((plan[:, 6:8] + size - 0.5) * scale + support + 0.5).astype(np.int64)
-    return np.concatenate([plan[:, :2] + first, np.minimum(end, side) - first], axis=1)
+    first = np.maximum(((plan[:, OFFSET] + 0.5) * scale - support + 0.5).astype(np.int64), 0)
+    end = ((plan[:, OFFSET] + size - 0.5) * scale + support + 0.5).astype(np.int64)
+    return np.concatenate([plan[:, CORNER] + first, np.minimum(end, side) - first], axis=1)
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -284,6 +285,7 @@ def _range(name: str, value: Any) -> tuple[float, float]:
 def _plan(boxes: np.ndarray, height: int | np.ndarray, width: int | np.ndarray, top: int | np.ndarray,
           left: int | np.ndarray, flip: int | np.ndarray) -> np.ndarray:
     plan = np.empty((len(boxes), PLAN_COLUMNS), np.int32)
-    plan[:, :4] = boxes
-    plan[:, 4], plan[:, 5], plan[:, 6], plan[:, 7], plan[:, 8] = height, width, top, left, flip
+    plan[:, BOX] = boxes
+    for column, values in enumerate((height, width, top, left, flip), BOX.stop):
+        plan[:, column] = values
     return plan

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.images.transforms import FLIP
 from helpers.limits import limited_memory
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -391,7 +392,7 @@ class Mirrored(CenterCrop):
 
     def plan(self, heights, widths, positions, seed, epoch):
         plan = super().plan(heights, widths, positions, seed, epoch)
-        plan[:, 8] = 1
+        plan[:, FLIP] = 1
         return plan
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
 from dataflows.images.resize import resize_into
-from dataflows.images.transforms import RandomResizedCrop, regions
+from dataflows.images.transforms import FLIP, RandomResizedCrop, regions
 from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.reader import RecordReader
 from dataflows.storage.store import Store
@@ -41,7 +41,7 @@ def time_steps(path: str, deadline: float) -> Steps:
         numbers = np.arange(min(_STEPS, len(store)))
         plan = RandomResizedCrop(SIZE).plan(index.height[numbers], index.width[numbers], numbers, 0, 0)
         times, memory = [], ScratchBuffer()
-        for number, region, flip in zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, 8].tolist()):
+        for number, region, flip in zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, FLIP].tolist()):
             touch(store.value(number))  # its pages are mapped, and no fault is counted
             times.append(_steps_ms(reader.view(number)[0], region, flip, memory))
             if time.monotonic() > deadline:

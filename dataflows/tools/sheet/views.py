@@ -5,7 +5,7 @@ from typing import Any, Iterable, Iterator, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.images.transforms import CORNER, FLIP, OFFSET, RESIZED, SIDES, CenterCrop, RandomResizedCrop
 from dataflows.load.reader import RecordReader
 from dataflows.options import integer, one_of
 from dataflows.storage.store import Store
@@ -97,13 +97,13 @@ class Views:
         plan = transform.plan(np.array([height]), np.array([width]), position, seed, 0)
         before = with_box(scaled(pixels), window(plan[0], SIDE) / (height, width, height, width))
         after = Image.fromarray(out[0])
-        return View(key, class_id, class_name, source, height, width, before, after, bool(plan[0, 8]))
+        return View(key, class_id, class_name, source, height, width, before, after, bool(plan[0, FLIP]))
 
 
 def window(row: np.ndarray, size: int) -> np.ndarray:
     """The part of the image that a plan's row shows in its window: top, left, height, width in pixels, float64 (4,)."""
-    scale = row[2:4] / row[4:6]
-    return np.concatenate([row[:2] + row[6:8] * scale, size * scale])
+    scale = row[SIDES] / row[RESIZED]
+    return np.concatenate([row[CORNER] + row[OFFSET] * scale, size * scale])
 
 
 def scaled(pixels: np.ndarray) -> Image.Image:
