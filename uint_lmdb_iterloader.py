@@ -10,10 +10,9 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from dataflows.images.codecs import MAX_PIXELS
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.images.pipeline import Transform
 from dataflows.load.chain import PREFETCH, Decoding, pointers_of
 from dataflows.load.dataset import SampleIterator, Samples
-from dataflows.load.decode_batches import Transform
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
 from dataflows.load.reader import RecordReader
@@ -69,8 +68,16 @@ class LMDBIterLoader(TorchBatches):
             files.
         array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
         array_channels: "BGR" for files of other writers that store arrays of pixels so; by default "RGB".
-        transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a callable on a uint8 RGB array
-            of shape (H, W, 3), which runs in the worker threads; or None for whole images.
+        transform: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or Compose whose first is
+            one of them, the rest of which runs for each image in the workers; or a pipeline of torchvision or timm as
+            it is, whose crop and flip are fused into decoding, and whose ToDtype and Normalize are done per batch,
+            where they can be; or any callable on an image of `image_type`; or None for whole images.
+            `print(loader.transform)` shows what is fused, and what is not.
+        image_type: What callables of `transform` get: "numpy" for a uint8 array of shape (H, W, 3), "tensor" for a
+            uint8 torch tensor of shape (3, H, W), "pil" for a PIL image; RGB in each case. By default "numpy" for a
+            single callable; "tensor" in a list or Compose, and "pil" where it converts PIL images to tensors later.
+        target_transform: A callable on the label of each image, an int, in the workers. Labels are then collated as
+            torch's DataLoader does it.
         num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
             or one rank's share of the processors where several ranks are known to run on this machine: by torchrun, or
             by torch.distributed with a MASTER_ADDR of localhost. Of threads with a fused transform, no more run than
@@ -91,11 +98,17 @@ class LMDBIterLoader(TorchBatches):
         dtype: Of the images. A floating dtype means 0 to 1 (or normalized), as torchvision's ToDtype(scale=True) has
             it. None means uint8, or float32 with `normalize`.
         channels_last: Images in torch.channels_last memory format.
+        batch_transform: A callable on (images, labels) of each batch, as MixUp and CutMix are, which returns both. It
+            is called at last, with tensors on their device. What it draws from the global generators of Python, numpy
+            and torch is a function of (seed, epoch, position), and these go on afterwards as if it had not drawn.
+        return_index: Yield `(images, labels, numbers)`, with the record numbers: int64 of shape (B,), in host memory.
+            `loader.source_names(numbers)` says which images these were.
 
     Yields:
-        `(images, labels)`, torch tensors. labels: int64 of shape (B,). images: uint8 of shape (B, 3, h, w) in RGB, 0 to
-        255. Where `transform` gives images of different shapes, as None does for photos, images are a list of B tensors
-        of shape (3, H, W).
+        `(images, labels)`, torch tensors, or `(images, labels, numbers)`. labels: int64 of shape (B,). images: uint8 of
+        shape (B, 3, h, w) in RGB, 0 to 255; or float32 where `transform` ends with ToDtype or Normalize. Where
+        `transform` gives images of different shapes, as None does for photos, images are a list of B tensors of shape
+        (3, H, W).
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -125,14 +138,17 @@ class LMDBIterLoader(TorchBatches):
                  num_workers: int | None = None, worker_type: str = "thread", drop_last: bool = False,
                  prefetch: int = PREFETCH, device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
-                 channels_last: bool = False) -> None:
+                 channels_last: bool = False,
+                 image_type: str | None = None, target_transform: Callable[[Any], Any] | None = None,
+                 batch_transform: Callable[[Any, Any], Any] | None = None, return_index: bool = False) -> None:
         store = Store(path, io=io, cache=cache, verify=verify)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             Order(sequential_kind(order), seed, shuffle_buffer, block_size, checked_indices(indices, store), repeats),
             LateRanks(rank, world_size, uneven or ("keep" if order == "sequential" else "pad")),
-            Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch),
-            ToTorch(device, pin_memory, normalize, dtype, channels_last))
+            Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch, image_type,
+                     target_transform),
+            ToTorch(device, pin_memory, normalize, dtype, channels_last, batch_transform, return_index))
 
 
 class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
@@ -164,12 +180,16 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
         indices: Which records make an epoch, an integer array of shape (n,). A record may come several times, so
             drawing records with weights balances classes. By default all, once.
         repeats: How often each comes in a row, with another crop each time: repeated augmentation.
-        transform: A callable on an image of `image_type`; or RandomResizedCrop or CenterCrop, which are fused into
-            decoding, give images of their size, and draw from torch's generator, which DataLoader seeds anew in each
-            worker and epoch; so a resumed StatefulDataLoader repeats the samples, but not the crops. May be set later.
+        transform: As that of the loaders: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or
+            Compose whose first is one of them; or a pipeline of torchvision or timm as it is; or any callable on an
+            image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
+            anew in each worker and epoch; so a resumed StatefulDataLoader repeats the samples, but not the crops.
+            `print(dataset.transform)` shows what is fused, and what is not. May be set later.
         target_transform: A callable on the class number, an int.
-        image_type: What an image is: "tensor" for a uint8 torch tensor of shape (3, H, W), "numpy" for a uint8 array of
-            shape (H, W, 3), "pil" for a PIL image. RGB in each case. May be set later.
+        image_type: What an image is, without a transform and for its callables: "tensor" for a uint8 torch tensor of
+            shape (3, H, W), "numpy" for a uint8 array of shape (H, W, 3), "pil" for a PIL image; RGB in each case. By
+            default "pil" in a list or Compose that converts PIL images to tensors, else "tensor". May be set later.
+        return_index: Give `(image, target, number)`, with the number of the record.
         io: "mmap" reads through a memory map. "pread" copies records, which suits network file systems, and maps
             nothing. "auto" chooses, and copies where the system does not map the file.
         verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
@@ -199,14 +219,14 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     def __init__(self, path: str | os.PathLike[str], *, order: str = "local", shuffle_buffer: int = 0,
                  block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
                  uneven: str | None = None, indices: Any = None, repeats: int = 1,
-                 transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None = None,
-                 target_transform: Callable[[int], Any] | None = None, image_type: str = "tensor",
-                 array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
+                 transform: Transform | None = None,
+                 target_transform: Callable[[int], Any] | None = None, image_type: str | None = None,
+                 return_index: bool = False, array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
                  verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         store = Store(path, io=io, verify=verify)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
-            transform, target_transform, image_type)
+            transform, target_transform, image_type, return_index)
         self._own_order = Order(sequential_kind(order), seed, shuffle_buffer, block_size,
                                 checked_indices(indices, store), repeats)
         shuffled = order == "block" or self._own_order.buffer_size
@@ -234,5 +254,5 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     def __iter__(self) -> SampleIterator:
         worker = get_worker_info()
         part, parts = (worker.id, worker.num_workers) if worker else (0, 1)
-        return SampleIterator(self._sample, self._pointers, self._description, self._ranks.world_size,
+        return SampleIterator(self._samples, self._at_once, self._pointers, self._description, self._ranks.world_size,
                               self._epoch_number.value, part, parts)

@@ -200,16 +200,6 @@ def is_fused(transform: object) -> TypeGuard[RandomResizedCrop | CenterCrop]:
     return isinstance(transform, (RandomResizedCrop, CenterCrop)) and not callable(transform)
 
 
-def check_transform(transform: object) -> None:
-    """Raises TypeError for what neither is fused nor can be called with an image."""
-    if isinstance(transform, type) and (issubclass(transform, (RandomResizedCrop, CenterCrop))
-                                        or any("__call__" in vars(cls) for cls in transform.__mro__)):
-        raise TypeError(f"transform must be an instance, such as {transform.__name__}(...), not the class "
-                        f"{transform.__name__} itself")
-    if not (transform is None or is_fused(transform) or callable(transform)):
-        raise TypeError(f"transform must be RandomResizedCrop, CenterCrop, a callable or None, not {transform!r}")
-
-
 def reductions(plan: np.ndarray) -> np.ndarray:
     """1, 2, 4 or 8 for each row: the most by which its image can be reduced before its box is smaller than its result.
     """

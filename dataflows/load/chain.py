@@ -11,10 +11,10 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Callable
 
-from dataflows.images.transforms import check_transform, is_fused
-from dataflows.load.decode_batches import DecodeBatches, Transform
+from dataflows.images.pipeline import Pipeline, Transform, pipeline_of
+from dataflows.load.decode_batches import DecodeBatches
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import AHEAD_BYTES, PrefetchPages
 from dataflows.load.reader import RecordReader
@@ -31,6 +31,7 @@ from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
 
 PREFETCH = 2  # batches ahead of the one in use: the loaders' default
+_RESULT_BYTES = 2**20  # for what a callable makes of a whole image, in memory that processes share
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +48,9 @@ class Decoding:
     num_workers: int | None = None
     worker_type: str = "thread"
     prefetch: int = PREFETCH
+    image_type: str | None = None
+    target_transform: Callable[[Any], Any] | None = None
+    pipeline: Pipeline = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size, 1))
@@ -56,7 +60,9 @@ class Decoding:
         one_of("worker_type", self.worker_type, ("thread", "process"))
         if self.worker_type == "process" and self.num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
-        check_transform(self.transform)
+        if not (self.target_transform is None or callable(self.target_transform)):
+            raise TypeError(f"target_transform must be a callable on a class number, not {self.target_transform!r}")
+        object.__setattr__(self, "pipeline", pipeline_of(self.transform, self.image_type, "numpy"))
 
     @property
     def workers(self) -> int:
@@ -94,19 +100,28 @@ def prefetched(batches: DataFlow, pointers: DataFlow, store: Store, meter: Meter
     return PrefetchPages(batches, store, meter, ahead_bytes, entering=entering, held=pointers.buffer_size)
 
 
-def decoded(pointers: DataFlow, reader: RecordReader, decoding: Decoding, epoch: Epoch, meter: Meter) -> DataFlow:
-    """`[images, labels]` of each batch, as DecodeBatches describes them: the whole chain below `pointers`."""
+def decoded(pointers: DataFlow, reader: RecordReader, decoding: Decoding, epoch: Epoch, meter: Meter,
+            with_pointers: bool = False) -> DataFlow:
+    """`[images, labels]` of each batch, as DecodeBatches describes them: the whole chain below `pointers`, whose
+    numbers and positions follow if asked for."""
     batches = batches_of(pointers, epoch, decoding.batch_size, decoding.drop_last)
     largest = min(decoding.batch_size, len(pointers))
     workers = decoding.workers
 
     def decode(batches: DataFlow, num_threads: int, prefetch: int, sharers: int, seeds: bool) -> DecodeBatches:
-        return DecodeBatches(prefetched(batches, pointers, reader.store, meter, sharers), reader, decoding.transform,
+        return DecodeBatches(prefetched(batches, pointers, reader.store, meter, sharers), reader, decoding.pipeline,
                              epoch, batch_size=largest, num_threads=num_threads, prefetch=prefetch, meter=meter,
-                             channels_last=decoding.channels_last, seeds=seeds)
+                             channels_last=decoding.channels_last, seeds=seeds,
+                             target_transform=decoding.target_transform, pointers=with_pointers)
 
     if decoding.worker_type == "thread":
         return decode(batches, workers, decoding.prefetch, sharers=1, seeds=False)
     parts = [decode(Slice(batches, i, workers), 0, 1, sharers=workers, seeds=True) for i in range(workers)]
-    image_size = 3 * math.prod(decoding.transform.window) if is_fused(decoding.transform) else 0
-    return RoundRobinProcesses(batches, parts, decoding.prefetch, meter, largest * image_size)
+    return RoundRobinProcesses(batches, parts, decoding.prefetch, meter, largest * _most_bytes(decoding.pipeline))
+
+
+def _most_bytes(pipeline: Pipeline) -> int:
+    """Of an image after the steps, as far as can be told. Memory that is not used costs nothing."""
+    if pipeline.window is None:
+        return _RESULT_BYTES if pipeline.steps else 0
+    return 3 * math.prod(pipeline.window) * (4 if pipeline.steps else 1)  # float32, if a step makes that

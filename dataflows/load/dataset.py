@@ -1,74 +1,105 @@
 """What the datasets for torch's own DataLoader are made of: a sample by its number, and a pass over samples."""
+import contextlib
 import itertools
-from typing import Any, Callable
+import operator
+from collections import deque
+from typing import Any, Callable, Iterator, Sequence
 
-import numpy as np
 import torch
+from torch.utils.data import Dataset
 
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop, check_transform, is_fused
-from dataflows.load.decode_batches import planar
+from dataflows.images.pipeline import Pipeline, Transform, as_image, pipeline_of, planar
+from dataflows.load.batch_memory import Recycler
 from dataflows.load.reader import RecordReader
 from dataflows.load.state import check_state
-from dataflows.options import fixed_property, integer, one_of
+from dataflows.load.to_torch import ToTorch
+from dataflows.options import fixed_property, integer
 from dataflows.tensorpack import DataFlow
 
+_KEPT = 8  # batches whose memory is used again: a DataLoader's worker has few
+_AT_ONCE = 32  # samples that an iterator decodes at once
 _MOST_CLASSES = 2**20  # of a file with fewer records; 60 MB of names
 
 
 class Samples:
-    """What LMDBDataset and LMDBIterDataset share: one sample by its record number, and ImageFolder's attributes. Their
+    """What LMDBDataset and LMDBIterDataset share: samples by their record numbers, and ImageFolder's attributes. Their
     options are documented there.
     """
 
-    def __init__(self, reader: RecordReader, transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None,
-                 target_transform: Callable[[int], Any] | None, image_type: str, /) -> None:
+    def __init__(self, reader: RecordReader, transform: Transform | None,
+                 target_transform: Callable[[int], Any] | None, image_type: str | None, return_index: bool, /) -> None:
         self._store = reader.store
         self._reader = reader
-        self.image_type = image_type
+        self._image_type = image_type
+        self._return_index = return_index
+        self._pipeline: Pipeline
         self.transform = transform
         self.target_transform = target_transform
 
     @property
     def image_type(self) -> str:
-        """What an image is; may be set."""
-        return self._image_type
+        """What an image is for callables, or without them; may be set."""
+        return self._pipeline.image_type
 
     @image_type.setter
-    def image_type(self, image_type: str) -> None:
-        one_of("image_type", image_type, _TYPES)
-        self._image_type = image_type
+    def image_type(self, image_type: str | None) -> None:
+        self._pipeline, self._image_type = pipeline_of(self._pipeline, image_type), image_type
 
     @property
-    def transform(self) -> Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None:
-        """What is done to each image; may be set."""
-        return self._transform
+    def transform(self) -> Transform | Pipeline | None:
+        """What is done to each image: as it was given, or taken apart where it is several transforms; `print` it to see
+        what is fused into decoding, and what is not. May be set."""
+        pipeline = self._pipeline
+        return pipeline if pipeline.parts else pipeline.given
 
     @transform.setter
-    def transform(self, transform: Callable[[Any], Any] | RandomResizedCrop | CenterCrop | None) -> None:
-        check_transform(transform)
-        self._transform = transform
+    def transform(self, transform: Transform | Pipeline | None) -> None:
+        self._pipeline = pipeline_of(transform, self._image_type)
+        self._to_torch = ToTorch().with_tail(self._pipeline.tail)
+        self._memory: Recycler | None = None
+
+    @property
+    def _at_once(self) -> int:
+        """How many samples to decode at once where they are asked for one by one: crops share some of the work."""
+        return 1 if self._pipeline.crop is None else _AT_ONCE
 
     def __len__(self) -> int:
         return len(self._store)
 
-    def _sample(self, number: int) -> tuple[Any, Any]:
-        self._store.will_need([number])
-        if is_fused(self.transform):
-            pixels, label = self._crop(number, self.transform)
-            image = _TYPES[self.image_type](pixels)
-        else:
-            pixels, label = self._reader.pixels(number)
-            image = _TYPES[self.image_type](pixels)
-            if callable(self.transform):
-                image = self.transform(image)
-        return image, label if self.target_transform is None else self.target_transform(label)
+    def _samples(self, numbers: list[int]) -> list[tuple[Any, ...]]:
+        """The samples of these records, whose crops are decoded at once."""
+        self._store.will_need(numbers)
+        pipeline = self._pipeline
+        samples = []
+        for number, (image, label) in zip(numbers, self._images(numbers, pipeline)):
+            image = self._finished(pipeline(image))
+            target = label if self.target_transform is None else self.target_transform(label)
+            samples.append((image, target, number) if self._return_index else (image, target))
+        return samples
 
-    def _crop(self, number: int, transform: RandomResizedCrop | CenterCrop) -> tuple[np.ndarray, int]:
-        height, width = transform.window
-        out = np.empty((1, height, width, 3), np.uint8)
-        position = torch.randint(2**63 - 1, (1,), device="cpu").numpy()
-        [label] = self._reader.read_crops([number], transform, position, 0, 0, out.transpose(0, 3, 1, 2)).labels
-        return out[0], label
+    def _images(self, numbers: list[int], pipeline: Pipeline) -> Iterator[tuple[Any, Any]]:
+        """(image, label) of each, as the first step gets it."""
+        if pipeline.crop is None:
+            for pixels, label in map(self._reader.pixels, numbers):
+                yield as_image(pixels, pipeline.image_type), label
+            return
+        shape = pipeline.crops_shape(len(numbers))
+        if self._memory is None or self._memory.shape != shape:
+            self._memory = Recycler(shape, _KEPT)
+        out = self._memory.take()
+        positions = torch.randint(2**63 - 1, (len(numbers),), device="cpu").numpy()
+        crops = self._reader.read_crops(numbers, pipeline.crop, positions, 0, 0, pipeline.as_planes(out))
+        yield from zip(map(pipeline.as_image, out), crops.labels)
+
+    def _finished(self, image: Any) -> Any:
+        """The image after the tail of the transform."""
+        tail = self._pipeline.tail
+        if not tail.to_tensor:
+            return image
+        if not isinstance(image, torch.Tensor):
+            image = torch.from_numpy(planar(image))
+        image = self._to_torch.convert(image)
+        return image if tail.erase is None else tail.erase(image)
 
     @fixed_property
     def targets(self) -> list[int]:
@@ -103,6 +134,13 @@ class Samples:
         """Class number by class folder name."""
         return {name: number for number, name in enumerate(self.classes)}
 
+    def source_names(self, numbers: Any) -> list[str]:
+        """The files that these records came from, relative to the folder that was dumped, as the index has them.
+
+        Raises ValueError without an index.
+        """
+        return self._reader.source_names(numbers)
+
     def close(self) -> None:
         """Lets go of the file. A later use opens it again."""
         self._store.close()
@@ -114,18 +152,38 @@ class Samples:
         return {name: value for name, value in self.__dict__.items() if name not in read}
 
 
+class MapSamples(Samples, Dataset[tuple[Any, ...]]):
+    """A map-style dataset: `samples[i]` is the sample of record i."""
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        [sample] = self._samples([self._checked(number)])
+        return sample
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The samples of a batch, whose crops are decoded at once: what torch's DataLoader asks for."""
+        return self._samples([self._checked(number) for number in numbers])
+
+    def _checked(self, number: int) -> int:
+        number, size = operator.index(number), len(self)
+        if not -size <= number < size:
+            raise IndexError(f"{self._store.path} has {size} records; there is no number {number}")
+        return number % size
+
+
 class SampleIterator:
     """One worker's pass over its part, with the state that torchdata's StatefulDataLoader asks for.
 
-    sample: gives the sample of a record number.
+    samples: gives the samples of record numbers.
+    at_once: how many it is asked for at a time.
     pointers: gives the pointers of an epoch's part: (epoch, part, parts) -> DataFlow.
     description: of the order, as the state holds it.
     world_size: of the ranks, as the state holds it.
     """
 
-    def __init__(self, sample: Callable[[int], tuple[Any, Any]], pointers: Callable[[int, int, int], DataFlow],
-                 description: dict[str, int | str], world_size: int, epoch: int, part: int, parts: int) -> None:
-        self._sample, self._pointers, self._description = sample, pointers, description
+    def __init__(self, samples: Callable[[list[int]], list[Any]], at_once: int,
+                 pointers: Callable[[int, int, int], DataFlow], description: dict[str, int | str], world_size: int,
+                 epoch: int, part: int, parts: int) -> None:
+        self._samples, self._at_once, self._pointers, self._description = samples, at_once, pointers, description
         self._world_size = world_size
         self._start(epoch, part, parts, 0)
 
@@ -133,14 +191,28 @@ class SampleIterator:
         self._place = {"epoch": epoch, "part": part, "parts": parts, "samples": samples,
                        "world_size": self._world_size}
         self._rest = itertools.islice(self._pointers(epoch, part, parts), samples, None)
+        self._numbers: deque[int] = deque()
+        self._ready: deque[Any] = deque()
 
     def __iter__(self) -> "SampleIterator":
         return self
 
-    def __next__(self) -> tuple[Any, Any]:
-        number, _ = next(self._rest)
+    def __next__(self) -> Any:
+        if not self._numbers:
+            self._numbers.extend(number for number, _ in itertools.islice(self._rest, self._at_once))
+            if not self._numbers:
+                raise StopIteration
+            self._ready = self._decoded_at_once(list(self._numbers))
         self._place["samples"] += 1
-        return self._sample(number)
+        number = self._numbers.popleft()
+        return self._ready.popleft() if self._ready else self._samples([number])[0]
+
+    def _decoded_at_once(self, numbers: list[int]) -> deque[Any]:
+        """Their samples; none where one fails, which is raised at its place."""
+        if len(numbers) > 1:
+            with contextlib.suppress(Exception):
+                return deque(self._samples(numbers))
+        return deque()
 
     def state_dict(self) -> dict[str, Any]:
         """The place in this worker's part."""
@@ -157,13 +229,3 @@ class SampleIterator:
         if part >= parts:
             raise ValueError(f"the state's part must be below parts={parts}, not {part}")
         self._start(integer("epoch", state["epoch"], 0), part, parts, integer("samples", state["samples"], 0))
-
-
-def _pil_image(pixels: np.ndarray) -> Any:
-    from PIL import Image  # only image_type="pil" needs it
-
-    return Image.fromarray(pixels)
-
-
-_TYPES: dict[str, Callable[[np.ndarray], Any]] = {
-    "tensor": lambda pixels: torch.from_numpy(planar(pixels)), "numpy": lambda pixels: pixels, "pil": _pil_image}

@@ -2,65 +2,26 @@
 import contextlib
 import dataclasses
 import functools
-import random
 import time
-from collections import deque
-from typing import Any, Callable, Generator, Iterator
+from typing import Any, Callable, ContextManager, Generator, Iterator
 
 import numpy as np
-import torch
 
+from dataflows.images.pipeline import Pipeline, as_image, planar
 from dataflows.images.resize import to_planes
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused, uniforms
+from dataflows.load.batch_memory import Recycler, ResultMemory, Results
 from dataflows.load.meter import Meter, Spent, Watch
 from dataflows.load.reader import RecordReader
-from dataflows.load.workers.shared_memory import lent
+from dataflows.load.seeds import PER_IMAGE, generators_kept, seed_generators, seeds_of
 from dataflows.order.epoch import Epoch
 from dataflows.processors import usable_cpus
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import map_ordered
 
-Transform = Callable[[np.ndarray], Any] | RandomResizedCrop | CenterCrop
-
 # Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's
 # GIL: parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
 _SLICE = 128
-_SEED_COLUMN = 64  # of the numbers that a position has: crops take those before
-
-
-class _Recycler:
-    """Memory for batches of one shape, used again as soon as nobody references it.
-
-    A fresh batch of 256 costs 18 ms of page faults, more than a third of decoding it from uint8 records. What the user
-    still holds, in whole or as any view, is never handed out again. The last `keep` batches are remembered: of those
-    that are held for longer, the memory goes back to the system when the user is done with it.
-    """
-
-    def __init__(self, shape: tuple[int, ...], keep: int | None) -> None:
-        self._shape = shape
-        self._lent: deque[tuple[Callable[[], object | None], np.ndarray]] = deque(maxlen=keep)
-
-    def __reduce__(self) -> tuple[type["_Recycler"], tuple[tuple[int, ...], int | None]]:
-        return _Recycler, (self._shape, self._lent.maxlen)
-
-    def take(self) -> np.ndarray:
-        memory = self._returned()
-        if memory is None:
-            memory = np.empty(self._shape, np.uint8)
-        view, in_use = lent(memory)
-        self._lent.append((in_use, memory))
-        return view
-
-    def _returned(self) -> np.ndarray | None:
-        for _ in range(len(self._lent)):
-            try:
-                in_use, memory = self._lent.popleft()  # whole steps: iterations in other threads take from it, too
-            except IndexError:
-                return None
-            if in_use() is None:
-                return memory
-            self._lent.append((in_use, memory))
-        return None
+_CROPS = 32  # decoded at once before callables get them one by one
 
 
 @dataclasses.dataclass(eq=False)
@@ -68,42 +29,50 @@ class _Batch:
     numbers: list[int]
     positions: np.ndarray
     labels: np.ndarray
-    images: Any  # an array to fill, or a list to fill
+    images: Any  # an array to fill, a list to fill, or Results
     done_at: float = 0.0  # when a part of it was decoded last, by time.perf_counter
 
 
 class DecodeBatches(ProxyDataFlow):
     """Reads, decodes and transforms batches of pointers, in `num_threads` threads and in order.
-    Of transforms.py's transforms, no more threads run than there are processors.
+    With nothing but a crop, no more threads run than there are processors.
 
     `ds` yields `[numbers, positions]`, lists of up to `batch_size` record numbers and of their positions in the epoch.
-    Yields `[images, labels]`: labels int64 of shape (B,). With a fused transform, images are uint8 RGB of
-    shape (B, 3, h, w), in channels-last memory if `channels_last`. With transform=None they are a list of such arrays
-    of shape (3, H, W), and with a callable a list of its results, where arrays and PIL images of shape (H, W, 3) become
-    arrays of shape (3, H, W).
+    Yields `[images, labels]`: labels int64 of shape (B,), or a list of what `target_transform` gives for each. With a
+    crop and nothing after it, images are uint8 RGB of shape (B, 3, h, w), in channels-last memory if `channels_last`.
+    Without any transform they are a list of such arrays of shape (3, H, W). With callables they are their results,
+    where arrays and PIL images of shape (H, W, 3) become (3, H, W): one array if all are numbers in host memory, of one
+    shape and dtype, else a list. With `pointers`, record numbers and positions follow: int64 of shape (B,) each.
 
-    The order is that of `ds`; pixels are a function of (seed, epoch, position), whatever the number of threads. `len`
+    The order is that of `ds`; crops are a function of (seed, epoch, position), whatever the number of threads. So is
+    what callables draw from the global generators of Python, numpy and torch with num_threads=0 or in a process of
+    our own (`seeds`), where these are seeded before each image; several threads share those of the program. `len`
     is that of `ds`. Several iterations may be alive at once, each with threads of its own. Besides the batch that is
     being yielded, at most `prefetch` batches are in memory, or what it takes to keep all threads busy. `meter`
-    is told where the time goes. `seeds` is for processes of our own: before each call of a callable, the global
-    generators of Python, numpy and torch are seeded from (seed, epoch, position). Raises RecordError with file and key,
-    and whatever the callable raises, at the sample's place in the order.
+    is told where the time goes. Raises RecordError with file and key, and whatever a callable raises, at the sample's
+    place in the order.
     """
 
-    def __init__(self, ds: DataFlow, reader: RecordReader, transform: Transform | None, epoch: Epoch,
-                 *, batch_size: int, num_threads: int, prefetch: int, meter: Meter,
-                 channels_last: bool = False, seeds: bool = False) -> None:
+    def __init__(self, ds: DataFlow, reader: RecordReader, pipeline: Pipeline, epoch: Epoch,
+                 *, batch_size: int, num_threads: int, prefetch: int, meter: Meter, channels_last: bool = False,
+                 seeds: bool = False, target_transform: Callable[[Any], Any] | None = None,
+                 pointers: bool = False) -> None:
         super().__init__(ds)
-        self._seeds = seeds
-        self._reader, self._transform, self._epoch, self._meter = reader, transform, epoch, meter
-        self._channels_last = channels_last
-        self._memory = None
-        if is_fused(transform):
-            height, width = transform.window
+        self._seeds = seeds or num_threads == 0
+        self._in_caller = num_threads == 0 and not seeds
+        self._reader, self._pipeline, self._epoch, self._meter = reader, pipeline, epoch, meter
+        self._channels_last, self._target_transform, self._pointers = channels_last, target_transform, pointers
+        keep = prefetch + 4
+        self._results = ResultMemory(batch_size, keep)
+        self._batches = self._crops = None
+        if pipeline.window is not None:
+            height, width = pipeline.window
             shape = (height, width, 3) if channels_last else (3, height, width)
-            self._memory = _Recycler((batch_size, *shape), keep=prefetch + 4)
-            # Decoding never waits, so more threads than processors would only take turns, and memory with it.
-            num_threads = min(num_threads, usable_cpus())
+            self._batches = Recycler((batch_size, *shape), keep)
+            self._crops = Recycler(pipeline.crops_shape(min(_CROPS, batch_size)), num_threads + 1)
+            if not pipeline.steps:
+                # Decoding never waits, so more threads than processors would only take turns, and memory with it.
+                num_threads = min(num_threads, usable_cpus())
         self.num_threads = num_threads
         self._slice = max(1, min(_SLICE, batch_size // max(1, num_threads)))
         self._ahead = max(prefetch * -(-batch_size // self._slice), num_threads)
@@ -116,7 +85,9 @@ class DecodeBatches(ProxyDataFlow):
             for batch in map_ordered(decode, tasks, self.num_threads, self._ahead):
                 if batch is not None:
                     self._meter.worker(Spent(queue=time.perf_counter() - batch.done_at))
-                    yield [batch.images, batch.labels]
+                    images = batch.images.all() if isinstance(batch.images, Results) else batch.images
+                    pointers = [np.array(batch.numbers, np.int64), batch.positions] if self._pointers else []
+                    yield [images, self._targets(batch), *pointers]
 
     def _tasks(self) -> Generator[tuple[_Batch, range], None, None]:
         for numbers, positions in self.ds:
@@ -126,73 +97,92 @@ class DecodeBatches(ProxyDataFlow):
                 yield batch, range(start, min(start + self._slice, len(numbers)))
 
     def _slots(self, count: int) -> Any:
-        if self._memory is None:
+        if self._pipeline.steps:
+            return Results(count, self._results)
+        if self._batches is None:
             return [None] * count
-        images = self._memory.take()[:count]
+        images = self._batches.take()[:count]
         return images.transpose(0, 3, 1, 2) if self._channels_last else images
 
     def _decode(self, epoch: int, task: tuple[_Batch, range]) -> _Batch | None:
         """Decodes one part of a batch, and returns the batch if the part is its last: results come in order."""
         batch, part = task
         watch = Watch()
-        if self._memory is None:
+        if self._pipeline.steps:
             self._decode_and_apply(batch, part, epoch, watch)
+        elif self._pipeline.crop is None:
+            for i, pixels in self._whole(batch, part, watch):
+                batch.images[i] = to_planes(pixels)
         else:
-            self._decode_and_crop(batch, part, epoch, watch)
+            self._read_crops(batch, slice(part.start, part.stop), epoch, watch, batch.images[part.start:part.stop])
         self._reader.store.release(batch.numbers[part.start:part.stop])
         self._meter.worker(watch.spent(self._meter.asks_for_pages))
         batch.done_at = time.perf_counter()
         return batch if part.stop == len(batch.numbers) else None
 
-    def _decode_and_crop(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
-        window = slice(part.start, part.stop)
-        crops = self._reader.read_crops(batch.numbers[window], self._transform, batch.positions[window],
-                                        self._epoch.seed, epoch, batch.images[window])
+    def _read_crops(self, batch: _Batch, window: slice, epoch: int, watch: Watch, out: np.ndarray) -> None:
+        crops = self._reader.read_crops(batch.numbers[window], self._pipeline.crop, batch.positions[window],
+                                        self._epoch.seed, epoch, out)
         batch.labels[window] = crops.labels
-        watch.decode, watch.resize = crops.decode_s, crops.resize_s
+        watch.decode += crops.decode_s
+        watch.resize += crops.resize_s
 
-    def _decode_and_apply(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
+    def _whole(self, batch: _Batch, part: range, watch: Watch) -> Iterator[tuple[int, np.ndarray]]:
+        """(place, pixels) of each image of a part: uint8 RGB of shape (H, W, 3)."""
         for i in part:
             started = time.perf_counter()
             pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
-            decoded, running = time.perf_counter(), time.thread_time()
-            if self._seeds:
-                [[draw]] = uniforms(range(_SEED_COLUMN, _SEED_COLUMN + 1), self._epoch.seed, epoch,
-                                    batch.positions[i:i + 1])
-                _seed_global_generators(int(draw * 2**53))
-            batch.images[i] = self._apply(pixels, batch.numbers[i])
-            watch.decode += decoded - started
-            watch.transform += time.perf_counter() - decoded
-            watch.transform_running += time.thread_time() - running
+            watch.decode += time.perf_counter() - started
+            yield i, pixels
 
-    def _apply(self, pixels: np.ndarray, number: int) -> Any:
-        if self._transform is None:
-            return to_planes(pixels)
-        assert callable(self._transform)
-        try:
-            result = self._transform(pixels)
+    def _images(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> Generator[tuple[int, Any], None, None]:
+        """(place, image) of each, as the first step gets it. Some crops are decoded at once."""
+        if self._pipeline.crop is None:
+            for i, pixels in self._whole(batch, part, watch):
+                yield i, as_image(pixels, self._pipeline.image_type)
+            return
+        assert self._crops is not None
+        for start in range(part.start, part.stop, self._crops.shape[0]):
+            stop = min(start + self._crops.shape[0], part.stop)
+            crops = self._crops.take()[:stop - start]
+            self._read_crops(batch, slice(start, stop), epoch, watch, self._pipeline.as_planes(crops))
+            yield from enumerate(map(self._pipeline.as_image, crops), start)
+
+    def _decode_and_apply(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
+        images = self._images(batch, part, epoch, watch)
+        seeds = seeds_of(PER_IMAGE, self._epoch.seed, epoch, batch.positions) if self._seeds else []
+        kept: ContextManager[None] = generators_kept() if self._in_caller else contextlib.nullcontext()
+        with kept, contextlib.closing(images):
+            for i, image in images:
+                started, running = time.perf_counter(), time.thread_time()
+                if seeds:
+                    seed_generators(seeds[i])
+                batch.images.put(i, self._apply(image, batch.numbers[i]))
+                watch.transform += time.perf_counter() - started
+                watch.transform_running += time.thread_time() - running
+
+    def _apply(self, image: Any, number: int) -> Any:
+        with self._noted("transform", number):
+            result = self._pipeline(image)
             if result is None:
                 raise TypeError("the transform gave None: it must return an image, so a `return` may be missing")
             return planar(result)
+
+    def _targets(self, batch: _Batch) -> Any:
+        if self._target_transform is None:
+            return batch.labels
+        targets = []
+        for number, label in zip(batch.numbers, batch.labels.tolist()):
+            with self._noted("target_transform", number):
+                targets.append(self._target_transform(label))
+        return targets
+
+    @contextlib.contextmanager
+    def _noted(self, what: str, number: int) -> Iterator[None]:
+        """Names file and key in what the user's callables raise."""
+        try:
+            yield
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11 and later
-                error.add_note(f"raised by the transform of {self._reader.store.place(number)}")
+                error.add_note(f"raised by the {what} of {self._reader.store.place(number)}")
             raise
-
-
-def _seed_global_generators(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def planar(image: Any) -> Any:
-    """An array or PIL image as an array that torch takes, (3, H, W) if it was (H, W, 3); other things as they are."""
-    if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
-        return image
-    image = np.asarray(image)
-    if not image.size:
-        raise ValueError(f"the transform gave an image without pixels, of shape {image.shape}")
-    if image.ndim == 3 and image.shape[2] == 3:
-        return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
-    return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")

@@ -18,11 +18,10 @@ class Iterations:
     place: where the latest iteration is.
     """
 
-    def __init__(self, epoch: Epoch, meter: Meter, to_torch: ToTorch) -> None:
+    def __init__(self, epoch: Epoch, meter: Meter) -> None:
         self.epoch = epoch
         self.place = Position()
         self._meter = meter
-        self._to_torch = to_torch
         self._running: list[weakref.ref[Generator[Batch, None, None]]] = []
         self._closed = False
 
@@ -45,34 +44,37 @@ class Iterations:
         if self._closed:
             raise RuntimeError("the loader is closed; make a new one to iterate again")
 
-    def begin(self, chain: Callable[[], DataFlow]) -> Generator[Batch, None, None]:
-        """Batches as tensors of one iteration. It asks for the chain when its first batch is asked for."""
+    def begin(self, chain: Callable[[], tuple[DataFlow, ToTorch]]) -> Generator[Batch, None, None]:
+        """Batches as tensors of one iteration. It asks for the chain, and for what makes tensors of its datapoints,
+        when its first batch is asked for."""
         batches = self._iterate(chain)
         self._running = [*filter(lambda ref: ref() is not None, self._running), weakref.ref(batches)]
         return batches
 
-    def _iterate(self, chain: Callable[[], DataFlow]) -> Generator[Batch, None, None]:
+    def _iterate(self, chain: Callable[[], tuple[DataFlow, ToTorch]]) -> Generator[Batch, None, None]:
         epoch, meter, clock = self.epoch, self._meter, time.perf_counter
         number, interruptions, samples = epoch.number, epoch.interruptions, epoch.samples_done
         started = False
         meter.begin()
         asked_at = clock()
-        with contextlib.closing(iter(chain())) as batches:
-            for images, labels in batches:
+        dataflow, to_torch = chain()
+        with contextlib.closing(iter(dataflow)) as batches:
+            for datapoint in batches:
+                count = len(datapoint[1])
                 got_at = clock()
                 meter.waited(got_at - asked_at)
                 if not started:  # every component has read the epoch by now
                     epoch.go_to(number + 1)
                     started = True
-                samples += len(labels)
+                samples += count
                 self.place = Position(number, interruptions, samples)
-                batch = self._to_torch(images, labels)
+                batch = to_torch(epoch.seed, number, *datapoint)
                 ready_at = clock()
-                meter.finished(ready_at - got_at, len(labels))
+                meter.finished(ready_at - got_at, count)
                 yield batch
                 if self._closed:
                     return
-                del images, labels, batch  # or their memory could not be used for the next batch
+                del datapoint, batch  # or their memory could not be used for the next batch
                 asked_at = clock()
                 meter.consumed(asked_at - ready_at)
         if not started:  # nothing was left of it

@@ -1,17 +1,19 @@
 """TorchBatches: iterates over a chain as torch tensors on their device, with epochs, state and statistics."""
 import copy
 import dataclasses
-from typing import Any, Generator, NoReturn
+from typing import Any, Callable, Generator, NoReturn
 
 import numpy as np
 
-from dataflows.images.transforms import check_transform
+from dataflows.images.pipeline import Pipeline, Transform
 from dataflows.load.chain import Decoding, batches_of, decoded, pointers_of
-from dataflows.load.decode_batches import DecodeBatches, Transform
+from dataflows.load.dataset import MapSamples
+from dataflows.load.decode_batches import DecodeBatches
 from dataflows.load.iteration import Iterations
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader
+from dataflows.load.samplers import EpochBatchSampler, EpochSampler
 from dataflows.load.state import restored, saved
 from dataflows.load.stats import Stats
 from dataflows.load.to_torch import Batch, ToTorch
@@ -20,17 +22,6 @@ from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order
 from dataflows.order.ranks import Ranks
 from dataflows.tensorpack import DataFlow
-
-
-class EpochSampler:
-    """What stands for a loader's sampler where a framework looks for one to tell it the epoch, as Lightning does."""
-
-    def __init__(self, loader: "TorchBatches") -> None:
-        self._loader = loader
-
-    def set_epoch(self, epoch: int) -> None:
-        """As that of the loader."""
-        self._loader.set_epoch(epoch)
 
 
 class TorchBatches:
@@ -51,7 +42,8 @@ class TorchBatches:
                                          ranks() if ranks.given else Ranks(0, 1, ranks.uneven)))
         self._description = order.description(reader.store, ranks.uneven)
         self._meter = Meter()
-        self._iterations = Iterations(self._epoch, self._meter, to_torch)
+        self._to_torch = to_torch.with_tail(decoding.pipeline.tail)
+        self._iterations = Iterations(self._epoch, self._meter)
         self._own_pointers: DataFlow | None = None
         self._chain: DataFlow | None = None
         self._at_work = self.num_workers
@@ -76,24 +68,69 @@ class TorchBatches:
         return self._decoding.workers
 
     @property
+    def drop_last(self) -> bool:
+        """Whether a last batch that is smaller is left out."""
+        return self._decoding.drop_last
+
+    @property
+    def pin_memory(self) -> bool:
+        """Whether batches are asked for in page-locked memory."""
+        return self._to_torch.pin_memory
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that the next iteration is."""
+        return self._epoch.number
+
+    @property
+    def transform(self) -> Transform | Pipeline | None:
+        """What is done to each image: as it was given, or taken apart where it is several transforms; `print` it to see
+        what is fused into decoding, and what is not. A new one takes effect with the next iteration: resolution may
+        grow by epochs."""
+        pipeline = self._decoding.pipeline
+        return pipeline if pipeline.parts else pipeline.given
+
+    @transform.setter
+    def transform(self, transform: Transform | Pipeline | None) -> None:
+        decoding = dataclasses.replace(self._decoding, transform=transform)
+        self._to_torch = self._to_torch.with_tail(decoding.pipeline.tail)
+        self._decoding, self._chain = decoding, None
+
+    # --- what a DataLoader has, for frameworks that ask for it
+
+    @property
+    def dataset(self) -> MapSamples:
+        """The file as a map-style dataset with the same transform: `len` is its number of records."""
+        decoding = self._decoding
+        return MapSamples(self._reader, decoding.transform, decoding.target_transform, decoding.pipeline.image_type,
+                          self._to_torch.return_index)
+
+    @property
     def sampler(self) -> EpochSampler:
-        """Has set_epoch, for frameworks that call that of a loader's sampler only, as Lightning does."""
+        """The record numbers of the next epoch; it has set_epoch."""
         return EpochSampler(self)
 
     @property
-    def batch_sampler(self) -> None:
-        """None, which Lightning asks for where there is a sampler: it is as in a DataLoader that does not batch."""
+    def batch_sampler(self) -> EpochBatchSampler:
+        """The record numbers of each batch of the next epoch."""
+        return EpochBatchSampler(self)
 
     @property
-    def transform(self) -> Transform | None:
-        """What is done to each image. A new one takes effect with the next iteration: resolution may grow by epochs."""
-        return self._decoding.transform
+    def collate_fn(self) -> Callable[[list[Any]], Any]:
+        """Makes a batch of samples of `dataset`, in the dtype of this loader's, and in host memory."""
+        return self._to_torch.for_samples().collate
 
-    @transform.setter
-    def transform(self, transform: Transform | None) -> None:
-        check_transform(transform)
-        self._decoding = dataclasses.replace(self._decoding, transform=transform)
-        self._chain = None
+    @property
+    def classes(self) -> list[str]:
+        """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index."""
+        return self.dataset.classes
+
+    def source_names(self, numbers: Any) -> list[str]:
+        """The files that these records came from, relative to the folder that was dumped, as the index has them.
+
+        numbers: record numbers, of shape (n,), as `return_index=True` gives them. Raises ValueError without an index.
+        """
+        return self._reader.source_names(numbers)
 
     # --- the chain
 
@@ -116,7 +153,8 @@ class TorchBatches:
         """The chain itself, whose datapoints are numpy arrays. It is another one after `transform` was set."""
         pointers = self._pointers
         if self._chain is None:
-            self._chain = decoded(pointers, self._reader, self._decoding, self._epoch, self._meter)
+            self._chain = decoded(pointers, self._reader, self._decoding, self._epoch, self._meter,
+                                  self._to_torch.needs_pointers)
             self._at_work = self._chain.num_threads if isinstance(self._chain, DecodeBatches) else self.num_workers
             self._chain.reset_state()
         return self._chain
@@ -164,7 +202,7 @@ class TorchBatches:
     def __iter__(self) -> Generator[Batch, None, None]:
         self._iterations.check_open()
         self._pointers  # noqa: B018  # which rank this is, is asked now
-        return self._iterations.begin(lambda: self.dataflow)
+        return self._iterations.begin(lambda: (self.dataflow, self._to_torch))
 
     def stats(self) -> Stats:
         """Where the time of the latest iteration went so far: whether training waits for data, and why.

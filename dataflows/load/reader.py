@@ -2,6 +2,7 @@
 import functools
 import logging
 import math
+import os
 import time
 from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 
@@ -71,6 +72,12 @@ class RecordReader:
         logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
                        "an index", printable(self.store.path))
         return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
+
+    def source_names(self, numbers: Any) -> list[str]:
+        """The files that these records came from, relative to the folder that was dumped. numbers: integers, (n,)."""
+        if self.store.index is None:
+            raise ValueError(f"{self.store.path} has no index, which has the names; dump_imagenet.py writes one")
+        return [os.fsdecode(name) for name in self.store.index.name[np.asarray(numbers, np.int64)].tolist()]
 
     def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
                    out: np.ndarray) -> Crops:

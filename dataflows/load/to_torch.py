@@ -1,19 +1,29 @@
 """Converts a batch: from numpy to torch, to the device, and to the dtype that was asked for."""
+import copy
 import warnings
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch
+from torch.utils.data import default_collate
 
-Batch = tuple[torch.Tensor | list[Any], torch.Tensor]
+from dataflows.images.pipeline import Tail
+from dataflows.load.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
+
+Batch = tuple[Any, ...]  # (images, labels), or (images, labels, record numbers)
 
 
 class ToTorch:
-    """What is done once per batch: numpy to torch, the transfer, and the conversion after it."""
+    """What is done once per batch: numpy to torch, the transfer, and what follows it.
+
+    tail: of the transform, which is done after the transfer. batch_transform: is called with images and labels at last.
+    return_index: whether record numbers come with the batch.
+    """
 
     def __init__(self, device: torch.device | str | None = None, pin_memory: bool = False,
                  normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
-                 channels_last: bool = False) -> None:
+                 channels_last: bool = False, batch_transform: Callable[[Any, Any], Any] | None = None,
+                 return_index: bool = False) -> None:
         self._device = None if device is None else _checked(device)
         self._pin = pin_memory and torch.cuda.is_available()
         if pin_memory and not self._pin:
@@ -21,11 +31,31 @@ class ToTorch:
                           stacklevel=4)  # the line of the user, beyond LMDBLoader.__init__ and its decorator
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise TypeError(f"dtype must be one of torch's, such as torch.float16, not {dtype!r}")
-        self._dtype = dtype or (torch.uint8 if normalize is None else torch.float32)
-        if normalize is not None and not self._dtype.is_floating_point:
-            raise ValueError(f"normalize gives fractions, so dtype must be a floating one, not {self._dtype}")
-        self._constants = None if normalize is None else self._make_constants(normalize)
+        if not (batch_transform is None or callable(batch_transform)):
+            raise TypeError(f"batch_transform must be a callable on (images, labels), not {batch_transform!r}")
+        self.pin_memory = pin_memory
         self._format = torch.channels_last if channels_last else torch.preserve_format
+        self._asked_dtype, self._asked_normalize = dtype, normalize
+        self._batch_transform, self.return_index = batch_transform, return_index
+        self._take(Tail())
+
+    def with_tail(self, tail: Tail) -> "ToTorch":
+        """The same, with another tail. Raises ValueError where it does not go with the options."""
+        other = copy.copy(self)
+        other._take(tail)
+        return other
+
+    def _take(self, tail: Tail) -> None:
+        normalize = self._asked_normalize
+        if tail.normalize is not None and normalize is not None:
+            raise ValueError("the transform has a Normalize, and normalize is given, too: normalize in one place only")
+        self._dtype = self._asked_dtype or (torch.uint8 if normalize is None and not tail.scale else torch.float32)
+        if (normalize is not None or tail.scale) and not self._dtype.is_floating_point:
+            raise ValueError(f"{'normalize' if normalize is not None else 'the transform'} gives fractions, so dtype "
+                             f"must be a floating one, not {self._dtype}")
+        normalize = tail.normalize or normalize
+        self._constants = None if normalize is None else self._make_constants(normalize)
+        self._tail = tail
 
     def _make_constants(self, normalize: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(x / 255 - mean) / std as one subtraction and one multiplication, by three numbers each."""
@@ -40,31 +70,80 @@ class ToTorch:
                              f"not {normalize!r}; divide values on the scale of 0 to 255 by 255")
         return mean * 255, 1 / (std * 255)
 
-    def __call__(self, images: Any, labels: np.ndarray) -> Batch:
+    @property
+    def needs_pointers(self) -> bool:
+        """Whether batches have to come with their record numbers and positions."""
+        return self.return_index or self._batch_transform is not None or self._tail.erase is not None
+
+    def __call__(self, seed: int, epoch: int, images: Any, labels: Any, numbers: np.ndarray | None = None,
+                 positions: np.ndarray | None = None) -> Batch:
+        """The batch of an epoch as tensors. Draws of what is called here are a function of (seed, epoch, position)."""
         images = torch.from_numpy(images) if isinstance(images, np.ndarray) else _stack(images)
-        targets = self._transfer(torch.from_numpy(labels))
+        targets = torch.from_numpy(labels) if isinstance(labels, np.ndarray) else default_collate(labels)
+        targets = self._transfer(targets)
         if isinstance(images, list):
-            return [self._convert(self._transfer(image)) for image in images], targets
-        return self._convert(self._transfer(images)), targets
+            images = [self.convert(self._transfer(image)) for image in images]
+        else:
+            images = self.convert(self._transfer(images))
+        batch = images, targets
+        if positions is not None and (self._tail.erase or self._batch_transform):
+            with generators_kept():
+                batch = self._drawn(seed, epoch, positions, images, targets)
+        return (*batch, torch.from_numpy(numbers)) if self.return_index and numbers is not None else batch
+
+    def collate(self, samples: list[Any]) -> Any:
+        """A batch of a dataset's samples, (image, label) or more, which have had the tail of their transform."""
+        images, *rest = default_collate(samples)
+        return [self.convert(images), *rest]
+
+    def for_samples(self) -> "ToTorch":
+        """The same for `collate`: in host memory, without a tail, and without a batch_transform."""
+        other = copy.copy(self)
+        other._device, other._pin, other._batch_transform = None, False, None
+        other._take(Tail())
+        return other
+
+    def _drawn(self, seed: int, epoch: int, positions: np.ndarray, images: Any, targets: Any) -> tuple[Any, Any]:
+        """The batch after what draws at random."""
+        if self._tail.erase is not None:
+            for place, number in enumerate(seeds_of(ERASE, seed, epoch, positions)):
+                seed_generators(number)
+                image = images[place]
+                erased = self._tail.erase(image)
+                if erased is not image:
+                    images[place] = erased
+        if self._batch_transform is None:
+            return images, targets
+        seed_generators(*seeds_of(PER_BATCH, seed, epoch, positions[:1]))
+        batch = self._batch_transform(images, targets)
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"batch_transform must return (images, labels), not {type(batch).__name__}")
+        return batch[0], batch[1]
 
     def _transfer(self, tensor: Any) -> Any:
         if self._device is None or not isinstance(tensor, torch.Tensor):
             return tensor
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)
 
-    def _convert(self, images: Any) -> Any:
+    def convert(self, images: Any) -> Any:
+        """Images in the dtype that was asked for, or that the transform's tail gives: uint8 or float32."""
         if not isinstance(images, torch.Tensor):
             return images
         if self._constants is not None:
-            if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
-                raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
-                                 f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
-            # In float32 first: bfloat16 would keep 3 of the 8 bits where mean and pixel nearly cancel.
-            images = images.float().sub_(self._constants[0]).mul_(self._constants[1])
+            images = self._normalized(images, *self._constants)
         elif images.dtype == torch.uint8 and self._dtype.is_floating_point:
             images = images.float().mul_(1 / 255)
         dtype = images.dtype if self._dtype == torch.uint8 else self._dtype  # other integers would wrap around
         return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
+
+    def _normalized(self, images: torch.Tensor, mean: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        if self._tail.normalize and images.is_floating_point():  # from 0 to 1 already, by a step of the transform
+            return images.float().mul(255).sub_(mean).mul_(factor)
+        if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
+            raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
+                             f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
+        # In float32 first: bfloat16 would keep 3 of the 8 bits where mean and pixel nearly cancel.
+        return images.float().sub_(mean).mul_(factor)
 
 
 def _checked(device: torch.device | str) -> torch.device:

@@ -162,7 +162,7 @@ def test_a_dataset_can_be_iterated(path, expected):
     assert len(LMDBDataset(path)) == len(LMDBIterDataset(path)) == 23
 
 
-@pytest.mark.parametrize("image_type", ["Tensor", "ndarray", None])
+@pytest.mark.parametrize("image_type", ["Tensor", "ndarray", 3])
 def test_an_unknown_image_type_is_refused(cls, path, image_type):
     with pytest.raises(ValueError, match=r"image_type must be 'tensor', 'numpy' or 'pil', not "):
         cls(path, image_type=image_type)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
-from dataflows.load.decode_batches import DecodeBatches, planar
+from dataflows.images.pipeline import pipeline_of, planar
+from dataflows.load.decode_batches import DecodeBatches
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader
 from dataflows.order.epoch import Epoch
@@ -23,8 +24,9 @@ def chain(uint8_lmdb):
     def make(transform, batch_size=4, num_threads=2, prefetch=2, epoch=None, **options):
         store, epoch = Store(uint8_lmdb / "train.lmdb"), epoch or Epoch(0)
         batches = BatchData(SequentialKeys(store, epoch), batch_size, remainder=True, use_list=True)
-        return DecodeBatches(batches, RecordReader(store), transform, epoch, batch_size=batch_size,
-                             num_threads=num_threads, prefetch=prefetch, meter=Meter(), **options)
+        return DecodeBatches(batches, RecordReader(store), pipeline_of(transform, None, "numpy"), epoch,
+                             batch_size=batch_size, num_threads=num_threads,
+                             prefetch=prefetch, meter=Meter(), **options)
     return make
 
 
@@ -119,7 +121,7 @@ def test_what_a_callable_raises_comes_at_its_place_with_file_and_key(chain, uint
 
 def alive(ds):
     gc.collect()
-    return sum(type(thing).__name__ == "_Owner" and thing.memory.shape == ds._memory._shape
+    return sum(type(thing).__name__ == "_Owner" and thing.memory.shape == ds._batches.shape
                for thing in gc.get_objects())
 
 

@@ -376,7 +376,7 @@ def test_numpys_integers_are_integers(loader, option):
 
 @pytest.mark.parametrize("transform", ["RandomResizedCrop", 224, (224, 224)])
 def test_a_wrong_transform_is_refused(loader, transform):
-    with pytest.raises(TypeError, match="transform must be RandomResizedCrop, CenterCrop, a callable or None, not "):
+    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such, or None, not "):
         loader(transform)
 
 
@@ -414,7 +414,7 @@ class Planned:
 
 
 def test_a_plan_alone_makes_no_transform(loader):
-    with pytest.raises(TypeError, match="transform must be RandomResizedCrop, CenterCrop, a callable or None, not "):
+    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such, or None, not "):
         loader(Planned())
 
 

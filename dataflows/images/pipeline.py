@@ -1,0 +1,220 @@
+"""A user's transform as what is fused into decoding, what is called for each image, and what is done for each batch."""
+import dataclasses
+import logging
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import torch
+
+from dataflows.images import known_transforms as known
+from dataflows.images.resize import to_planes
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused
+from dataflows.options import one_of
+
+Crop = RandomResizedCrop | CenterCrop
+Transform = Crop | Callable[[Any], Any] | Sequence[Any]
+IMAGE_TYPES = ("tensor", "numpy", "pil")
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tail:
+    """What is done to a whole batch of uint8 images, in this order, where its tensors are.
+
+    to_tensor: whether it begins with a tensor, whatever was before it. scale: float32 from 0 to 1. normalize: (mean,
+    std) of three numbers each, which is then applied. erase: is called for each image of shape (3, h, w) at last, as
+    RandomErasing.
+    """
+
+    to_tensor: bool = False
+    scale: bool = False
+    normalize: tuple[Any, Any] | None = None
+    erase: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __str__(self) -> str:
+        normalize = self.normalize and "Normalize(mean=({}), std=({}))".format(
+            *(", ".join(f"{value:g}" for value in values) for values in self.normalize))
+        steps = ["float32 from 0 to 1" if self.scale else None, normalize, self.erase and _name(self.erase)]
+        return ", ".join(step for step in steps if step)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pipeline:
+    """The transform of a loader or dataset, taken apart; `print` shows how.
+
+    given: what the user gave. crop: is carried out while decoding; None for whole images. steps: are called for each
+    image, one after the other. image_type: what the first of them gets: "tensor", uint8 of shape (3, H, W); "numpy",
+    uint8 of shape (H, W, 3); or "pil". RGB in each case. tail: is done for each batch. why: why there is no crop.
+    parts: whether it is several transforms, or one of torchvision or timm, and was taken apart.
+    """
+
+    given: Transform | None
+    crop: Crop | None = None
+    steps: tuple[Callable[[Any], Any], ...] = ()
+    image_type: str = "tensor"
+    tail: Tail = Tail()
+    why: str = ""
+    parts: bool = False
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """(height, width) of the crop, in pixels, or None."""
+        return None if self.crop is None else self.crop.window
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(when, what) of each of its stages that does something."""
+        whole = "whole images" + f" ({self.why})" * bool(self.why)
+        rows = [("while decoding", str(self.crop or whole)),
+                (f"per image, on {_KINDS[self.image_type]}", ", ".join(map(_name, self.steps))),
+                ("per batch", str(self.tail))]
+        return [row for row in rows if row[1]]
+
+    def __str__(self) -> str:
+        rows = self.lines()
+        width = max(len(when) for when, _ in rows)
+        return "\n".join(["Pipeline", *(f"    {when:{width}}  {what}" for when, what in rows)])
+
+    def crops_shape(self, count: int) -> tuple[int, ...]:
+        """Of memory for so many crops, in the order of axes that suits image_type: `as_planes` and `as_image` know."""
+        assert self.crop is not None
+        height, width = self.crop.window
+        return (count, 3, height, width) if self.image_type == "tensor" else (count, height, width, 3)
+
+    def as_planes(self, crops: np.ndarray) -> np.ndarray:
+        """Such memory, seen as (B, 3, h, w)."""
+        return crops if self.image_type == "tensor" else crops.transpose(0, 3, 1, 2)
+
+    def as_image(self, crop: np.ndarray) -> Any:
+        """A crop in such memory as what image_type says."""
+        return torch.from_numpy(crop) if self.image_type == "tensor" else as_image(crop, self.image_type)
+
+    def __call__(self, image: Any) -> Any:
+        """Applies the steps to an image of image_type, cropped already."""
+        for step in self.steps:
+            image = step(image)
+        return image
+
+
+def pipeline_of(transform: Transform | None, image_type: str | None = None, default_type: str = "tensor") -> Pipeline:
+    """Takes a transform apart.
+
+    transform: RandomResizedCrop or CenterCrop; a callable; a list or Compose, the first of which may be one of those
+        two; a pipeline of torchvision or timm; a Pipeline; or None.
+    image_type: what callables get. By default what a known pipeline expects, and `default_type` for other callables.
+
+    Raises TypeError for what is none of these, and ValueError for another image_type.
+    """
+    if isinstance(transform, Pipeline):
+        transform = transform.given
+    if image_type is not None:
+        one_of("image_type", image_type, IMAGE_TYPES)
+    if transform is None or is_fused(transform):
+        return Pipeline(transform, transform or None, image_type=image_type or default_type)
+    parts = known.parts_of(transform)
+    if parts is None and known.name_of(transform):
+        parts = [transform]
+    if parts is None:
+        return Pipeline(transform, steps=(_callable(transform, "transform"),), image_type=image_type or default_type)
+    pipeline = _taken_apart(transform, parts, image_type)
+    logger.info("transform: %s", "; ".join(f"{when}: {what}" for when, what in pipeline.lines()))
+    return pipeline
+
+
+def _callable(transform: Any, name: str) -> Callable[[Any], Any]:
+    if isinstance(transform, type) and (issubclass(transform, (RandomResizedCrop, CenterCrop))
+                                        or any("__call__" in vars(cls) for cls in transform.__mro__)):
+        raise TypeError(f"{name} must be an instance, such as {transform.__name__}(...), not the class "
+                        f"{transform.__name__} itself")
+    if not callable(transform):
+        raise TypeError(f"{name} must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such, or "
+                        f"None, not {transform!r}")
+    step: Callable[[Any], Any] = transform
+    return step
+
+
+def _taken_apart(given: Any, parts: list[Any], image_type: str | None) -> Pipeline:
+    for place, part in enumerate(parts):
+        if place and is_fused(part):
+            raise TypeError(f"{type(part).__name__} of this package is fused into decoding, so it must be the first of "
+                            f"the transforms, not number {place + 1}")
+        if not is_fused(part):
+            _callable(part, f"transform number {place + 1}")
+    converts = any(map(known.takes_pil, parts))
+    crop: Crop | None
+    lead: list[Any] = []  # conversions before the crop, which give the same after it
+    if parts and is_fused(parts[0]):
+        crop, used, why = parts[0], 1, ""
+    else:
+        lead = _leading(parts)
+        crop, used, why = known.crop_of(parts[len(lead):], on_tensors=not converts or any(map(known.takes_pil, lead)))
+    rest = parts[len(lead) + used:] if crop else parts
+    steps, tail = _without_tail(rest)
+    if crop and steps:
+        # The crop comes as a tensor, of which ToImage makes one of torchvision's own; the others have nothing to do.
+        steps = [part for part in lead if known.name_of(part) == "ToImage"] + steps
+        converts = converts and not any(map(known.takes_pil, lead))
+    return Pipeline(given, crop, tuple(steps), image_type or ("pil" if converts else "tensor"), tail, why, parts=True)
+
+
+def _leading(parts: list[Any]) -> list[Any]:
+    count = 0
+    while count < len(parts) and (known.is_to_tensor(parts[count]) or known.changes_nothing(parts[count])):
+        count += 1
+    return parts[:count]
+
+
+def _without_tail(parts: list[Any]) -> tuple[list[Any], Tail]:
+    """`parts` without those at their end that can be done for a batch at once, and these."""
+    for start in range(len(parts) + 1):
+        tail = _as_tail(parts[start:])
+        if tail is not None:
+            return parts[:start], tail
+    raise AssertionError("the empty list is a tail")
+
+
+def _as_tail(parts: list[Any]) -> Tail | None:
+    """What transforms of uint8 images do, if all of them can be done for a batch at once; None if not."""
+    scale, normalize, erase = False, None, None
+    for part in parts:
+        if known.is_to_tensor(part) or (known.changes_nothing(part) and not scale):
+            continue
+        if not scale and known.is_to_float(part):
+            scale = True
+        elif scale and not normalize and not erase and known.normalize_of(part):
+            normalize = known.normalize_of(part)
+        elif scale and not erase and known.name_of(part) == "RandomErasing":
+            erase = part
+        else:
+            return None
+    return Tail(bool(parts), scale, normalize, erase)
+
+
+_KINDS = {"tensor": "uint8 tensors (3, H, W)", "numpy": "uint8 arrays (H, W, 3)", "pil": "PIL images"}
+
+
+def as_image(pixels: np.ndarray, image_type: str) -> Any:
+    """uint8 pixels of shape (H, W, 3) as what `image_type` says."""
+    if image_type == "tensor":
+        return torch.from_numpy(planar(pixels))
+    if image_type == "numpy":
+        return pixels
+    from PIL import Image  # only image_type="pil" needs it
+
+    return Image.fromarray(pixels)
+
+
+def planar(image: Any) -> Any:
+    """An array or PIL image as an array that torch takes, (3, H, W) if it was (H, W, 3); other things as they are."""
+    if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
+        return image
+    image = np.asarray(image)
+    if not image.size:
+        raise ValueError(f"the transform gave an image without pixels, of shape {image.shape}")
+    if image.ndim == 3 and image.shape[2] == 3:
+        return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
+    return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")
+
+
+def _name(transform: Any) -> str:
+    name = getattr(transform, "__name__", None)
+    return name if isinstance(name, str) else " ".join(repr(transform).split())
