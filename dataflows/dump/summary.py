@@ -98,25 +98,25 @@ def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: 
     """The summary of a dump that is complete; `resumed` of its records were there already, None for all of them."""
     index = load_index(path, path)
     assert index is not None
-    meta, found = index.meta, index.meta["findings"]
+    meta, found = index.meta, index.meta.findings
     resumed = index.count if resumed is None else resumed
     return Summary(
         path=path,
         index_path=index_path(path),
-        format=meta["format"],
+        format=meta.format,
         count=index.count,
         num_classes=len(index.classes),
         source_bytes=columns.source_bytes,
-        stored_bytes=meta["file_size"],
+        stored_bytes=meta.file_size,
         pixel_bytes=3 * int(np.dot(index.height.astype(np.int64), index.width)),
         seconds=seconds,
-        skipped=meta["skipped"],
-        untiled=meta["untiled"],
+        skipped=meta.skipped,
+        untiled=meta.untiled,
         findings={finding: len(numbers) for finding, numbers in found.items()},
         examples=findings.examples(found, columns.names),
-        class_counts=meta["class_counts"],
-        left_out=meta.get("left_out", {}),
-        layout=meta["layout"],
+        class_counts=meta.class_counts,
+        left_out=meta.left_out,
+        layout=meta.layout,
         resumed=resumed,
         stages=stages(num_workers, index.count - resumed, seconds, **busy._asdict()),
     )

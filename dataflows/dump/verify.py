@@ -60,12 +60,12 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
                           f"compare it with. Dump it again to have one")
     index = load_index(path, file, read_header(file).nbytes)
     assert index is not None
-    size = index.meta["file_size"]
+    size = index.meta.file_size
     with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
                               num_threads=num_threads or default_workers(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
-    if rest != index.meta["rest_crc32"]:
+    if rest != index.meta.rest_crc32:
         reasons.append(OUTSIDE)
     return VerifyReport(path, index.count, size, reasons, time.perf_counter() - started)
 

@@ -168,7 +168,7 @@ class IndexedRecords(Records):
 
     def identity(self) -> int:
         """Of all columns of the index, and its meta object."""
-        checksum = crc32(json.dumps(self.index.meta).encode())
+        checksum = crc32(json.dumps(self.index.written_meta()).encode())
         for name, column in vars(self.index).items():
             if name != "meta":
                 checksum = crc32(np.ascontiguousarray(column).view(np.uint8), checksum)

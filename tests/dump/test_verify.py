@@ -74,7 +74,7 @@ def test_each_byte_of_the_lmdb_matters(tiny, tmp_path):
         flip(path, position, 1 << position % 8)
         bad, rest = checksums(path, index.nbytes, index.offset, index.crc32, num_threads=0, advance=len_of_nothing)
         hit = {number for number, (start, end) in enumerate(places) if start <= position < end}
-        assert set(bad) == hit and (rest == index.meta["rest_crc32"]) == bool(hit)
+        assert set(bad) == hit and (rest == index.meta.rest_crc32) == bool(hit)
         flip(path, position, 1 << position % 8)
     assert check(path).bad == []
 

@@ -67,7 +67,7 @@ def test_every_form_gives_the_same_dump(split, options, tmp_path):
         store = Store(path)
         dumps.add(b"".join(store.value(i).tobytes() for i in range(len(store))))
         index = load_index(str(path), str(path))
-        assert index.meta["layout"] == summary.layout == ImageNetFiles(source / inner, split).layout
+        assert index.meta.layout == summary.layout == ImageNetFiles(source / inner, split).layout
         assert index.class_names == ([WORDS[wnid] for wnid in CLASSES] if named else list(CLASSES))
         assert str(tmp_path) not in str(index.meta)
         shutil.rmtree(source)
