@@ -10,7 +10,7 @@ from dataflows.storage.index import index_path, load_index
 from dataflows.terminal import plural, printable
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stages:
     """How fast the stages of a dump would go alone, from the time that each was busy; 0 where one had nothing to do."""
 
@@ -46,10 +46,11 @@ def stages(workers: int, count: int, seconds: float, *, preparing: float, writin
     if not (count and preparing and writing and together):
         return None
     rates = count / preparing * workers, count / writing
-    return Stages(workers, *rates, count / together / min(rates), count / seconds / min(rates))
+    return Stages(workers=workers, prepare_per_second=rates[0], write_per_second=rates[1],
+                  reached=count / together / min(rates), reached_in_all=count / seconds / min(rates))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a dump did."""
 

@@ -89,15 +89,17 @@ class Views:
         key, class_id, class_name, source = map(printable, (self._store.key(number).decode(errors="replace"), folder,
                                                             called, file))
         height, width = pixels.shape[:2]
+        view = View(key=key, class_id=class_id, class_name=class_name, source=source, height=height, width=width,
+                    before=scaled(pixels), after=None, mirrored=False)
         if transform is None:
-            return View(key, class_id, class_name, source, height, width, scaled(pixels), None, False)
+            return view
         out = np.empty((1, SIDE, SIDE, 3), np.uint8)
         position = np.array([number])
         self._reader.read_crops([number], transform, position, seed, 0, out.transpose(0, 3, 1, 2))
         plan = transform.plan(np.array([height]), np.array([width]), position, seed, 0)
-        before = with_box(scaled(pixels), window(plan[0], SIDE) / (height, width, height, width))
-        after = Image.fromarray(out[0])
-        return View(key, class_id, class_name, source, height, width, before, after, bool(plan[0, FLIP]))
+        box = window(plan[0], SIDE) / (height, width, height, width)
+        return view._replace(before=with_box(view.before, box), after=Image.fromarray(out[0]),
+                             mirrored=bool(plan[0, FLIP]))
 
 
 def window(row: np.ndarray, size: int) -> np.ndarray:
