@@ -36,8 +36,8 @@ class Columns:
     def refuse_empty(self, root: str) -> None:
         """Raises ValueError if no file in `root` was stored."""
         if not self.names:
-            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read; the first is "
-                             f"{self.skipped[0].name}: {self.skipped[0].reason}")
+            first = "".join(f"; the first is {skip.name}: {skip.reason}" for skip in self.skipped[:1])
+            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read{first}")
 
     def _add(self, row: StoredFile) -> None:
         self.labels.append(row.label)

@@ -150,8 +150,7 @@ def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.
 
 
 def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: int) -> Index:
-    """Writes the records that the dump would make of these files, and their index, to `path` at once; what the index
-    says.
+    """Writes the records that the dump would make of these files, and their index, to `path`; returns the index.
 
     Nothing that exists is looked at, nothing is read back, and what is interrupted stays as it is. Files that cannot be
     stored are left out. Raises ValueError when none is left, OSError when the disk fails, and MemoryError.
@@ -170,7 +169,7 @@ def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: 
 
 
 def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
-    """Of the file that a dump of a split into a folder makes."""
+    """The path of the LMDB file that a dump of a split into a folder makes."""
     return os.path.join(os.fspath(target), f"{split}.lmdb")
 
 
@@ -179,7 +178,7 @@ def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
 
 @contextlib.contextmanager
 def _refusing(path: str | None = None) -> Iterator[None]:
-    """Errors of the body as Refused; as NotStarted if it renamed or removed what an earlier dump to `path` had left."""
+    """Raises errors of the body as Refused, or as NotStarted if it changed what an earlier dump to `path` had left."""
     before = _temporary(path)
     try:
         yield
@@ -239,7 +238,7 @@ def _header(files: ImageNetFiles, preparation: Preparation, meta: IndexMeta) -> 
 
 
 def _digest(files: ImageNetFiles) -> str:
-    """Tells one list of source files, in their order, from another; not their content."""
+    """A checksum of the list of source files, in their order; not of their content."""
     digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
     for name, label in files:
         digest.update(os.fsencode(name) + b"\0%d\n" % label)

@@ -153,7 +153,7 @@ def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index
     except FileNotFoundError as error:
         raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
     except IsADirectoryError as error:
-        raise ValueError(f"{path} is a folder, and no index. {REMEDY}") from error
+        raise ValueError(f"{path} is a folder, not an index. {REMEDY}") from error
     try:
         index = _parse(content)
     except _OtherVersion as error:
@@ -170,9 +170,9 @@ def _refuse_size(path: str, stated: int, data_file: str, used: int | None) -> No
     if actual == stated:
         return
     if used == stated:
-        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} by LMDB's header "
-                         f"and by its index {path}. Something was added behind its end: cut it off (truncate -s "
-                         f"{stated}), or copy the file again")
+        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} according to "
+                         f"LMDB's header and the index {path}. Something was added behind its end: cut it off "
+                         f"(truncate -s {stated}), or copy the file again")
     index_is_newer = os.stat(path).st_mtime_ns >= os.stat(data_file).st_mtime_ns
     what = ("the index is the newer one: it came from another dump, or the LMDB was put back" if index_is_newer
             else "the LMDB is the newer one: it was dumped again or changed, and the index was not")

@@ -312,7 +312,7 @@ def test_files_that_are_no_images_by_their_names_are_counted(sparse, tmp_path):
 def test_a_pipe_that_is_called_like_an_image_is_not_waited_for(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "source")
     os.mkfifo(tmp_path / "source" / "val" / CLASSES[0] / "0.jpg")
-    with pytest.raises(ValueError, match="0.jpg: .*it is a named pipe, and no file"):
+    with pytest.raises(ValueError, match="0.jpg: .*it is a named pipe, not a file"):
         dump(tmp_path / "source", tmp_path / "out")
     assert [entry["name"] for entry in dump(tmp_path / "source", tmp_path / "out", on_error="skip").skipped] == [
         f"{CLASSES[0]}/0.jpg"]
@@ -369,7 +369,7 @@ def test_a_check_looks_at_the_target(photos, tmp_path, monkeypatch, capsys):
         assert main(argv) == 1
         assert "and " f"{tmp_path} has 0.00 GB free" in capsys.readouterr().out
     (tmp_path / "a").write_text("a file")
-    assert main(argv) == 1 and f"{tmp_path}/a is no folder" in capsys.readouterr().out
+    assert main(argv) == 1 and f"{tmp_path}/a is not a folder" in capsys.readouterr().out
     (tmp_path / "a").unlink()
     dump(photos, tmp_path / "a" / "b")
     assert main(argv) == 1 and "exists already" in capsys.readouterr().out
@@ -500,7 +500,7 @@ def lose_a_record(path):
 
 
 @pytest.mark.parametrize("damage, words", [(flip_a_bit, "what was read back is not what was written"),
-                                           (lose_a_record, "in place of key 00000005"),
+                                           (lose_a_record, "key 00000005 is missing"),
                                            (lambda path: os.truncate(path, 20_000), "truncated")])
 def test_a_record_that_does_not_come_back(photos, target, monkeypatch, capsys, damage, words):
     before = state(target)
