@@ -1,7 +1,7 @@
 """A check of a source without a dump: what a dump would find, and what would stop it."""
 import dataclasses
 import os
-from typing import Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple
 
 from dataflows.dump import findings
 from dataflows.dump.columns import Columns
@@ -12,7 +12,7 @@ from dataflows.dump.write import Packed
 from dataflows.sources.imagenet import ImageNetFiles
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Checked:
     """All that was found. Names are paths below the folder or tar of the split."""
 
@@ -60,7 +60,7 @@ class Collected(NamedTuple):
 
 
 def collect(packed: Iterable[Packed]) -> Collected:
-    """What the notes of records say. The records themselves are let go of, one by one."""
+    """What was found in all files. The bytes of each record are let go of at once."""
     nbytes = 0
 
     def notes() -> Iterable[StoredFile | SkippedFile]:
@@ -78,9 +78,9 @@ def result(files: ImageNetFiles, found: Collected, path: str | None, *, split: s
     """The verdict on all files of a split, whose dump would make the LMDB file `path`."""
     columns = found.columns
     failures = [*(SkippedFile(*unreadable) for unreadable in files.unreadable), *sorted(columns.skipped)]
-    refusals = [*_empty(files), *([] if path is None else _target(path, found.nbytes, overwrite))]
-    if not columns:
-        refusals.append(f"none of the {len(files):,} files in {files.root} could be read")
+    refusals = [*_refusal(lambda: files.refuse(unreadable=False)),
+                *([] if path is None else _target(path, found.nbytes, overwrite)),
+                *_refusal(lambda: columns.refuse_empty(files.root))]
     names = [os.fsdecode(name) for name in columns.names]
     told = columns.findings.collected(columns.labels, files.classes, split)
     return Checked(
@@ -103,10 +103,11 @@ def result(files: ImageNetFiles, found: Collected, path: str | None, *, split: s
     )
 
 
-def _empty(files: ImageNetFiles) -> list[str]:
+def _refusal(check: Callable[[], object]) -> list[str]:
+    """The message of the error that a check raises; nothing if it raises none."""
     try:
-        files.refuse(unreadable=False)
-    except FileNotFoundError as error:
+        check()
+    except (OSError, ValueError) as error:
         return [str(error)]
     return []
 
@@ -118,13 +119,6 @@ def _target(path: str, nbytes: int, overwrite: bool) -> list[str]:
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        told.append(f"{folder} is no folder that this user may write into. Give another target")
-    try:
-        refuse_existing(path, overwrite)
-    except OSError as error:
-        told.append(str(error))
-    try:
-        refuse_too_small(folder, nbytes)
-    except OSError as error:
-        told.append(str(error))
-    return told
+        told.append(f"{folder} is not a folder that this user may write into. Give another target")
+    return [*told, *_refusal(lambda: refuse_existing(path, overwrite)),
+            *_refusal(lambda: refuse_too_small(folder, nbytes))]

@@ -1,14 +1,16 @@
 """The columns of the index, made from the lines of the journal."""
+import dataclasses
 import os
 from array import array
 from collections import Counter
-from typing import Any, Iterable
+from typing import Iterable
 
 import numpy as np
 
 from dataflows.dump import findings
 from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.storage.index import Index
+from dataflows.storage.index_meta import IndexMeta
 
 
 class Columns:
@@ -34,8 +36,8 @@ class Columns:
     def refuse_empty(self, root: str) -> None:
         """Raises ValueError if no file in `root` was stored."""
         if not self.names:
-            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read; the first is "
-                             f"{self.skipped[0].name}: {self.skipped[0].reason}")
+            first = "".join(f"; the first is {skip.name}: {skip.reason}" for skip in self.skipped[:1])
+            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read{first}")
 
     def _add(self, row: StoredFile) -> None:
         self.labels.append(row.label)
@@ -48,10 +50,11 @@ class Columns:
             self.untiled[row.untiled] += 1
         self.findings.add(row.findings, bytes.fromhex(row.digest))
 
-    def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: dict[str, Any]) -> Index:
-        """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
-        found = self.findings.collected(self.labels, meta["classes"], meta["split"])
+    def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: IndexMeta) -> Index:
+        """The index of the records, given where they are, int64 (count,), and what is known without them."""
+        found = self.findings.collected(self.labels, meta.classes, meta.split)
         skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
-        return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,
-                     np.array(self.checksums), np.array(self.names),
-                     meta=meta | {"untiled": dict(self.untiled), "skipped": skipped, **found._asdict()})
+        meta = dataclasses.replace(meta, untiled=dict(self.untiled), skipped=skipped, **found._asdict())
+        return Index(label=np.array(self.labels), height=np.array(self.heights), width=np.array(self.widths),
+                     nbytes=nbytes, offset=offsets, crc32=np.array(self.checksums), name=np.array(self.names),
+                     meta=meta)

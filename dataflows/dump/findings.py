@@ -31,7 +31,7 @@ class FindingsCollector:
         self._digests = bytearray()
 
     def add(self, findings: Sequence[str], digest: bytes) -> None:
-        """Of the next record: its findings, and examine.digest of its source file."""
+        """Adds the next record: its findings, and examine.digest of its source file."""
         number = len(self._digests) // 16
         self._digests += digest
         for finding in findings:
@@ -57,7 +57,7 @@ def duplicates(digests: bytes | bytearray) -> list[list[int]]:
 
 
 def class_counts(split: str, classes: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """How `counts`, of images by class, differ from ImageNet's, if these are 1,000 wnids in a split of its."""
+    """How `counts`, of images by class, differ from ImageNet's; empty unless `classes` are its 1,000 wnids."""
     if split not in _IMAGENET or len(classes) != 1000 or not all(map(_WNID.fullmatch, classes)):
         return []
     total, least, most = _IMAGENET[split]

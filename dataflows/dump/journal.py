@@ -127,7 +127,7 @@ class Journal:
                            "dump; `python -m dataflows verify` tells then", printable(self.path))
 
     def cut(self, count: int | None) -> int:
-        """Keeps `count` records and what comes before the last of them, or all when None; how many source files.
+        """Cuts off all behind the first `count` records, or nothing when None; how many source files are left.
 
         Raises ValueError when there are fewer.
         """
@@ -152,7 +152,7 @@ class Journal:
             self._file.close()
 
     def close(self) -> None:
-        """Lets others have it. An empty one is removed."""
+        """Closes and unlocks it. An empty one is removed."""
         if not self._file.closed and os.fstat(self._file.fileno()).st_size == 0:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)

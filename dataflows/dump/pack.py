@@ -86,9 +86,9 @@ class FilePacker:
     def _raise_what_is_not_the_files(self, name: str, error: OSError) -> None:
         root = self._files.root
         if error.errno not in _OF_A_FILE:
-            raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Mend that first; "
-                          f"a file that is damaged alone may be replaced by an empty one, which on_error='skip' "
-                          f"leaves out") from error
+            raise OSError(f"{os.path.join(root, name)}: the system cannot read it: {error.strerror}. Repair the "
+                          f"disk first. If only this file is damaged, put an empty one in its place: on_error='skip' "
+                          f"leaves it out") from error
         if not os.path.exists(root):
             raise OSError(f"{root} is gone. Mount it again, or put it back") from error
 

@@ -65,7 +65,7 @@ def _finish(path: str, journal: Journal, header: dict[str, Any], on_error: str, 
 
 
 def _find(path: str, journal: Journal) -> ResumePoint:
-    """What LMDB holds, and the journal can tell of: the rest is of no use."""
+    """What LMDB holds and the journal has lines of; anything else cannot be used."""
     partial = partial_path(path)
     if journal.header is None or not os.path.exists(partial):
         return ResumePoint()
@@ -83,7 +83,7 @@ def _find(path: str, journal: Journal) -> ResumePoint:
 
 
 def _differences(journal: Journal, header: dict[str, Any], on_error: str, records: int | None = None) -> list[str]:
-    """What the dump so far has in another way; only its first so many records count, unless None."""
+    """How the interrupted dump differs from this one; only its first `records` records count, unless None."""
     found = journal.header or {}
     told = [f"{name} was {found.get(name)!r} and is {header.get(name)!r}" for name in {**header, **found}
             if found.get(name) != header.get(name)]

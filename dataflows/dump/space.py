@@ -7,11 +7,12 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from dataflows.dump.write import Packed
+from dataflows.storage.paged_file import PAGE
 from dataflows.system import free_bytes
 from dataflows.threads import map_ordered
 
+_HEADER_BYTES = 16  # of the first page of a record: LMDB stores it in whole pages, which are the system's
 _SAMPLE = 128  # images, or 1 %: to within about 5 % on ImageNet
-_PAGE = 4096  # of LMDB: each record takes whole pages, the first of which starts with a header
 _SURE = 1.05
 
 
@@ -27,12 +28,12 @@ def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pa
     sample = [pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist()]
     with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
         sizes = [in_pages(len(image.value)) for image in packed if image.value is not None]
-    refuse_too_small(folder, _SURE * count * float(np.mean(sizes or [_PAGE])))
+    refuse_too_small(folder, _SURE * count * float(np.mean(sizes or [PAGE])))
 
 
 def in_pages(nbytes: int) -> int:
     """What a record of so many bytes takes in the file."""
-    return -(-(nbytes + 16) // _PAGE) * _PAGE
+    return -(-(nbytes + _HEADER_BYTES) // PAGE) * PAGE
 
 
 def refuse_too_small(folder: str | os.PathLike[str], needed: float) -> None:

@@ -4,6 +4,7 @@ The steps are those of the other modules of this folder, in order. write_lmdb is
 index, for files that nobody else sees and that are not kept.
 """
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
@@ -30,6 +31,7 @@ from dataflows.processors import default_workers
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, index_path, write_index
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.terminal import printable, progress_bar, warn
 
 __all__ = ["check_split", "dump_split", "lmdb_path", "write_lmdb"]
@@ -148,8 +150,7 @@ def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.
 
 
 def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: int) -> Index:
-    """Writes the records that the dump would make of these files, and their index, to `path` at once; what the index
-    says.
+    """Writes the records that the dump would make of these files, and their index, to `path`; returns the index.
 
     Nothing that exists is looked at, nothing is read back, and what is interrupted stays as it is. Files that cannot be
     stored are left out. Raises ValueError when none is left, OSError when the disk fails, and MemoryError.
@@ -159,15 +160,16 @@ def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: 
     PackedLMDBSerializer.save(packed, path, log=rows.extend)
     columns = Columns(rows)
     columns.refuse_empty(files.root)
-    meta = {"format": preparation.format, "split": os.path.basename(path).removesuffix(".lmdb"), "seed": None,
-            "classes": files.classes, "file_size": os.path.getsize(path), "rest_crc32": 0}  # of bytes never verified
+    meta = IndexMeta(format=preparation.format, split=os.path.basename(path).removesuffix(".lmdb"),
+                     classes=[*files.classes], class_names=[*files.classes], file_size=os.path.getsize(path),
+                     rest_crc32=0)  # of bytes that are never verified
     index = columns.index(*locate(path), meta)
     os.replace(write_index(index, path), index_path(path))
     return index
 
 
 def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
-    """Of the file that a dump of a split into a folder makes."""
+    """The path of the LMDB file that a dump of a split into a folder makes."""
     return os.path.join(os.fspath(target), f"{split}.lmdb")
 
 
@@ -176,7 +178,7 @@ def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
 
 @contextlib.contextmanager
 def _refusing(path: str | None = None) -> Iterator[None]:
-    """Errors of the body as Refused; as NotStarted if it renamed or removed what an earlier dump to `path` had left."""
+    """Raises errors of the body as Refused, or as NotStarted if it changed what an earlier dump to `path` had left."""
     before = _temporary(path)
     try:
         yield
@@ -218,25 +220,25 @@ def _note(text: str, shown: bool) -> None:
     warn(text) if shown else logger.info(text)
 
 
-def _meta(files: ImageNetFiles, preparation: Preparation, split: str, seed: int | None) -> dict[str, Any]:
-    """What the index says of the dump as a whole, before there are records."""
+def _meta(files: ImageNetFiles, preparation: Preparation, split: str, seed: int | None) -> IndexMeta:
+    """What the index says of the dump as a whole, before there are records: nothing yet of the file."""
     options = {name: getattr(preparation, name) for name in ("max_side", "shorter_side", "quality")}
     options["tiles"] = preparation.tiles and preparation.format == "jpeg"
     tools = {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
-    return {"format": preparation.format, "split": split, "seed": seed, "classes": files.classes,
-            "class_names": files.class_names, "layout": files.layout, "left_out": files.left_out, "options": options,
-            "tools": tools}
+    return IndexMeta(format=preparation.format, split=split, seed=seed, classes=files.classes,
+                     class_names=files.class_names, layout=files.layout, left_out=files.left_out, options=options,
+                     tools=tools, file_size=0, rest_crc32=0)
 
 
-def _header(files: ImageNetFiles, preparation: Preparation, meta: dict[str, Any]) -> dict[str, Any]:
+def _header(files: ImageNetFiles, preparation: Preparation, meta: IndexMeta) -> dict[str, Any]:
     """What the journal says of the dump: all that decides about its bytes."""
-    return {"format": preparation.format, **meta["options"], "trust": not preparation.compare_pixels,
-            "seed": meta["seed"], "max_pixels": preparation.max_pixels, "files": len(files),
-            "source": _digest(files), "tools": meta["tools"]}
+    return {"format": preparation.format, **meta.options, "trust": not preparation.compare_pixels,
+            "seed": meta.seed, "max_pixels": preparation.max_pixels, "files": len(files),
+            "source": _digest(files), "tools": meta.tools}
 
 
 def _digest(files: ImageNetFiles) -> str:
-    """Tells one list of source files, in their order, from another; not their content."""
+    """A checksum of the list of source files, in their order; not of their content."""
     digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
     for name, label in files:
         digest.update(os.fsencode(name) + b"\0%d\n" % label)
@@ -276,12 +278,13 @@ def _write(files: ImageNetFiles, packer: FilePacker, start: ResumePoint, path: s
     return Busy(packer.seconds, writing, time.perf_counter() - began)
 
 
-def _verified_index(path: str, columns: Columns, meta: dict[str, Any], num_threads: int, progress: bool) -> Index:
+def _verified_index(path: str, columns: Columns, meta: IndexMeta, num_threads: int, progress: bool) -> Index:
     """The index of the written file, once the disk has been found to hold each of its records."""
     partial = publish.partial_path(path)
     nbytes, offsets, rest = read_back(partial, columns.checksums, name=os.path.basename(path), num_threads=num_threads,
                                       progress=progress)
-    return columns.index(nbytes, offsets, meta | {"file_size": os.path.getsize(partial), "rest_crc32": rest})
+    meta = dataclasses.replace(meta, file_size=os.path.getsize(partial), rest_crc32=rest)
+    return columns.index(nbytes, offsets, meta)
 
 
 def _remove(journal: Journal, path: str) -> None:

@@ -10,7 +10,7 @@ from dataflows.storage.index import index_path, load_index
 from dataflows.terminal import plural, printable
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stages:
     """How fast the stages of a dump would go alone, from the time that each was busy; 0 where one had nothing to do."""
 
@@ -46,10 +46,11 @@ def stages(workers: int, count: int, seconds: float, *, preparing: float, writin
     if not (count and preparing and writing and together):
         return None
     rates = count / preparing * workers, count / writing
-    return Stages(workers, *rates, count / together / min(rates), count / seconds / min(rates))
+    return Stages(workers=workers, prepare_per_second=rates[0], write_per_second=rates[1],
+                  reached=count / together / min(rates), reached_in_all=count / seconds / min(rates))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a dump did."""
 
@@ -98,25 +99,25 @@ def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: 
     """The summary of a dump that is complete; `resumed` of its records were there already, None for all of them."""
     index = load_index(path, path)
     assert index is not None
-    meta, found = index.meta, index.meta["findings"]
+    meta, found = index.meta, index.meta.findings
     resumed = index.count if resumed is None else resumed
     return Summary(
         path=path,
         index_path=index_path(path),
-        format=meta["format"],
+        format=meta.format,
         count=index.count,
         num_classes=len(index.classes),
         source_bytes=columns.source_bytes,
-        stored_bytes=meta["file_size"],
+        stored_bytes=meta.file_size,
         pixel_bytes=3 * int(np.dot(index.height.astype(np.int64), index.width)),
         seconds=seconds,
-        skipped=meta["skipped"],
-        untiled=meta["untiled"],
+        skipped=meta.skipped,
+        untiled=meta.untiled,
         findings={finding: len(numbers) for finding, numbers in found.items()},
         examples=findings.examples(found, columns.names),
-        class_counts=meta["class_counts"],
-        left_out=meta.get("left_out", {}),
-        layout=meta["layout"],
+        class_counts=meta.class_counts,
+        left_out=meta.left_out,
+        layout=meta.layout,
         resumed=resumed,
         stages=stages(num_workers, index.count - resumed, seconds, **busy._asdict()),
     )

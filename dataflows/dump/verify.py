@@ -22,7 +22,7 @@ from dataflows.system import advise
 from dataflows.terminal import printable, progress_bar
 from dataflows.threads import map_ordered
 
-OUTSIDE = "bytes outside of all records, LMDB's own, are not what was written, or cannot be read"
+OUTSIDE = "bytes outside of the records, which are LMDB's own, are not what was written, or cannot be read"
 _REGION_BYTES = 8 * 2**20  # and what is left of the last record in it
 
 
@@ -60,12 +60,12 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
                           f"compare it with. Dump it again to have one")
     index = load_index(path, file, read_header(file).nbytes)
     assert index is not None
-    size = index.meta["file_size"]
+    size = index.meta.file_size
     with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
                               num_threads=num_threads or default_workers(), advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
-    if rest != index.meta["rest_crc32"]:
+    if rest != index.meta.rest_crc32:
         reasons.append(OUTSIDE)
     return VerifyReport(path, index.count, size, reasons, time.perf_counter() - started)
 
@@ -90,8 +90,9 @@ def read_back(path: str, expected: Sequence[int], *, name: str, num_threads: int
             bad, rest = checksums(path, nbytes, offsets, np.array(expected, np.uint32), num_threads=num_threads,
                                   advance=bar.update)
         if bad or rest is None:
-            raise ValueError(f"{path}, key {min(bad, default=count):08d}: what was read back is not what was written, "
-                             f"of {len(bad):,} records")
+            where = f"key {min(bad):08d}" if bad else "outside of its records"
+            raise ValueError(f"{path}, {where}: what was read back is not what was written; {len(bad):,} bad records "
+                             f"in all")
     except ValueError as error:
         raise Damaged(f"{error}. Check the disk, then dump again") from error
     return nbytes, offsets, rest
@@ -109,7 +110,7 @@ def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.n
     order = np.argsort(offsets, kind="stable")
     starts, ends = offsets[order], (offsets + nbytes)[order]
     if len(order) and (starts[0] < 0 or ends[-1] > size or (nbytes < 0).any() or (starts[1:] < ends[:-1]).any()):
-        raise ValueError(f"{path}: the places of its records overlap or are beyond its end")
+        raise ValueError(f"{path}: its records overlap, or reach beyond its end")
     fd = os.open(path, os.O_RDONLY)
     try:
         reader = _RegionReader(fd, path, order, starts, ends, expected)
@@ -138,7 +139,7 @@ def _regions(ends: np.ndarray, size: int) -> list[tuple[int, int, int, int]]:
 
 
 class _RegionReader:
-    """Reads one region: the work of a thread."""
+    """Reads one region of the file, in one thread, and compares its records."""
 
     def __init__(self, fd: int, path: str, order: np.ndarray, starts: np.ndarray, ends: np.ndarray,
                  expected: np.ndarray) -> None:

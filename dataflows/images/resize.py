@@ -10,6 +10,7 @@ import torch
 
 from dataflows.images.codecs import ScratchBuffer
 from dataflows.images.transforms import regions
+from dataflows.owned_arrays import Owner
 
 _CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
 
@@ -37,21 +38,11 @@ def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = Tru
     return out
 
 
-class _Writable:
-    """Names memory to numpy without its read-only mark, at which torch warns; nothing here writes to it."""
-
-    __slots__ = ("__array_interface__", "owner")
-
-    def __init__(self, array: np.ndarray) -> None:
-        interface = array.__array_interface__
-        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
-        self.owner = array
-
-
 def _tensor(pixels: np.ndarray) -> torch.Tensor:
     """(H, W, 3) pixels as a (1, 3, H, W) tensor on the same memory."""
     if not pixels.flags.writeable:
-        pixels = np.asarray(_Writable(pixels))
+        interface = pixels.__array_interface__  # without the read-only mark, at which torch warns; nobody writes here
+        pixels = np.asarray(Owner(interface | {"data": (interface["data"][0], False)}, pixels))
     return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
 
 

@@ -27,7 +27,7 @@ def compiled(function: Kernel) -> Kernel:
 
 
 def make_ready(run: Callable[[], object], compiling: Callable[[], object]) -> None:
-    """Calls `run`, which is to call every function. Calls `compiling` before the first one, if one, is compiled.
+    """Calls `run`, which must call every compiled function; before the first compilation, if any, calls `compiling`.
 
     Whatever is wrong with what is kept on the disk, `run` is called again without it; a warning says so.
     """

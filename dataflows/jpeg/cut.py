@@ -130,15 +130,16 @@ def _read_list(view: memoryview, list_at: int, listing: memoryview | bytes) -> T
     total = offsets.item(-1)
     if (scan_at + total > len(view) or lengths.item(0)
             or bytes(view[scan_at + total - 2:scan_at + total]) != b"\xff\xd9"):
-        raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, which is not where they end")
+        raise ValueError(f"damaged tiled JPEG: the list says {total} bytes of data, but they do not end there")
     core = bytes(view[core_at:scan_at])
     header = bytes(view[:list_at])
     if not is_jfif(header[2:]) and (b"Adobe" in core or bytes(view[size_at + 5:size_at + 12:3]) == b"RGB"):
         header += _jfif_in_the_notes(view, list_at, core_at)
     size_at += len(header) - core_at
-    return TileMap(height, width, mcu_height, mcu_width, margin_y, margin_x, interval, columns, rows, lengths, offsets,
-                   header + core, size_at, scan_at, bytes(listing[LIST_HEAD.size:at]), blank_bits,
-                   pad_bits)
+    return TileMap(height=height, width=width, mcu_height=mcu_height, mcu_width=mcu_width, margin_y=margin_y,
+                   margin_x=margin_x, interval=interval, columns=columns, rows=rows, lengths=lengths, offsets=offsets,
+                   header=header + core, size_at=size_at, scan_at=scan_at, blank=bytes(listing[LIST_HEAD.size:at]),
+                   blank_bits=blank_bits, pad_bits=pad_bits)
 
 
 def _jfif_in_the_notes(view: memoryview, list_at: int, core_at: int) -> bytes:

@@ -83,9 +83,10 @@ class Meter:
     def stats(self, workers: int, processes: bool = False) -> Stats:
         """All of it so far, by so many workers."""
         spent = self.collect()
-        return Stats(workers, self._images, self._batches, self._waited + self._finish + self._consumer,
-                     self._first, self._waited, self._finish, self._consumer, spent.storage, spent.decode, spent.resize,
-                     spent.transform, spent.python, spent.blocked, spent.queue, processes)
+        return Stats(workers=workers, processes=processes, images=self._images, batches=self._batches,
+                     seconds=self._waited + self._finish + self._consumer, first_batch_s=self._first,
+                     waited_s=self._waited, finish_s=self._finish, consumer_s=self._consumer,
+                     **{f"{name}_s": seconds for name, seconds in spent._asdict().items()})
 
 
 class Watch:

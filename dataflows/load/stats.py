@@ -4,7 +4,7 @@ import dataclasses
 _LITTLE = 0.05  # of the loop's time: waiting for data less than that, it is not held up
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stats:
     """Where the time of one iteration went so far, in seconds. `print(stats)` says what limits it.
 

@@ -24,7 +24,7 @@ class Slice(ProxyDataFlow):
 
 
 class RestOfEpoch(ProxyDataFlow):
-    """Yields the datapoints of `ds` but for the first `epoch.samples_done`, which an earlier run has had.
+    """Yields the datapoints of `ds` but for the first `epoch.samples_done`, which an earlier run has read.
 
     `len` is that of `ds`: of an epoch that was not interrupted.
     """

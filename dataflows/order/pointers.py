@@ -162,7 +162,7 @@ def checked_indices(indices: Any, file: RecordFile) -> np.ndarray | None:
     given = np.asarray(indices)
     if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
         raise ValueError(f"indices must be a list or array of one or more record numbers, not {given.dtype} of shape "
-                         f"{given.shape}; a mask becomes one by numpy.flatnonzero")
+                         f"{given.shape}; turn a mask into numbers with numpy.flatnonzero")
     numbers = given.astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= len(file):
         wrong = numbers[(numbers < 0) | (numbers >= len(file))][0]

@@ -42,7 +42,7 @@ class Ranks:
         return self.rank + self.world_size * np.arange(self.size(count))
 
     def contiguous(self, count: int, turn: int) -> np.ndarray:
-        """This rank's positions: one range. Ranks change places with each `turn`, so that each reads all in time.
+        """This rank's positions: one range. Ranks change places with each `turn`, so that in time each reads all.
 
         >>> [Ranks(0, 3, "drop").contiguous(7, turn).tolist() for turn in range(3)]
         [[0, 1], [2, 3], [4, 5]]
@@ -57,14 +57,14 @@ class Ranks:
 def check_done(count: int, done: Done) -> None:
     """Raises ValueError unless an epoch of `count` samples, or a few less, can have been interrupted at `done`."""
     if len(done) > MOST_INTERRUPTIONS:
-        raise ValueError(f"the state tells of {len(done):,} interruptions of one epoch, and {MOST_INTERRUPTIONS:,} are "
-                         f"the most that are replayed. Start the epoch anew with set_epoch")
+        raise ValueError(f"the state has {len(done):,} interruptions of one epoch, and at most "
+                         f"{MOST_INTERRUPTIONS:,} can be replayed. Start the epoch anew with set_epoch")
     left = count
     for world_size, samples in done:
         if world_size > MOST_RANKS or samples > -(-left // world_size):
-            raise ValueError(f"the state says that {world_size:,} ranks had {samples:,} samples each, when the epoch "
-                             f"had {left:,} left at most, and ranks are up to {MOST_RANKS:,}: state_dict did not give "
-                             f"that")
+            raise ValueError(f"the state says that {world_size:,} ranks read {samples:,} samples each, but the epoch "
+                             f"had at most {left:,} left, and there are at most {MOST_RANKS:,} ranks: this is no "
+                             f"state of state_dict")
         left = max(0, left - world_size * samples)
 
 

@@ -67,23 +67,23 @@ class FolderImages:
 
 
 def read_file(path: str, size: int = -1) -> bytes:
-    """The content of a file, or its first `size` bytes. Raises OSError, also for what is none: a pipe would wait."""
+    """The content of a file, or its first `size` bytes. Raises OSError, also for a pipe or device: it might wait."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "it is a socket, and no file", path) from error
+            raise OSError(errno.ENXIO, "it is a socket, not a file", path) from error
         raise
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
-        raise OSError(errno.ENXIO, f"it is a {_KINDS.get(stat.S_IFMT(mode), 'thing')}, and no file", path)
+        raise OSError(errno.ENXIO, f"it is a {_KINDS.get(stat.S_IFMT(mode), 'thing')}, not a file", path)
     with open(fd, "rb") as file:
         return file.read(size)
 
 
 def class_folders(root: str) -> list[str]:
-    """The names of the sub-folders, sorted, without one of macOS's companions alone."""
+    """The names of the sub-folders, sorted, without one that holds only macOS's companions."""
     return [name for name in _list(root).folders if name != MACOS_FOLDER or images_below(root, name)]
 
 

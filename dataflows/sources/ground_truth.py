@@ -38,7 +38,7 @@ class GroundTruth:
             return self._by_name([os.path.splitext(name)[0] for name in names], self.wnids)
         if len(names) != len(self.wnids):
             raise ValueError(f"there are {len(names):,} images, and {self.path} has the classes of "
-                             f"{len(self.wnids):,}. Complete the images, or remove those that are none of val's")
+                             f"{len(self.wnids):,}. Add the missing images, or remove those that are not val's")
         return self.wnids
 
     def _by_name(self, names: list[str], wnids: dict[str, str]) -> list[str]:
@@ -143,8 +143,8 @@ def _devkit_wnids(path: str) -> list[str]:
     ids = annotations.id_list(_devkit_file(path, _IDS), where)
     unknown = [line for line, number in enumerate(ids, 1) if number not in by_id]
     if unknown:
-        raise ValueError(f"{where}, line {unknown[0]}: {ids[unknown[0] - 1]} is the ILSVRC2012_ID of no class in "
-                         f"{_META}, which has {len(by_id):,}")
+        raise ValueError(f"{where}, line {unknown[0]}: none of the {len(by_id):,} classes in {_META} has the "
+                         f"ILSVRC2012_ID {ids[unknown[0] - 1]}")
     return [by_id[number] for number in ids]
 
 

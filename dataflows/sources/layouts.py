@@ -83,13 +83,13 @@ def _is_folder(path: str) -> bool:
 
 def _tar(path: str, split: str) -> Layout:
     if split not in os.path.basename(path):
-        raise ValueError(f"{path}, given as the source, must have the split's name {split!r} in its own, so that no "
-                         f"split is taken for another. Give the other split, or rename the file")
+        raise ValueError(f"the name of the source {path} must contain the split's name {split!r}, so that no split is "
+                         f"taken for another. Give the other split, or rename the file")
     return Layout("tar", path)
 
 
 def _distinct(layouts: list[Layout]) -> list[Layout]:
-    """Without those that links lead to once more."""
+    """Each layout once: links may lead to one of them again."""
     distinct: dict[tuple[str, str], Layout] = {}
     for layout in layouts:
         distinct.setdefault((layout.kind, os.path.realpath(layout.path)), layout)
@@ -101,7 +101,7 @@ def _nothing(source: str, split: str) -> str:
     if os.path.islink(folder) and not os.path.exists(folder):
         return f"{folder} is a link to {os.readlink(folder)}, which is not there. Mount or restore that, or {_REMEDY}"
     if not os.path.isdir(source):
-        return f"there is no folder {folder}, for there is no {source}. {_RULE}; {_REMEDY}"
+        return f"there is no folder {folder}, because there is no {source}. {_RULE}; {_REMEDY}"
     seen = sorted(os.listdir(folder if os.path.isdir(folder) else source))
     listed = ", ".join(seen[:10]) + (", ..." if len(seen) > 10 else "") or "nothing"
     if os.path.isdir(folder):

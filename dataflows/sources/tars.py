@@ -154,7 +154,7 @@ def _members_by_class(fd: int, path: str, left_out: Counter[str]) -> dict[str, "
             images = [image for image in inner if _is_wanted(fd, image, left_out)]
             if not folder or folder in classes:
                 raise ValueError(f"{where} {'comes twice' if folder else 'has no name'}: every class needs one tar, "
-                                 f"which is called like it")
+                                 f"with the name of the class")
             classes[folder] = _columns(images, f"{folder}/")
         elif _is_wanted(fd, member, left_out):
             flat.append(member)

@@ -78,7 +78,7 @@ def _page_bytes(path: str, meta: bytes, actual: int) -> int:
                          f"LMDB's header. Copy it again, write one with dump_imagenet.py, or check the path")
     magic, version, _, _, page_bytes, flags, *_ = _META.unpack(meta)
     if magic != _MAGIC or version != _VERSION:
-        raise ValueError(f"{path} cannot be read as an LMDB file: it does not start as one of LMDB 0.9 does. Write one "
+        raise ValueError(f"{path} cannot be read as an LMDB file: it does not start like a file of LMDB 0.9. Write one "
                          f"with dump_imagenet.py, or check the path")
     if page_bytes not in (512 << i for i in range(8)) or flags & _FIXED_MAP:
         raise _damaged(path, f"its header states pages of {page_bytes} bytes, or a fixed address")
@@ -107,7 +107,7 @@ def locate(path: str) -> tuple[np.ndarray, np.ndarray]:
     digits = np.arange(count)[:, None] // 10 ** np.arange(7, -1, -1) % 10 + ord("0")
     wrong = np.flatnonzero((keys[:count] != digits).any(axis=1))
     if len(wrong):
-        raise _damaged(path, f"in place of key {wrong[0]:08d} there is another")
+        raise _damaged(path, f"key {wrong[0]:08d} is missing, and another is in its place")
     if keys[count].tobytes() != KEYS:
         raise _damaged(path, "it has no list of its keys")
     nbytes, offsets = (np.concatenate(column)[:count] for column in ([leaf.nbytes for leaf in leaves],

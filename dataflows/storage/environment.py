@@ -13,11 +13,11 @@ import os
 import threading
 import time
 import weakref
-from typing import Any
 
 import lmdb
 import numpy as np
 
+from dataflows.owned_arrays import Owner
 from dataflows.storage.btree import read_header
 from dataflows.system import told
 
@@ -76,7 +76,7 @@ class Environment:
         value = self.transaction.get(key)
         if value is None:
             return None
-        return np.asarray(_Mapped(np.frombuffer(value, np.uint8).__array_interface__, self))
+        return np.asarray(Owner(np.frombuffer(value, np.uint8).__array_interface__, self))
 
 
 def _refused(path: str, reason: str) -> Exception:
@@ -100,16 +100,6 @@ def _map_address(stat: os.stat_result) -> int | None:
     found = [int(fields[0].split("-")[0], 16) for fields in told("/proc/self/maps")
              if fields[2:5] == ["00000000", device, str(stat.st_ino)]]
     return found[0] if len(found) == 1 else None
-
-
-class _Mapped:
-    """The owner of a view into the map: it keeps the environment open for as long as numpy keeps the view."""
-
-    __slots__ = ("__array_interface__", "environment")
-
-    def __init__(self, interface: dict[str, Any], environment: Environment) -> None:
-        self.__array_interface__ = interface
-        self.environment = environment
 
 
 _environments: weakref.WeakValueDictionary[tuple[int, int], Environment] = weakref.WeakValueDictionary()

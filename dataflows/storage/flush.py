@@ -21,7 +21,7 @@ def flush_file(fd: int) -> bool:
 
 
 def flush(path: str) -> bool:
-    """Flushes a file, or the names in a folder, as `flush_file` does. A folder that may not be read cannot be."""
+    """Flushes a file, or the names in a folder, as `flush_file` does. A folder that may not be read is not flushed."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except PermissionError:

@@ -10,12 +10,8 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
     crc32    uint32   of the LMDB value
     name     bytes    source file relative to the split's folder, as the file system has it, padded with zero bytes
 
-and `meta`, the UTF-8 bytes of a JSON object with at least: version (of this table), format ("jpeg" or "uint8"), count,
-file_size (of the LMDB, in bytes), rest_crc32 (of its bytes outside of all values, in their order), split, classes
-(folder names by class number), class_names (what they are called), layout (what was found in the source), seed (null
-when not shuffled), skipped (source files left out, with reasons), findings (record numbers by finding), duplicates
-(record numbers of equal source files, in groups), class_counts (texts), options and tools (versions). Newer indexes
-have left_out (how many files of the source are no images by their names, by kind: see names.py).
+and `meta`, the UTF-8 bytes of a JSON object: version (of this table), count (of records), and the parts that
+index_meta.py lists.
 
 The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
 no byte of an index can change unnoticed, and with it none of the LMDB.
@@ -33,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from dataflows.storage.flush import flush_file
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.system import naming
 
 VERSION = 2
@@ -52,7 +49,7 @@ class Index:
     offset: np.ndarray
     crc32: np.ndarray
     name: np.ndarray
-    meta: dict[str, Any]
+    meta: IndexMeta
 
     @property
     def count(self) -> int:
@@ -62,12 +59,27 @@ class Index:
     @property
     def classes(self) -> list[str]:
         """Class folder names (wnids, for ImageNet), by class number."""
-        return list(self.meta["classes"])
+        return list(self.meta.classes)
 
     @property
     def class_names(self) -> list[str]:
         """What classes are called, by class number; `classes` where the source does not say."""
-        return list(self.meta.get("class_names", self.classes))
+        return list(self.meta.class_names)
+
+    def written_meta(self) -> dict[str, Any]:
+        """The meta object as it is written."""
+        return self.meta.to_dict(VERSION, self.count)
+
+    def checked_meta(self, path: str) -> IndexMeta:
+        """`meta`, once all of its types are checked: what is shown to people and looked up in arrays.
+
+        The checksum says that nothing in an index is damaged; but anyone can write one. Raises ValueError, naming its
+        `path`, where a part is not what its table says.
+        """
+        wrong = self.meta.wrong_part(self.count)
+        if wrong is not None:
+            raise ValueError(f"{path}: {wrong} of its meta object is not what the format fixes. {REMEDY}")
+        return self.meta
 
 
 def index_path(lmdb_path: str) -> str:
@@ -106,7 +118,7 @@ def temporary_index_path(lmdb_path: str) -> str:
 
 def _content(index: Index) -> bytes:
     arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
-    meta = json.dumps(index.meta | {"version": VERSION, "count": index.count}).encode()
+    meta = json.dumps(index.written_meta()).encode()
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
     return sealed(file.getvalue())
@@ -141,7 +153,7 @@ def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index
     except FileNotFoundError as error:
         raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
     except IsADirectoryError as error:
-        raise ValueError(f"{path} is a folder, and no index. {REMEDY}") from error
+        raise ValueError(f"{path} is a folder, not an index. {REMEDY}") from error
     try:
         index = _parse(content)
     except _OtherVersion as error:
@@ -149,7 +161,7 @@ def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index
     except Exception as error:  # a damaged archive can make zipfile, zlib, numpy and json raise nearly anything
         raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {REMEDY}") from error
     if os.path.exists(data_file):
-        _refuse_size(path, index.meta["file_size"], data_file, used)
+        _refuse_size(path, index.meta.file_size, data_file, used)
     return index
 
 
@@ -158,9 +170,9 @@ def _refuse_size(path: str, stated: int, data_file: str, used: int | None) -> No
     if actual == stated:
         return
     if used == stated:
-        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} by LMDB's header "
-                         f"and by its index {path}. Something was added behind its end: cut it off (truncate -s "
-                         f"{stated}), or copy the file again")
+        raise ValueError(f"{data_file} is longer than it was: it has {actual:,} bytes, and {stated:,} according to "
+                         f"LMDB's header and the index {path}. Something was added behind its end: cut it off "
+                         f"(truncate -s {stated}), or copy the file again")
     index_is_newer = os.stat(path).st_mtime_ns >= os.stat(data_file).st_mtime_ns
     what = ("the index is the newer one: it came from another dump, or the LMDB was put back" if index_is_newer
             else "the LMDB is the newer one: it was dumped again or changed, and the index was not")
@@ -182,17 +194,14 @@ def _refuse_version(version: Any) -> None:
 
 def _parse(content: bytes) -> Index:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        meta = json.loads(archive["meta"].tobytes())
-        _refuse_version(meta["version"])
+        written = json.loads(archive["meta"].tobytes())
+        _refuse_version(written["version"])
         if content[-_DIGITS:] != b"%08x" % zlib.crc32(content[:-_DIGITS]):
             raise ValueError("its bytes are not those that were written: their checksum is another")
-        if not all(isinstance(meta[name], int) for name in ("file_size", "rest_crc32")):
-            raise ValueError("its meta object lacks file_size or rest_crc32, numbers")
-        if not all(isinstance(name, str) for name in meta["classes"]):
-            raise ValueError("its meta object lacks classes, a list of texts")
+        meta = IndexMeta.from_dict(written)
         arrays = {name: archive[name] for name in (*_DTYPES, "name")}
-    if any(array.shape != (meta["count"],) for array in arrays.values()):
-        raise ValueError(f"it states {meta['count']} records and its arrays have other lengths")
+    if any(array.shape != (written["count"],) for array in arrays.values()):
+        raise ValueError(f"it states {written['count']} records and its arrays have other lengths")
     if arrays["name"].dtype.kind != "S" or any(arrays[name].dtype != dtype for name, dtype in _DTYPES.items()):
         raise ValueError("an array has another dtype than the format fixes")
     return Index(meta=meta, **arrays)

@@ -81,7 +81,7 @@ class PagedFile:
                         os.pread(self._asking, count, at)
 
     def resident(self, offsets: np.ndarray) -> bool:
-        """Whether the pages at these offsets are all in memory; asking brings the first that is not."""
+        """Whether the pages at these offsets are all in memory; asking has the first that is not read."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False
         byte = bytearray(1)

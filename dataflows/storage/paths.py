@@ -33,7 +33,7 @@ def existing_file(path: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{refused}{_instead(path)}") from None
     if not stat.S_ISREG(mode):
-        raise FileNotFoundError(f"{refused}: {file} is no file but a folder, a pipe or a device. {_WRITE}")
+        raise FileNotFoundError(f"{refused}: {file} is a folder, a pipe or a device, not a file. {_WRITE}")
     return file
 
 

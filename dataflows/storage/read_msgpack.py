@@ -72,7 +72,7 @@ def _head(data: memoryview, tag: int, pos: int) -> tuple[int, int, int]:
     if tag < 0xC0:
         return 0xA0, tag & 0x1F, pos
     if tag not in _LENGTHS:
-        raise DamagedMsgpack(f"msgpack type 0x{tag:02x} has no place here")
+        raise DamagedMsgpack(f"msgpack type 0x{tag:02x} is none that a record may have")
     return tag, struct.unpack_from(_LENGTHS[tag], data, pos)[0], pos + struct.calcsize(_LENGTHS[tag])
 
 

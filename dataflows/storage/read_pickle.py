@@ -96,7 +96,7 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _Name(_NAMES[f"{module}.{name}".removeprefix("numpy.")])
         except KeyError:
-            raise UnsafePickle(f"it wants {module}.{name}, and only plain numpy arrays are admitted") from None
+            raise UnsafePickle(f"it names {module}.{name}, and only plain numpy arrays are read") from None
 
 
 def _unwrap(value: Any, depth: int = _MAX_DEPTH) -> Any:

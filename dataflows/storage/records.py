@@ -149,7 +149,7 @@ class IndexedRecords(Records):
             yield self._verified(number, value)
 
     def _unreadable(self, number: int, error: OSError) -> RecordError:
-        return RecordError(f"{self.place(number)}: it cannot be read: {error.strerror}. Look after the disk or the "
+        return RecordError(f"{self.place(number)}: it cannot be read: {error.strerror}. Check the disk or the "
                            f"network, or copy the file again")
 
     def _verified(self, number: int, value: np.ndarray) -> np.ndarray:
@@ -159,16 +159,16 @@ class IndexedRecords(Records):
         return value
 
     def places(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Those of all."""
+        """The places of all of them."""
         return self.index.offset[numbers], self.index.nbytes[numbers]
 
     def fingerprint(self) -> int:
-        """Of the checksums of all records."""
+        """A checksum of the checksums of all records."""
         return crc32(self.index.crc32.tobytes())
 
     def identity(self) -> int:
-        """Of all columns of the index, and its meta object."""
-        checksum = crc32(json.dumps(self.index.meta).encode())
+        """A checksum of all columns of the index, and of its meta object."""
+        checksum = crc32(json.dumps(self.index.written_meta()).encode())
         for name, column in vars(self.index).items():
             if name != "meta":
                 checksum = crc32(np.ascontiguousarray(column).view(np.uint8), checksum)
@@ -233,20 +233,20 @@ class SearchedRecords(Records):
         return found
 
     def values(self, numbers: list[int]) -> Iterator[np.ndarray]:
-        """One after the other."""
+        """What `value` gives for each, one after the other."""
         return map(self.value, numbers)
 
     def places(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Those of records that were read before; for the others the kernel's readahead on LMDB's map has to do."""
+        """The places of records that were read before; for others, the kernel's readahead on LMDB's map must do."""
         offsets, nbytes = self._learned[:, numbers]
         return offsets[nbytes > 0], nbytes[nbytes > 0]
 
     def fingerprint(self) -> int:
-        """Of their number, the first one and the last one: reading all would take long."""
+        """A checksum of their number, the first one and the last one: reading all would take long."""
         return crc32(self.value(len(self) - 1), crc32(self.value(0), len(self)))
 
     def identity(self) -> int:
-        """Of all keys, the first record and the last one."""
+        """A checksum of all keys, the first record and the last one."""
         return crc32(b"\0".join(self._keys), self.fingerprint())
 
 

@@ -138,9 +138,9 @@ def _open_records(path: str, io: str, drop: bool, verify: bool) -> Records:
     if index is not None and index_path is not None:
         records = IndexedRecords(path, io, index, index_path, tree, drop=drop, verify=verify)
     elif io == "pread" or drop or verify:
-        raise ValueError(f"io='pread', cache='drop' and verify=True need to know where records are and what their "
-                         f"checksums are, and {path} has no index. dump_imagenet.py writes one; or leave these options "
-                         f"out")
+        raise ValueError(f"io='pread', cache='drop' and verify=True need the index, which says where records are and "
+                         f"has their checksums, and {path} has no index. dump_imagenet.py writes one; or leave these "
+                         f"options out")
     else:
         records = SearchedRecords(path)
     if not len(records):

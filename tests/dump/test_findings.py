@@ -115,13 +115,13 @@ def checked(summary):
     """{name: findings} of the records of a dump, of which the index and the summary say the same."""
     index = load_index(summary.path, summary.path)
     names = [name.decode() for name in index.name.tolist()]
-    assert summary.findings == {finding: len(numbers) for finding, numbers in index.meta["findings"].items()}
-    assert (summary.skipped, summary.class_counts) == (index.meta["skipped"], index.meta["class_counts"])
+    assert summary.findings == {finding: len(numbers) for finding, numbers in index.meta.findings.items()}
+    assert (summary.skipped, summary.class_counts) == (index.meta.skipped, index.meta.class_counts)
     text = str(summary)
     for finding, count in summary.findings.items():
-        assert f"  {count} {finding}: {names[index.meta['findings'][finding][0]]}" in text
+        assert f"  {count} {finding}: {names[index.meta.findings[finding][0]]}" in text
     found = {name: set() for name in names}
-    for finding, numbers in index.meta["findings"].items():
+    for finding, numbers in index.meta.findings.items():
         assert numbers == sorted(set(numbers))
         for number in numbers:
             found[names[number]].add(finding)
@@ -185,7 +185,7 @@ def test_a_dump_stops_at_an_error_and_says_what_to_do(tmp_path, on_error, name, 
 def test_equal_files_are_grouped_in_the_index(odd, tmp_path):
     summary = dump_split(odd, tmp_path, "val", on_error="skip", progress=False)
     index = load_index(summary.path, summary.path)
-    groups = [{index.name[number].decode() for number in group} for group in index.meta["duplicates"]]
+    groups = [{index.name[number].decode() for number in group} for group in index.meta.duplicates]
     assert {f"{name}/same.jpg" for name in CLASSES} | {f"{CLASSES[1]}/again.jpg"} in groups
     assert summary.findings[DUPLICATE] == sum(map(len, groups))
 
@@ -197,7 +197,7 @@ def test_the_classes_of_imagenet_are_counted(tmp_path):
     summary = dump_split(tmp_path / "source", tmp_path, "val", progress=False, tiles=False)
     assert summary.class_counts[:2] == ["1,000 images, and ImageNet's val has 50,000",
                                         "1 of class n00000000, of which ImageNet's val has 50"]
-    assert load_index(summary.path, summary.path).meta["class_counts"] == summary.class_counts
+    assert load_index(summary.path, summary.path).meta.class_counts == summary.class_counts
     assert summary.findings == {DUPLICATE: 1000, ACROSS: 1000}
     assert "1,000 images, and ImageNet's val has 50,000" in str(summary)
 

@@ -74,7 +74,7 @@ def test_each_byte_of_the_lmdb_matters(tiny, tmp_path):
         flip(path, position, 1 << position % 8)
         bad, rest = checksums(path, index.nbytes, index.offset, index.crc32, num_threads=0, advance=len_of_nothing)
         hit = {number for number, (start, end) in enumerate(places) if start <= position < end}
-        assert set(bad) == hit and (rest == index.meta["rest_crc32"]) == bool(hit)
+        assert set(bad) == hit and (rest == index.meta.rest_crc32) == bool(hit)
         flip(path, position, 1 << position % 8)
     assert check(path).bad == []
 
@@ -136,7 +136,7 @@ def test_a_truncated_file_is_refused_at_open(dumped, size):
 def test_places_of_records_that_cannot_be(dumped):
     index = load_index(str(dumped), str(dumped))
     for offset in (index.offset - index.offset.min() - 1, index.offset + 10**9, index.offset * 0 + 5000):
-        with pytest.raises(ValueError, match="overlap or are beyond"):
+        with pytest.raises(ValueError, match="overlap, or reach beyond"):
             checksums(str(dumped), index.nbytes, offset, index.crc32, num_threads=0, advance=len_of_nothing)
 
 

@@ -146,7 +146,7 @@ def test_a_lost_record_is_found(tmp_path):
     with lmdb.open(path, subdir=False, lock=False, map_size=2**30) as environment:
         with environment.begin(write=True) as transaction:
             transaction.delete(b"00000003")
-    with pytest.raises(ValueError, match=r"a.lmdb is damaged: in place of key 00000003 there is another"):
+    with pytest.raises(ValueError, match=r"a.lmdb is damaged: key 00000003 is missing, and another is in its place"):
         checked(path, VALUES)
 
 

@@ -1,4 +1,5 @@
 """LMDBs as other programs write them, and indexes that are changed."""
+import dataclasses
 import pickle
 import shutil
 
@@ -25,5 +26,8 @@ def pack_msgpack(value):
 
 def change_meta(path, **parts):
     index = load_index(str(path), str(path))
-    index.meta.update(parts)
+    save_index(dataclasses.replace(index, meta=dataclasses.replace(index.meta, **parts)), path)
+
+
+def save_index(index, path):
     shutil.move(write_index(index, str(path)), index_path(str(path)))

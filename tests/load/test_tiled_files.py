@@ -132,7 +132,7 @@ def test_scaled_batches_of_any_sampling_are_those_of_the_untiled_file(tmp_path, 
         (folder / f"{i:02}.jpg").write_bytes(of_sampling(factors, 333 + i, 501 - 7 * i))
     paths = [dump_split(tmp_path / "source", tmp_path / str(tiles), "val", tiles=tiles, progress=False).path
              for tiles in (False, True)]
-    assert not Store(paths[1]).index.meta["untiled"]
+    assert not Store(paths[1]).index.meta.untiled
     transform = dataclasses.replace(transform, scaled_decode=True)
     for fast in (False, True):
         loaders = [LMDBLoader(path, len(SAMPLINGS), num_workers=0, transform=dataclasses.replace(
@@ -168,7 +168,7 @@ def test_the_summary_counts_what_has_no_tiles(tmp_path):
     summary = dump_split(tmp_path / "source", tmp_path, "val", progress=False)
     assert summary.untiled == {"progressive": 1}
     assert "1 stored without tiles, to be decoded whole: 1 progressive" in str(summary)
-    assert Store(summary.path).index.meta["untiled"] == summary.untiled
+    assert Store(summary.path).index.meta.untiled == summary.untiled
     [(images, _)] = LMDBLoader(summary.path, 3, transform=CenterCrop(32, resize=64), shuffle=False)
     assert images.shape == (3, 3, 32, 32)
 

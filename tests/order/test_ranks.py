@@ -270,8 +270,9 @@ def test_wrong_ranks_are_refused(rank, world_size, uneven, message):
 
 @pytest.mark.parametrize("indices, message", [
     ([], "indices must be a list or array of one or more"), ([1.0], "not float64 of shape"),
-    ([[1]], "of shape \\(1, 1\\)"), ([True, False], "a mask becomes one by numpy.flatnonzero"), (["1"], "indices must"),
-    ([0, 9], "record numbers from 0 to 8 of train.lmdb, not 9"), ([-1], "not -1"), (3, "indices must be a list")])
+    ([[1]], "of shape \\(1, 1\\)"), ([True, False], "turn a mask into numbers with numpy.flatnonzero"),
+    (["1"], "indices must"), ([0, 9], "record numbers from 0 to 8 of train.lmdb, not 9"), ([-1], "not -1"),
+    (3, "indices must be a list")])
 def test_wrong_indices_are_refused(indices, message):
     with pytest.raises(ValueError, match=message):
         SequentialKeys(Records(9), Epoch(), indices=indices)

@@ -100,7 +100,7 @@ def test_no_ground_truth(tmp_path):
 @pytest.mark.parametrize("truth", ["synset list", "devkit", "devkit archive"])
 def test_a_list_of_another_length_names_both_counts(truth, tmp_path):
     write(tmp_path, TRUTHS[truth])
-    fails(tmp_path, "there are 6 images, and .* has the classes of 7. Complete", NAMES[:-1])
+    fails(tmp_path, "there are 6 images, and .* has the classes of 7. Add the missing", NAMES[:-1])
     fails(tmp_path, "there are 8 images, and .* has the classes of 7", [*NAMES, "x.JPEG"])
 
 
@@ -116,7 +116,8 @@ def test_a_solution_of_other_images_names_some(names, words, tmp_path):
 
 
 @pytest.mark.parametrize("changed, words", [
-    ({IDS_FILE: lines([1, 2, 3, 4, 1, 1, 1])}, "ground_truth.txt, line 4: 4 is the ILSVRC2012_ID of no class"),
+    ({IDS_FILE: lines([1, 2, 3, 4, 1, 1, 1])},
+     "ground_truth.txt, line 4: none of the 3 classes in meta.mat has the ILSVRC2012_ID 4"),
     ({IDS_FILE: lines([1, 2, "x"])}, "ground_truth.txt, line 3: 'x' must be an ILSVRC2012_ID"),
     ({META_FILE: meta_mat()[:500]}, "data: meta.mat is not the devkit's meta.mat"),
     ({META_FILE: None}, "lacks meta.mat. Take ILSVRC2012_devkit_t12.tar.gz as it is"),

@@ -191,7 +191,7 @@ def test_what_is_called_like_an_image_and_is_no_file(tmp_path, monkeypatch):
     ds = ImageNetFiles(tmp_path, "val")
     for name, words in (("2.jpg", "named pipe"), ("._3.jpg", "named pipe"), ("4.jpg", "device"), ("5.jpg", "socket")):
         assert [f"a/{name}", 0] in list(ds)
-        with pytest.raises(OSError, match=f"it is a {words}, and no file: '.*{name}'"):
+        with pytest.raises(OSError, match=f"it is a {words}, not a file: '.*{name}'"):
             ds.read(f"a/{name}")
     assert ds.read("a/1.jpg") == b"a/1.jpg"
 

@@ -67,7 +67,7 @@ def test_every_form_gives_the_same_dump(split, options, tmp_path):
         store = Store(path)
         dumps.add(b"".join(store.value(i).tobytes() for i in range(len(store))))
         index = load_index(str(path), str(path))
-        assert index.meta["layout"] == summary.layout == ImageNetFiles(source / inner, split).layout
+        assert index.meta.layout == summary.layout == ImageNetFiles(source / inner, split).layout
         assert index.class_names == ([WORDS[wnid] for wnid in CLASSES] if named else list(CLASSES))
         assert str(tmp_path) not in str(index.meta)
         shutil.rmtree(source)
@@ -137,7 +137,7 @@ def test_nothing_is_an_error_that_lists_what_is_there(tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no folder {tmp_path}/{split}; {tmp_path} holds "
                                                     "ILSVRC2012_img_train.tar.gz, images, val.*SPLIT/CLASS.*CLS-LOC"):
             ImageNetFiles(tmp_path, split)
-    with pytest.raises(FileNotFoundError, match="for there is no .*missing"):
+    with pytest.raises(FileNotFoundError, match="because there is no .*missing"):
         ImageNetFiles(tmp_path / "missing", "val")
 
 
@@ -157,7 +157,7 @@ def test_flat_images_need_their_ground_truth(files, tmp_path):
 
 def test_a_tar_as_the_source_must_be_named_like_the_split(tmp_path):
     write(tmp_path, VAL_TAR | SYNSET_LIST)
-    with pytest.raises(ValueError, match="ILSVRC2012_img_val.tar.*must have the split's name 'train'"):
+    with pytest.raises(ValueError, match="ILSVRC2012_img_val.tar.*must contain the split's name 'train'"):
         ImageNetFiles(tmp_path / "ILSVRC2012_img_val.tar", "train")
 
 

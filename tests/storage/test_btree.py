@@ -49,8 +49,8 @@ def test_values_are_where_liblmdb_finds_them(path):
 
 
 @pytest.mark.parametrize(("offset", "form", "value", "words"), [
-    (16, "<I", 0xBEEFC0DF, "does not start as one of LMDB 0.9"),
-    (20, "<I", 3, "does not start as one of LMDB 0.9"),  # LMDB 1.0
+    (16, "<I", 0xBEEFC0DF, "does not start like a file of LMDB 0.9"),
+    (20, "<I", 3, "does not start like a file of LMDB 0.9"),  # LMDB 1.0
     (40, "<I", 0, "pages of 0 bytes"),
     (40, "<I", 4095, "pages of 4095 bytes"),
     (44, "<H", 1, "fixed address"),
@@ -101,7 +101,7 @@ def test_keys_that_are_no_numbers_are_for_reading_only(tmp_path):
         txn.put(b"name", b"value")
         txn.put(b"__keys__", b"\x91\xc4\x04name")
     check_tree(path)
-    with pytest.raises(ValueError, match="in place of key 00000000"):
+    with pytest.raises(ValueError, match="key 00000000 is missing"):
         locate(path)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dataflows.storage.index import VERSION, Index, index_path, load_index, sealed, write_index
+from dataflows.storage.index_meta import IndexMeta
 
 META = {"format": "jpeg", "split": "val", "classes": ["a", "b"], "file_size": 100, "rest_crc32": 7, "seed": None,
         "skipped": [], "options": {}}
@@ -17,7 +18,8 @@ META = {"format": "jpeg", "split": "val", "classes": ["a", "b"], "file_size": 10
 def make_index(count=3, **meta):
     return Index(label=np.arange(count) % 2, height=np.arange(count) + 100, width=np.arange(count) + 200,
                  nbytes=np.arange(count) + 2**33, offset=np.arange(count) * 2**40, crc32=2**32 - 1 - np.arange(count),
-                 name=np.array([f"a/{i}é.JPEG".encode() for i in range(count)], "S20"), meta=META | meta)
+                 name=np.array([f"a/{i}é.JPEG".encode() for i in range(count)], "S20"),
+                 meta=IndexMeta.from_dict(META | meta))
 
 
 def save_index(index, path):
@@ -80,7 +82,7 @@ def test_round_trip(lmdb, count):
     save_index(index, lmdb)
     found = load_index(lmdb, lmdb)
     assert found.count == count and found.classes == found.class_names == ["a", "b"]  # no names in META
-    assert found.meta == META | {"version": VERSION, "count": count}
+    assert found.written_meta() == META | {"version": VERSION, "count": count}
     for name in ("label", "height", "width", "nbytes", "offset", "crc32", "name"):
         assert getattr(found, name).tolist() == getattr(index, name).tolist()
 

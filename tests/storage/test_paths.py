@@ -124,9 +124,9 @@ def test_links_pipes_and_missing_folders(folder):
     assert refusal(folder / "link.lmdb") == (": it is a link to nowhere, which is not there. Mend the link, or check "
                                               "the path")
     os.mkfifo(folder / "pipe.lmdb")  # which nobody writes to: reading it would wait for ever
-    assert "is no file but a folder, a pipe or a device" in refusal(folder / "pipe.lmdb")
+    assert "is a folder, a pipe or a device, not a file" in refusal(folder / "pipe.lmdb")
     os.mkdir(folder / "empty" / "data.mdb")
-    assert "data.mdb is no file but a folder" in refusal(folder / "empty")
+    assert "data.mdb is a folder, a pipe or a device, not a file" in refusal(folder / "empty")
     assert refusal(folder / "no" / "train.lmdb") == (f", and no folder {folder / 'no'}. Write one with "
                                                      f"dump_imagenet.py, or check the path")
 

@@ -513,8 +513,8 @@ def huge(ours):
     """The same records in a file of 64 GB, nearly all of it a hole, so that memory has no room for its map."""
     os.truncate(ours, 64 * 2**30)
     index = load_index(ours, "none")
-    index.meta["file_size"] = os.path.getsize(ours)
-    os.replace(write_index(index, ours), index_path(ours))
+    meta = dataclasses.replace(index.meta, file_size=os.path.getsize(ours))
+    os.replace(write_index(dataclasses.replace(index, meta=meta), ours), index_path(ours))
     return ours
 
 

@@ -163,11 +163,11 @@ def test_the_index_says_what_is_in_the_file(folder, split, photos, request):
         pixels = images[i][0] if folder == "uint8_lmdb" else cv2.imdecode(images[i][0], cv2.IMREAD_COLOR)
         assert (index.height[i], index.width[i], index.label[i]) == (*pixels.shape[:2], images[i][1])
     meta = index.meta
-    assert index.classes == sorted(CLASSES) and meta["count"] == len(images) and meta["file_size"] == len(content)
-    assert (meta["format"], meta["split"], meta["skipped"]) == (folder.split("_")[0], split, [])
-    assert meta["seed"] == (0 if split == "train" else None)
-    assert meta["options"] == {"max_side": None, "shorter_side": None, "quality": 90, "tiles": False}
-    assert {"lmdb", "msgpack", "numpy", "tensorpack"} <= set(meta["tools"])
+    assert index.classes == sorted(CLASSES) and index.count == len(images) and meta.file_size == len(content)
+    assert (meta.format, meta.split, meta.skipped) == (folder.split("_")[0], split, [])
+    assert meta.seed == (0 if split == "train" else None)
+    assert meta.options == {"max_side": None, "shorter_side": None, "quality": 90, "tiles": False}
+    assert {"lmdb", "msgpack", "numpy", "tensorpack"} <= set(meta.tools)
 
 
 def test_offsets_of_a_file_of_tiny_and_large_images(tmp_path):
@@ -187,7 +187,7 @@ def test_limits_reach_the_records_and_the_index(photos, tmp_path):
     assert max(max(image.shape[:2]) for image, _ in records(summary.path)) == 64
     assert [image.shape[:2] for image, _ in records(summary.path)] == [
         *zip(index.height.tolist(), index.width.tolist())]
-    assert index.meta["options"]["max_side"] == 64
+    assert index.meta.options["max_side"] == 64
 
 
 def test_the_summary(photos, tmp_path):
@@ -241,7 +241,7 @@ def test_or_it_is_left_out_and_listed(damaged, photos, tmp_path, workers, capsys
     assert values(tmp_path / "out" / "val.lmdb") == values(tmp_path / "clean" / "val.lmdb")
     assert summary.count == 10 and [entry["name"] for entry in summary.skipped] == BAD
     assert all(entry["reason"] for entry in summary.skipped)
-    assert Store(summary.path).index.meta["skipped"] == summary.skipped
+    assert Store(summary.path).index.meta.skipped == summary.skipped
     assert "3 files skipped" in str(summary) and BAD[0] in str(summary)
     assert main(arguments(damaged, tmp_path / "cli", "val", "--on-error", "skip")) == 0
     assert "3 files skipped" in capsys.readouterr().out
@@ -295,7 +295,7 @@ def test_what_may_hold_more_images_stops_a_dump_or_is_listed(sparse, tmp_path, c
     (sparse / "val" / CLASSES[0] / "0.jpg").touch()
     assert main(arguments(sparse, tmp_path / "out", "val", "--on-error", "skip")) == 0
     told = capsys.readouterr().out
-    skipped = Store(tmp_path / "out" / "val.lmdb").index.meta["skipped"]
+    skipped = Store(tmp_path / "out" / "val.lmdb").index.meta.skipped
     assert [entry["name"] for entry in skipped] == [*UNREADABLE, f"{CLASSES[0]}/0.jpg"]  # and not sorted in
     assert all(f"  {entry['name']}: {entry['reason']}\n" in told for entry in skipped)
 
@@ -303,7 +303,7 @@ def test_what_may_hold_more_images_stops_a_dump_or_is_listed(sparse, tmp_path, c
 def test_files_that_are_no_images_by_their_names_are_counted(sparse, tmp_path):
     summary = dump(sparse, tmp_path / "out", on_error="skip")
     assert summary.left_out == {".gif": 2, ".avif": 1, "macOS companion": 1, "without an extension": 1}
-    assert Store(summary.path).index.meta["left_out"] == summary.left_out
+    assert Store(summary.path).index.meta.left_out == summary.left_out
     assert ("left out by name or place: 2 .gif, 1 .avif, 1 macOS companion, 1 without an extension\n"
             in f"{summary}\n")
     assert "left out by" not in str(dump(sparse, tmp_path / "out", "train"))
@@ -312,7 +312,7 @@ def test_files_that_are_no_images_by_their_names_are_counted(sparse, tmp_path):
 def test_a_pipe_that_is_called_like_an_image_is_not_waited_for(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "source")
     os.mkfifo(tmp_path / "source" / "val" / CLASSES[0] / "0.jpg")
-    with pytest.raises(ValueError, match="0.jpg: .*it is a named pipe, and no file"):
+    with pytest.raises(ValueError, match="0.jpg: .*it is a named pipe, not a file"):
         dump(tmp_path / "source", tmp_path / "out")
     assert [entry["name"] for entry in dump(tmp_path / "source", tmp_path / "out", on_error="skip").skipped] == [
         f"{CLASSES[0]}/0.jpg"]
@@ -332,7 +332,7 @@ def test_a_check_finds_what_the_dump_would(damaged, tmp_path):
     for found in (fix, skip):
         assert found.failures == summary.skipped and [entry["name"] for entry in found.failures] == BAD
         assert found.findings == {finding: [names[number] for number in numbers]
-                                  for finding, numbers in index.meta["findings"].items()}
+                                  for finding, numbers in index.meta.findings.items()}
         assert (found.count, found.num_classes, found.source_bytes) == (10, 3, summary.source_bytes)
         assert (found.untiled, found.class_counts, found.layout) == (summary.untiled, [], summary.layout)
         assert found.refusals == [] and 0 < found.stored_bytes < summary.stored_bytes < 2 * found.stored_bytes
@@ -369,7 +369,7 @@ def test_a_check_looks_at_the_target(photos, tmp_path, monkeypatch, capsys):
         assert main(argv) == 1
         assert "and " f"{tmp_path} has 0.00 GB free" in capsys.readouterr().out
     (tmp_path / "a").write_text("a file")
-    assert main(argv) == 1 and f"{tmp_path}/a is no folder" in capsys.readouterr().out
+    assert main(argv) == 1 and f"{tmp_path}/a is not a folder" in capsys.readouterr().out
     (tmp_path / "a").unlink()
     dump(photos, tmp_path / "a" / "b")
     assert main(argv) == 1 and "exists already" in capsys.readouterr().out
@@ -500,7 +500,7 @@ def lose_a_record(path):
 
 
 @pytest.mark.parametrize("damage, words", [(flip_a_bit, "what was read back is not what was written"),
-                                           (lose_a_record, "in place of key 00000005"),
+                                           (lose_a_record, "key 00000005 is missing"),
                                            (lambda path: os.truncate(path, 20_000), "truncated")])
 def test_a_record_that_does_not_come_back(photos, target, monkeypatch, capsys, damage, words):
     before = state(target)

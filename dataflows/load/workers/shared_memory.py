@@ -10,24 +10,16 @@ from typing import Any, Callable
 
 import numpy as np
 
-
-class _Owner:
-    """The one object that every view of some memory keeps alive, so that its end tells when all are gone."""
-
-    __slots__ = ("__array_interface__", "__weakref__", "memory")
-
-    def __init__(self, memory: np.ndarray) -> None:
-        self.__array_interface__ = memory.__array_interface__
-        self.memory = memory
+from dataflows.owned_arrays import Owner
 
 
 def lent(memory: np.ndarray) -> tuple[np.ndarray, Callable[[], object | None]]:
     """A view of `memory`, and a function that returns None when it and all views of it are gone.
 
-    To ask is the lender's part. A callback would run wherever the last view goes, and an exception raised in it, as
+    The lender has to ask. A callback would run wherever the last view goes, and an exception raised in it, as
     KeyboardInterrupt may be anywhere, would be lost.
     """
-    owner = _Owner(memory)
+    owner = Owner(memory.__array_interface__, memory)
     return np.asarray(owner), weakref.ref(owner)
 
 

@@ -73,9 +73,10 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
     formats = tuple(
         Format(name, *estimate([*sizes[name].values()], [bytes_now[image] for image in sizes[name]], mean_bytes,
                                source.count), *runs[name, threads], steps[name]) for name in dumps)
-    return Measurements(path, stored, source.count, source.permuted, len(sample), usable_cpus(), busy,
-                        available_memory(), workers, _points(runs, _SCALED[True]), _points(runs, _SCALED[False]),
-                        storage, formats)
+    return Measurements(source=path, stored=stored, images=source.count, permuted=source.permuted,
+                        sampled=len(sample), processors=usable_cpus(), load=busy, memory_bytes=available_memory(),
+                        workers=workers, scaling_encoded=_points(runs, _SCALED[True]),
+                        scaling_pixels=_points(runs, _SCALED[False]), storage=storage, formats=formats)
 
 
 def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sample:

@@ -75,7 +75,7 @@ class Format:
         return self.steps.decode_ms > 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurements:
     """All that predictions are made from."""
 

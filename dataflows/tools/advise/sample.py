@@ -92,9 +92,9 @@ class Records:
         self._reader = RecordReader(self._store)
         self.path, self.count = path, len(self._store)
         self._file_bytes = os.path.getsize(data_file(path))
-        meta = {} if self._store.index is None else self._store.index.meta
-        self.permuted = meta["seed"] is not None if "seed" in meta else None
-        self._options = meta.get("options") or {}
+        index = self._store.index
+        self.permuted = None if index is None else index.meta.shuffled
+        self._options = {} if index is None else index.meta.options or {}
 
     def stored(self, sample: Sample) -> str | None:
         """The name of the format that most of these records are in."""

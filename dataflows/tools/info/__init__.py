@@ -3,6 +3,5 @@
     facts           the facts as a JSON object, and as text
     statements      the same in plain words and charts
     record_kind     what one record is, by its image's header
-    provenance      what an index tells of its dump, with types checked
     histogram       bins with round bounds
 """

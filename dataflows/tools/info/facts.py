@@ -29,11 +29,11 @@ import numpy as np
 from dataflows.errors import RecordError
 from dataflows.storage.environment import data_file
 from dataflows.storage.index import Index
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
 from dataflows.tools import text
 from dataflows.tools.info.histogram import bins
-from dataflows.tools.info.provenance import Provenance, provenance
 from dataflows.tools.info.record_kind import RecordKind, record_kind, spread
 from dataflows.tools.info.statements import statements
 
@@ -59,7 +59,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
              "index": store.index_path, "records": len(store)}
     parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "found"))
     if index is not None and store.index_path is not None:
-        made = provenance(index, store.index_path)
+        made = index.checked_meta(store.index_path)
         parts = {"dump": _dump(made), "tiles": _tiles(made, index.count), "bytes": _bytes(index),
                  "sizes": _sizes(index.height, index.width), "classes": _classes(index.label, made),
                  "found": _found(index, made)}
@@ -68,11 +68,11 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     return facts
 
 
-def _dump(made: Provenance) -> dict[str, Any]:
+def _dump(made: IndexMeta) -> dict[str, Any]:
     return {name: getattr(made, name) for name in ("format", "split", "layout", "seed", "options", "tools")}
 
 
-def _tiles(made: Provenance, count: int) -> dict[str, Any] | None:
+def _tiles(made: IndexMeta, count: int) -> dict[str, Any] | None:
     if not made.options.get("tiles"):
         return None
     return {"tiled": count - sum(made.untiled.values()), "stored_whole": made.untiled}
@@ -102,7 +102,7 @@ def _sizes(heights: np.ndarray, widths: np.ndarray) -> dict[str, Any]:
             "longer_side": _histogram(np.maximum(heights, widths))}
 
 
-def _classes(labels: np.ndarray, made: Provenance) -> dict[str, Any]:
+def _classes(labels: np.ndarray, made: IndexMeta) -> dict[str, Any]:
     present, counts = (array.tolist() for array in np.unique(labels, return_counts=True))
     images = dict.fromkeys(range(len(made.classes)), 0) | dict(zip(present, counts))
     named = [(*made.class_of(label), count) for label, count in sorted(images.items())]
@@ -112,7 +112,7 @@ def _classes(labels: np.ndarray, made: Provenance) -> dict[str, Any]:
             "counts": [{"class": folder, "name": name, "images": count} for folder, name, count in named]}
 
 
-def _found(index: Index, made: Provenance) -> dict[str, Any]:
+def _found(index: Index, made: IndexMeta) -> dict[str, Any]:
     findings = {finding: {"images": len(numbers),
                           "examples": [os.fsdecode(name) for name in index.name[numbers[:_EXAMPLES]].tolist()]}
                 for finding, numbers in made.findings.items()}

@@ -3,9 +3,9 @@ import os
 from typing import Any, Sequence
 
 from dataflows.dump.findings import ACROSS, DUPLICATE, by_reason
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.terminal import plural, printable
 from dataflows.tools.info.facts import describe
-from dataflows.tools.info.provenance import Provenance
 from dataflows.tools.info.statements import FOUND, Part, statements
 from dataflows.tools.sheet.benchmark_bars import Measured, measured
 from dataflows.tools.sheet.html import Bar, Markup, bars, document, element, joined, picture
@@ -42,7 +42,7 @@ def write_page(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, 
                                  f"image as it is stored, with the part that the {transform} transform takes; right: "
                                  f"what a loader gives.", class_="faint"),
                     element("div", *cards, class_="samples"),
-                    *([] if views.provenance is None else _odd(views, views.provenance)),
+                    *([] if views.meta is None else _odd(views, views.meta)),
                     *(_benchmark(os.fspath(name), *figures) for name, figures in zip(benchmarks, read))]
     page = document(printable(os.path.basename(facts["path"])), *sections)
     os.makedirs(folder, exist_ok=True)
@@ -97,7 +97,7 @@ def _sample(sample: View) -> Markup:
                            element("small", _breakable(sample.source))), class_="card")
 
 
-def _odd(views: Views, made: Provenance) -> list[Markup]:
+def _odd(views: Views, made: IndexMeta) -> list[Markup]:
     """The section on what the dump found in its source."""
     blocks = [_finding(views, finding, numbers) for finding, numbers in made.findings.items()
               if finding not in (DUPLICATE, ACROSS)]

@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw
 from dataflows.images.transforms import CORNER, FLIP, OFFSET, RESIZED, SIDES, CenterCrop, RandomResizedCrop
 from dataflows.load.reader import RecordReader
 from dataflows.options import integer, one_of
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
-from dataflows.tools.info.provenance import Provenance, provenance
 from dataflows.tools.info.record_kind import record_kind
 
 SIDE = 224  # pixels of a crop, and the height of the image beside it
@@ -51,9 +51,9 @@ class Views:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
         self.path = self._store.path
-        self.provenance: Provenance | None = None
+        self.meta: IndexMeta | None = None
         if self._store.index is not None and self._store.index_path is not None:
-            self.provenance = provenance(self._store.index, self._store.index_path)
+            self.meta = self._store.index.checked_meta(self._store.index_path)
         self._reader = RecordReader(self._store, array_layout=record_kind(self._store, 0).array_layout)
 
     def __len__(self) -> int:
@@ -83,21 +83,23 @@ class Views:
 
     def _view(self, number: int, transform: Any, seed: int) -> View:
         pixels, label = self._reader.pixels(number)
-        index, made = self._store.index, self.provenance
+        index, made = self._store.index, self.meta
         folder, called = (f"label {label}",) * 2 if made is None else made.class_of(label)
         file = "" if index is None else os.fsdecode(bytes(index.name[number]))
         key, class_id, class_name, source = map(printable, (self._store.key(number).decode(errors="replace"), folder,
                                                             called, file))
         height, width = pixels.shape[:2]
+        view = View(key=key, class_id=class_id, class_name=class_name, source=source, height=height, width=width,
+                    before=scaled(pixels), after=None, mirrored=False)
         if transform is None:
-            return View(key, class_id, class_name, source, height, width, scaled(pixels), None, False)
+            return view
         out = np.empty((1, SIDE, SIDE, 3), np.uint8)
         position = np.array([number])
         self._reader.read_crops([number], transform, position, seed, 0, out.transpose(0, 3, 1, 2))
         plan = transform.plan(np.array([height]), np.array([width]), position, seed, 0)
-        before = with_box(scaled(pixels), window(plan[0], SIDE) / (height, width, height, width))
-        after = Image.fromarray(out[0])
-        return View(key, class_id, class_name, source, height, width, before, after, bool(plan[0, FLIP]))
+        box = window(plan[0], SIDE) / (height, width, height, width)
+        return view._replace(before=with_box(view.before, box), after=Image.fromarray(out[0]),
+                             mirrored=bool(plan[0, FLIP]))
 
 
 def window(row: np.ndarray, size: int) -> np.ndarray:

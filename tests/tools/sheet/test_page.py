@@ -14,14 +14,14 @@ from PIL import Image
 from dataflows.__main__ import main
 from dataflows.dump.findings import ACROSS, DUPLICATE
 from dataflows.errors import RecordError
-from dataflows.storage.index import index_path, load_index, write_index
+from dataflows.storage.index import load_index
 from dataflows.tools.sheet.benchmark_bars import measured
 from dataflows.tools.sheet.html import Bar, Markup, bars, element
 from dataflows.tools.sheet.page import write_page
 from dataflows.tools.sheet.views import SIDE, Views
 from dump_imagenet import dump_split
 from helpers import chromium, odd_files
-from helpers.lmdb_files import change_meta, pack_msgpack, write_lmdb
+from helpers.lmdb_files import change_meta, pack_msgpack, save_index, write_lmdb
 from helpers.photos import CLASSES
 
 HOSTILE = '"><script>hacked = 1</script><img src=x onerror="hacked = 1">&amp;\x1b\udcff'
@@ -100,12 +100,12 @@ def hostile(tiled_lmdb, tmp_path_factory):
     path = copy_of(tiled_lmdb, folder)
     index = load_index(str(path), str(path))
     index = index.__class__(**{**index.__dict__, "name": np.array([os.fsencode(HOSTILE)] * index.count)})
-    index.meta.update(
-        classes=[HOSTILE] * 3, class_names=[HOSTILE] * 3, layout=HOSTILE, split=HOSTILE, format=HOSTILE,
+    save_index(index, path)
+    change_meta(
+        path, classes=[HOSTILE] * 3, class_names=[HOSTILE] * 3, layout=HOSTILE, split=HOSTILE, format=HOSTILE,
         findings={HOSTILE: [0, 1], DUPLICATE: [2, 3], ACROSS: [2, 3]}, duplicates=[[2, 3]], class_counts=[HOSTILE],
         skipped=[{"name": HOSTILE, "reason": HOSTILE}], left_out={HOSTILE: 1}, untiled={HOSTILE: 1},
         tools={HOSTILE: HOSTILE}, options={"tiles": True, HOSTILE: HOSTILE})
-    shutil.move(write_index(index, str(path)), index_path(str(path)))
     run = json.loads(benchmark(folder / "run.json").read_text().replace("loader-linear", "LOADER"))
     run["groups"][0]["results"][1]["contestant"] = run["processor"] = run["groups"][0]["split"] = HOSTILE
     run["groups"][0]["results"][2]["error"] = HOSTILE
@@ -150,19 +150,19 @@ def test_the_samples_are_those_of_the_sheet(odd):
 def test_all_that_the_dump_found_is_shown(odd):
     page = Reader(odd / "page" / "index.html")
     meta = load_index(str(odd / "train.lmdb"), str(odd / "train.lmdb")).meta
-    assert len(meta["findings"]) > 8 and len(meta["skipped"]) == len(odd_files.BAD)
-    for finding, numbers in meta["findings"].items():
+    assert len(meta.findings) > 8 and len(meta.skipped) == len(odd_files.BAD)
+    for finding, numbers in meta.findings.items():
         if finding not in (DUPLICATE, ACROSS):
             assert f"{finding}: {len(numbers)} file" in page.text
-    reasons = list(dict.fromkeys(entry["reason"] for entry in meta["skipped"]))
+    reasons = list(dict.fromkeys(entry["reason"] for entry in meta.skipped))
     assert len(reasons) > 12 and f"and {len(reasons) - 12} more reasons in the index" in page.text
     assert [f"{reason}: " in page.text for reason in reasons] == [True] * 12 + [False] * (len(reasons) - 12)
     assert "class 2/ cmyk.jpg" in page.text and "class 3/empty.jpg" in page.text
-    assert f"Left out: {len(meta['skipped'])} files" in page.text
-    groups = meta["duplicates"]
+    assert f"Left out: {len(meta.skipped)} files" in page.text
+    groups = meta.duplicates
     assert len(groups) > 1 and f"Equal files: {len(groups)} groups, 1 of them across classes" in page.text
     assert page.text.index("of another class.jpg", page.text.index("Equal files")) < page.text.index("Left out")
-    thumbs = sum(min(6, len(numbers)) for finding, numbers in meta["findings"].items()
+    thumbs = sum(min(6, len(numbers)) for finding, numbers in meta.findings.items()
                  if finding not in (DUPLICATE, ACROSS)) + len(groups)
     assert len(list(page.pictures())) == 2 * 12 + thumbs
 
