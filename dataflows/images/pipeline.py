@@ -1,6 +1,7 @@
 """A user's transform as what is fused into decoding, what is called for each image, and what is done for each batch."""
 import dataclasses
 import logging
+import textwrap
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -217,4 +218,4 @@ def planar(image: Any) -> Any:
 
 def _name(transform: Any) -> str:
     name = getattr(transform, "__name__", None)
-    return name if isinstance(name, str) else " ".join(repr(transform).split())
+    return name if isinstance(name, str) else textwrap.shorten(repr(transform), 100, placeholder=" ...)")
