@@ -72,10 +72,9 @@ class Samples:
         pipeline = self._pipeline
         samples = []
         for number, (image, label) in zip(numbers, self._images(numbers, pipeline)):
-            image = self._finished(pipeline(image))
             target = label if self.target_transform is None else self.target_transform(label)
-            samples.append((image, target, number) if self._return_index else (image, target))
-        return samples
+            samples.append((pipeline(image), target, number)[:3 if self._return_index else 2])
+        return samples if not pipeline.tail.to_tensor else self._finished(samples)
 
     def _images(self, numbers: list[int], pipeline: Pipeline) -> Iterator[tuple[Any, Any]]:
         """(image, label) of each, as the first step gets it."""
@@ -91,15 +90,13 @@ class Samples:
         crops = self._reader.read_crops(numbers, pipeline.crop, positions, 0, 0, pipeline.as_planes(out))
         yield from zip(map(pipeline.as_image, out), crops.labels)
 
-    def _finished(self, image: Any) -> Any:
-        """The image after the tail of the transform."""
-        tail = self._pipeline.tail
-        if not tail.to_tensor:
-            return image
-        if not isinstance(image, torch.Tensor):
-            image = torch.from_numpy(planar(image))
-        image = self._to_torch.convert(image)
-        return image if tail.erase is None else tail.erase(image)
+    def _finished(self, samples: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The samples after the tail of the transform."""
+        images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(planar(image))
+                  for image, *_ in samples]
+        finished = self._to_torch.convert_each(images)
+        erase = self._pipeline.tail.erase
+        return [(image if erase is None else erase(image), *rest) for image, (_, *rest) in zip(finished, samples)]
 
     @fixed_property
     def targets(self) -> list[int]:

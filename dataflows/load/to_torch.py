@@ -8,7 +8,10 @@ import torch
 from torch.utils.data import default_collate
 
 from dataflows.images.pipeline import Tail
+from dataflows.load.batch_memory import Recycler
 from dataflows.load.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
+
+_KEPT = 6  # batches of float32 whose memory is used again
 
 Batch = tuple[Any, ...]  # (images, labels), or (images, labels, record numbers)
 
@@ -56,6 +59,7 @@ class ToTorch:
         normalize = tail.normalize or normalize
         self._constants = None if normalize is None else self._make_constants(normalize)
         self._tail = tail
+        self._floats: Recycler | None = None
 
     def _make_constants(self, normalize: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(x / 255 - mean) / std as one subtraction and one multiplication, by three numbers each."""
@@ -126,24 +130,65 @@ class ToTorch:
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)
 
     def convert(self, images: Any) -> Any:
-        """Images in the dtype that was asked for, or that the transform's tail gives: uint8 or float32."""
+        """Images in the dtype that was asked for, or that the transform's tail gives: uint8 or float32. (3, H, W) or a
+        batch of such."""
         if not isinstance(images, torch.Tensor):
             return images
-        if self._constants is not None:
+        if images.dtype == torch.uint8 and self._dtype.is_floating_point:
+            images = self._scaled(images)
+        elif self._constants is not None:
             images = self._normalized(images, *self._constants)
-        elif images.dtype == torch.uint8 and self._dtype.is_floating_point:
-            images = images.float().mul_(1 / 255)
         dtype = images.dtype if self._dtype == torch.uint8 else self._dtype  # other integers would wrap around
         return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
 
+    def convert_each(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        """`convert` of each; where they are alike, they are parts of one batch in memory that was used before."""
+        first = images[0]
+        if first.dtype != torch.uint8 or len({(image.shape, image.dtype) for image in images}) > 1 or first.ndim != 3:
+            return [self.convert(image) for image in images]
+        if not self._dtype.is_floating_point:
+            return images
+        floats = self._float_memory(first.expand(len(images), *first.shape))
+        for image, out in zip(images, floats):
+            self._scale(image, out)
+        return list(floats)
+
+    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images as float32: from 0 to 1, or normalized. bfloat16 would keep 3 of the 8 bits where mean and pixel
+        nearly cancel."""
+        if self._constants is not None and (images.ndim < 3 or images.shape[-3] != 3):
+            raise ValueError(f"normalize expects images of shape (3, H, W), and the transform gives "
+                             f"{tuple(images.shape)}")
+        if images.ndim < 4 or images.device.type != "cpu":
+            return self._scale(images, None)
+        # One image at a time, while it is in the processor's cache, into memory that was used before: 0.15 ms, and 0.90
+        # for all at once into fresh memory.
+        floats = self._float_memory(images)
+        for image, out in zip(images, floats):
+            self._scale(image, out)
+        return floats
+
+    def _scale(self, images: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+        if self._constants is None:
+            return torch.mul(images, 1 / 255, out=out)
+        return torch.sub(images, self._constants[0], out=out).mul_(self._constants[1])
+
+    def _float_memory(self, images: torch.Tensor) -> torch.Tensor:
+        """For so many images, in the order of axes that they have."""
+        last = images.stride(1) == 1 and images.shape[1] > 1
+        batch = images.permute(0, 2, 3, 1) if last else images
+        shape = tuple(batch.shape)
+        if self._floats is None or self._floats.shape[1:] != shape[1:] or self._floats.shape[0] < len(images):
+            self._floats = Recycler(shape, _KEPT, np.dtype(np.float32))
+        floats = torch.from_numpy(self._floats.take()[:len(images)])
+        return floats.permute(0, 3, 1, 2) if last else floats
+
     def _normalized(self, images: torch.Tensor, mean: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        if self._tail.normalize and images.is_floating_point():  # from 0 to 1 already, by a step of the transform
+        """Images that a step of the transform has made other numbers of, from 0 to 1."""
+        if self._tail.normalize and images.is_floating_point():
             return images.float().mul(255).sub_(mean).mul_(factor)
-        if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
-            raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
-                             f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
-        # In float32 first: bfloat16 would keep 3 of the 8 bits where mean and pixel nearly cancel.
-        return images.float().sub_(mean).mul_(factor)
+        raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
+                         f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
 
 
 def _checked(device: torch.device | str) -> torch.device:
