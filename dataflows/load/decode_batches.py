@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from dataflows.images.resize import to_planes
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused, uniforms
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused
+from dataflows.images.uniforms import uniforms
 from dataflows.load.meter import Meter, Spent, Watch
 from dataflows.load.reader import RecordReader
 from dataflows.load.workers.shared_memory import lent
@@ -25,7 +26,7 @@ Transform = Callable[[np.ndarray], Any] | RandomResizedCrop | CenterCrop
 # Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's
 # GIL: parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
 _SLICE = 128
-_SEED_COLUMN = 64  # of the numbers that a position has: crops take those before
+_SEED_COLUMN = 64  # of the numbers that a position has, in uniforms.py: crops take those before
 
 
 class _Recycler:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.transforms import FLIP
+from dataflows.images.plan import FLIP
 from helpers.limits import limited_memory
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
