@@ -1,4 +1,6 @@
 """Bicubic crops: PIL's, to within two levels, in any memory and from any part of an image; and the choice by chance."""
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -10,8 +12,6 @@ from PIL import Image
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.images.plan import regions
 from dataflows.images.resize import resize_into
-from dataflows.load.reader import RecordReader
-from dataflows.storage.store import Store
 from helpers.photos import make_photo
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -272,15 +272,12 @@ def test_random_interpolation_is_the_same_for_any_batch_size_and_workers(tiled_l
 def test_datasets_crop_as_loaders_do(tiled_lmdb, interpolation):
     path, transform = tiled_lmdb / "val.lmdb", CenterCrop(40, 48, interpolation=interpolation)
     expected = batches(LMDBLoader(path, 4, transform=transform, shuffle=False))
-    with LMDBDataset(path, transform=transform) as dataset:
+    with contextlib.closing(LMDBDataset(path, transform=transform)) as dataset:
         assert torch.equal(torch.stack([dataset[i][0] for i in range(len(dataset))]), expected)
-        pixels, reader = np.empty((1, 3, 40, 40), np.uint8), RecordReader(Store(path))
-        reader.read_crops([2], transform, np.zeros(1, np.int64), 0, 0, pixels)
-        assert (pixels[0] == expected[2].numpy()).all()
 
 
 def test_a_dataset_draws_the_interpolation_with_the_box(tiled_lmdb):
     whole = RandomResizedCrop((30, 40), scale=(50, 50), ratio=(0.1, 10), hflip=0, interpolation="random")
-    with LMDBDataset(tiled_lmdb / "val.lmdb", transform=whole) as dataset:  # areas that never fit: whole images
+    with contextlib.closing(LMDBDataset(tiled_lmdb / "val.lmdb", transform=whole)) as dataset:  # areas that never fit
         found = {np.asarray(dataset[0][0]).tobytes() for _ in range(60)}
     assert len(found) == 2
