@@ -1,6 +1,8 @@
 """Between bytes and pixels: what a file is, its decoding, and the crop that training sees.
 
-    transforms  RandomResizedCrop and CenterCrop: the plan of boxes for many images at once
+    transforms  RandomResizedCrop and CenterCrop: the plan of boxes for many images at once, and their interpolation
+    plan        the columns of a plan, and what follows from one: which part of an image is needed, at which size
+    uniforms    the random numbers of a sample, by (seed, epoch, position), and which of them is for what
     codecs      encoded bytes to RGB pixels, whole or reduced, and back
     resize      carries out one row of the plan: pixels to a crop, mirrored or not, in its slot of the batch
     examine     what a file is, from its header: format, size; the table of all findings

@@ -101,7 +101,8 @@ def _random_crop(parts: list[Any], second: str, on_tensors: bool) -> tuple[Rando
         return None, 0, _unlike(first)
     flip = parts[1].p if second == "RandomHorizontalFlip" else 0.0
     try:
-        return RandomResizedCrop(_size(first.size), _floats(first.scale), _floats(first.ratio), hflip=flip), 1 + (second == "RandomHorizontalFlip"), ""
+        return RandomResizedCrop(_size(first.size), _floats(first.scale), _floats(first.ratio), hflip=flip,
+                                 interpolation=interpolation), 1 + (second == "RandomHorizontalFlip"), ""
     except (TypeError, ValueError) as error:
         return None, 0, str(error)
 
@@ -115,7 +116,7 @@ def _center_crop(parts: list[Any], second: str, on_tensors: bool) -> tuple[Cente
     if interpolation is None or interpolation == "random" or (on_tensors and resize.antialias is False):
         return None, 0, _unlike(resize)
     try:
-        return CenterCrop(_size(parts[1].size), sides[0]), 2, ""
+        return CenterCrop(_size(parts[1].size), sides[0], interpolation=interpolation), 2, ""
     except (TypeError, ValueError) as error:
         return None, 0, str(error)
 

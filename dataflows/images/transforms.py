@@ -1,14 +1,7 @@
 """RandomResizedCrop and CenterCrop: which box of each image becomes a sample, for many images at once, from a seed.
 
-A plan is an int32 array of shape (B, 9), one row per image, whose columns have the names of the constants below:
-
-    0-3  CORNER, SIDES    top, left, height, width of the box of the source, in pixels; together BOX
-    4-5  RESIZED          height, width that this box is resized to, in pixels
-    6-7  OFFSET           top, left: where the output window starts in the resized box
-    8    FLIP             1 to mirror the window left to right, else 0
-
-The window has the transform's `size`. Rows depend on (seed, epoch, position of the sample in the epoch) and on the
-size of the image, on nothing else: neither on threads nor on how samples are grouped.
+Plans (see plan.py) depend on (seed, epoch, position of the sample in the epoch) and on the size of the image, on
+nothing else: neither on threads nor on how samples are grouped.
 """
 import dataclasses
 import math
@@ -16,37 +9,15 @@ import operator
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dataflows.options import integer
+from dataflows.images.plan import make_plan
+from dataflows.images.uniforms import uniforms
+from dataflows.options import integer, one_of
 
-BOX, CORNER, SIDES, RESIZED, OFFSET, FLIP = slice(0, 4), slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8), 8
-PLAN_COLUMNS = 9
 _MOST_SIDE = 2**31 - 1
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
-
-
-def uniforms(columns: range, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
-    """Random numbers in [0, 1), float64 of shape (len(positions), len(columns)), a function of the arguments alone.
-
-    Each position has a row of numbers without end, of which these are the ones in `columns`.
-
-    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) used as a hash of
-    a counter: any position can be had without the ones before it, which numpy's generators cannot do for an array.
-    """
-    with np.errstate(over="ignore"):
-        stream = _splitmix64(_splitmix64(np.asarray(seed % 2**64, np.uint64)) ^ np.uint64(epoch))
-        samples = _splitmix64(stream ^ np.asarray(positions, np.uint64))
-        counters = np.arange(columns.start, columns.stop, dtype=np.uint64)
-        bits = _splitmix64(samples[:, None] + counters * np.uint64(0x9E3779B97F4A7C15))
-    return (bits >> np.uint64(11)) * 2.0**-53
-
-
-def _splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+_FLIP_COLUMN = 4 * _ATTEMPTS  # of the numbers that a position has, in uniforms.py
+_INTERPOLATION_COLUMN = _FLIP_COLUMN + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +32,15 @@ class RandomResizedCrop:
     ratio: least and greatest width / height of the box, drawn log-uniformly.
     hflip: probability of mirroring left to right, 0 to 1; True stands for 0.5. The default is the 0.5 of the usual
         ImageNet recipe, so no separate flip is needed.
-    antialias: True filters as PIL's BILINEAR does, to within one level of torchvision's default; False takes OpenCV's
-        INTER_LINEAR, which is faster and aliases when it shrinks.
+    antialias: True filters as PIL does: "bilinear" to within one level of torchvision's default, "bicubic" to within
+        two of its BICUBIC (with Pillow 13, which has another order of passes: photos to within three). False takes
+        OpenCV's INTER_LINEAR or INTER_CUBIC, which are faster and alias when they shrink.
     scaled_decode: decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop still is no smaller than the output:
-        see `reduced`, which says what changes. For images much larger than the output.
+        see `reduced` in plan.py, which says what changes. For images much larger than the output.
     fast_decode: decode JPEGs with libjpeg-turbo's less exact inverse DCT, and spread subsampled color without
         interpolating it, as many loaders do: a tenth less decoding time; pixels differ, most where colors change.
+    interpolation: "bilinear"; "bicubic"; or "random", as timm has it: each sample takes one of the two, with a
+        probability of one half, a function of (seed, epoch, position).
 
     Raises ValueError for values out of range.
 
@@ -82,8 +56,10 @@ class RandomResizedCrop:
     antialias: bool = True
     scaled_decode: bool = False
     fast_decode: bool = False
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        one_of("interpolation", self.interpolation, ("bilinear", "bicubic", "random"))
         object.__setattr__(self, "size", _pair(self.size))
         for name in ("scale", "ratio"):
             object.__setattr__(self, name, _range(name, getattr(self, name)))
@@ -103,11 +79,18 @@ class RandomResizedCrop:
         boxes, fits = self._attempt(heights, widths, uniforms(range(4), seed, epoch, positions)[:, None])
         rest = np.flatnonzero(~fits)  # about one in six photos: drawing for all ten times would cost the most here
         if len(rest):
-            draws = uniforms(range(4, 4 * _ATTEMPTS), seed, epoch, positions[rest]).reshape(-1, _ATTEMPTS - 1, 4)
+            draws = uniforms(range(4, _FLIP_COLUMN), seed, epoch, positions[rest]).reshape(-1, _ATTEMPTS - 1, 4)
             later, fits = self._attempt(heights[rest], widths[rest], draws)
             boxes[rest] = np.where(fits[:, None], later, self._fallback(heights[rest], widths[rest]))
-        flips = uniforms(range(4 * _ATTEMPTS, 4 * _ATTEMPTS + 1), seed, epoch, positions)[:, 0] < self.hflip
-        return _plan(boxes, *self.window, 0, 0, flips)
+        flips = uniforms(range(_FLIP_COLUMN, _FLIP_COLUMN + 1), seed, epoch, positions)[:, 0] < self.hflip
+        return make_plan(boxes, *self.window, 0, 0, flips)
+
+    def bicubic(self, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """Which of the samples at these positions of an epoch are resized bicubically; bool of shape (B,)."""
+        if self.interpolation == "random":
+            columns = range(_INTERPOLATION_COLUMN, _INTERPOLATION_COLUMN + 1)
+            return uniforms(columns, seed, epoch, positions)[:, 0] < 0.5
+        return np.full(len(positions), self.interpolation == "bicubic")
 
     def _attempt(self, heights: np.ndarray, widths: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each image the first of its attempts that fits, and whether one does; `draws` is (B, attempts, 4)."""
@@ -140,9 +123,10 @@ class CenterCrop:
 
     size: output side in pixels, or (height, width).
     resize: length of the image's shorter side before cropping, in pixels; at least the greater side of `size`.
-    antialias: True is as above; False resizes the crop's own part of the image by OpenCV's INTER_LINEAR, which aliases
-        when it shrinks, with the part's edges rounded to pixels of the image.
+    antialias: True is as above; False resizes the crop's own part of the image by OpenCV's INTER_LINEAR or
+        INTER_CUBIC, which alias when they shrink, with the part's edges rounded to pixels of the image.
     scaled_decode, fast_decode: as those of RandomResizedCrop.
+    interpolation: "bilinear" or "bicubic".
 
     Raises ValueError for values out of range.
 
@@ -156,8 +140,10 @@ class CenterCrop:
     antialias: bool = True
     scaled_decode: bool = False
     fast_decode: bool = False
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        one_of("interpolation", self.interpolation, ("bilinear", "bicubic"))
         object.__setattr__(self, "size", _pair(self.size))
         try:
             object.__setattr__(self, "resize", integer("resize", self.resize, max(self.window)))
@@ -189,67 +175,19 @@ class CenterCrop:
             scale = sides / resized
             box = np.clip(np.rint(self.window * scale).astype(np.int64), 1, sides)
             first = np.minimum(np.rint(offsets * scale).astype(np.int64), sides - box)
-            return _plan(np.concatenate([first, box], axis=1), *self.window, 0, 0, 0)
+            return make_plan(np.concatenate([first, box], axis=1), *self.window, 0, 0, 0)
         whole = np.concatenate([0 * sides, sides], axis=1)
-        return _plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
+        return make_plan(whole, resized[:, 0], resized[:, 1], offsets[:, 0], offsets[:, 1], 0)
+
+    def bicubic(self, positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """Whether the samples at these positions are resized bicubically, all or none; bool of shape (B,)."""
+        return np.full(len(positions), self.interpolation == "bicubic")
 
 
 def is_fused(transform: object) -> TypeGuard[RandomResizedCrop | CenterCrop]:
     """Whether a transform is carried out while decoding, by its plan: one of those above, or of a class derived from
     them that is not called for each image instead, as one with a `__call__` of its own is."""
     return isinstance(transform, (RandomResizedCrop, CenterCrop)) and not callable(transform)
-
-
-def reductions(plan: np.ndarray) -> np.ndarray:
-    """1, 2, 4 or 8 for each row: the most by which its image can be reduced before its box is smaller than its result.
-    """
-    ratio = (plan[:, SIDES] / plan[:, RESIZED]).min(axis=1)
-    return np.where(ratio >= 8, 8, np.where(ratio >= 4, 4, np.where(ratio >= 2, 2, 1)))
-
-
-def reduced(plan: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """The plan for images that are decoded at 1/factor of their size: boxes in pixels of these, int32 (B, 9).
-
-    An image of h x w pixels then has ceil(h / factor) x ceil(w / factor). Box edges are rounded to pixels of these, so
-    a crop can be off by half a factor, less than half a pixel of the output; and what libjpeg's smaller inverse DCTs
-    leave out of the picture is filtered otherwise than by the resize from its full size.
-    """
-    plan, factor = plan.copy(), factors[:, None]
-    ends = -(-(plan[:, CORNER] + plan[:, SIDES]) // factor)  # up: an image's last pixel is one of its own
-    plan[:, CORNER] = np.rint(plan[:, CORNER] / factor)
-    plan[:, SIDES] = ends - plan[:, CORNER]
-    return plan
-
-
-def unreduced(boxes: np.ndarray, factors: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Boxes of `regions` in pixels of the whole images, by a reduced pixel wider on each side, but within the image.
-
-    Some samplings interpolate their reduced chroma from that pixel, in rows of at least three samples, each of at most
-    two reduced pixels: so boxes get as wide as that. Without reduction boxes stay as they are.
-    """
-    factor = factors[:, None]
-    margin = np.where(factor > 1, factor, 0)
-    first = np.maximum(boxes[:, CORNER] * factor - margin, 0)
-    end = np.minimum((boxes[:, CORNER] + boxes[:, SIDES]) * factor + margin, np.stack([heights, widths], axis=1))
-    least = np.where(factors > 1, 4 * factors + 1, 0)
-    first[:, 1] = np.minimum(first[:, 1], np.maximum(end[:, 1] - least, 0))
-    end[:, 1] = np.maximum(end[:, 1], np.minimum(first[:, 1] + least, widths))
-    return np.concatenate([first, end - first], axis=1)
-
-
-def regions(plan: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of the image that each row's window of `size` depends on: int64 (B, 4), a box as in a plan.
-
-    The antialiased bilinear filter looks `support` source pixels around each output pixel's center, as PIL's does:
-    the scale when it shrinks, one when it enlarges. A window of the whole box depends on just the box.
-    """
-    plan = plan.astype(np.int64)
-    side = plan[:, SIDES]
-    scale = side / plan[:, RESIZED]
-    support = np.maximum(scale, 1.0)
-    first = np.maximum(((plan[:, OFFSET] + 0.5) * scale - support + 0.5).astype(np.int64), 0)
-    end = ((plan[:, OFFSET] + size - 0.5) * scale + support + 0.5).astype(np.int64)
-    return np.concatenate([plan[:, CORNER] + first, np.minimum(end, side) - first], axis=1)
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -270,12 +208,3 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     if not 0 < low <= high:
         raise ValueError(f"{name} must be (least, greatest) with 0 < least <= greatest, not {value!r}")
     return low, high
-
-
-def _plan(boxes: np.ndarray, height: int | np.ndarray, width: int | np.ndarray, top: int | np.ndarray,
-          left: int | np.ndarray, flip: int | np.ndarray) -> np.ndarray:
-    plan = np.empty((len(boxes), PLAN_COLUMNS), np.int32)
-    plan[:, BOX] = boxes
-    for column, values in enumerate((height, width, top, left, flip), BOX.stop):
-        plan[:, column] = values
-    return plan

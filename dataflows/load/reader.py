@@ -10,8 +10,8 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced, refuse_bomb
+from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.images.resize import resize_into
-from dataflows.images.transforms import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
 from dataflows.jpeg.header import jpeg_size
 from dataflows.options import integer, one_of
@@ -97,19 +97,20 @@ class RecordReader:
         if transform.scaled_decode:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
             plan = reduced(plan, factors)
-        needed = unreduced(regions(plan, transform.size), factors, heights, widths)
+        bicubic = transform.bicubic(positions, seed, epoch)
+        needed = unreduced(regions(plan, transform.window, bicubic), factors, heights, widths)
         labels, memory, frame = [], ScratchBuffer(), ScratchBuffer()
         decode_s = resize_s = 0.0
-        for number, source, height, width, row, region, factor, slot in zip(
-                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), needed.tolist(), factors.tolist(),
-                out):
+        for number, source, height, width, row, cubic, region, factor, slot in zip(
+                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), needed.tolist(),
+                factors.tolist(), out):
             if source.height != height or source.width != width:
                 raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             started = time.perf_counter()
             pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
             decoded = time.perf_counter()
-            resize_into(pixels, row, transform.antialias, slot, origin=origin, memory=frame)
+            resize_into(pixels, row, transform.antialias, slot, bicubic=cubic, origin=origin, memory=frame)
             decode_s += decoded - started
             resize_s += time.perf_counter() - decoded
             labels.append(source.label)

@@ -6,7 +6,7 @@ from typing import Iterator, Sequence
 import numpy as np
 import torch
 
-from dataflows.images.transforms import uniforms
+from dataflows.images.uniforms import uniforms
 
 _COLUMN = 64  # of the numbers that a position has: crops take those before
 PER_IMAGE, PER_BATCH, ERASE = range(_COLUMN, _COLUMN + 3)  # each kind of draws has seeds of its own

@@ -15,8 +15,8 @@ from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.dump.write import Packed, PackedLMDBSerializer
 from dataflows.errors import RecordError
 from dataflows.images.codecs import decode
+from dataflows.images.plan import regions
 from dataflows.images.resize import resize_into, to_planes
-from dataflows.images.transforms import regions
 from dataflows.load.reader import RecordReader
 from dataflows.storage import record
 from dataflows.storage.store import Store

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.images.pipeline import pipeline_of, planar
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.decode_batches import DecodeBatches
 from dataflows.load.meter import Meter
 from dataflows.load.reader import RecordReader

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.transforms import FLIP
+from dataflows.images.plan import FLIP
 from helpers.limits import limited_memory
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -376,7 +376,7 @@ def test_numpys_integers_are_integers(loader, option):
 
 @pytest.mark.parametrize("transform", ["RandomResizedCrop", 224, (224, 224)])
 def test_a_wrong_transform_is_refused(loader, transform):
-    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such, or None, not "):
+    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such"):
         loader(transform)
 
 
@@ -414,7 +414,7 @@ class Planned:
 
 
 def test_a_plan_alone_makes_no_transform(loader):
-    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such, or None, not "):
+    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such"):
         loader(Planned())
 
 

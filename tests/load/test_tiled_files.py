@@ -17,7 +17,7 @@ import dataflows.load.reader
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.errors import RecordError
 from dataflows.images.codecs import ScratchBuffer, decode_perfect, decode_reduced
-from dataflows.images.transforms import unreduced
+from dataflows.images.plan import unreduced
 from dataflows.jpeg.tile import tile
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split
@@ -28,7 +28,11 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 TRANSFORMS = [RandomResizedCrop(64), RandomResizedCrop(64, antialias=False), RandomResizedCrop(32, scale=(0.01, 0.05)),
               RandomResizedCrop((40, 90), scale=(1, 1)), CenterCrop(64, resize=72), CenterCrop(48, resize=200),
               CenterCrop((20, 50), resize=64), RandomResizedCrop(64, fast_decode=True),
-              CenterCrop(64, resize=72, antialias=False, fast_decode=True)]
+              CenterCrop(64, resize=72, antialias=False, fast_decode=True),
+              RandomResizedCrop(64, antialias=False, interpolation="bicubic"),
+              RandomResizedCrop(32, scale=(0.01, 0.05), interpolation="random"),
+              *(CenterCrop(size, resize, interpolation="bicubic") for size, resize in
+                ((64, 72), (48, 200), ((20, 50), 64)))]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
@@ -124,7 +128,9 @@ def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data)
 
 @needs_cjpeg
 @pytest.mark.parametrize("transform", [RandomResizedCrop(20, scale=(0.2, 1)), CenterCrop(24, resize=30),
-                                       RandomResizedCrop(20, scale=(0.2, 1), antialias=False)], ids=str)
+                                       RandomResizedCrop(20, scale=(0.2, 1), antialias=False),
+                                       RandomResizedCrop(20, scale=(0.2, 1), interpolation="random"),
+                                       CenterCrop(24, resize=30, interpolation="bicubic")], ids=str)
 def test_scaled_batches_of_any_sampling_are_those_of_the_untiled_file(tmp_path, transform):
     folder = tmp_path / "source" / "val" / "class"
     folder.mkdir(parents=True)

@@ -6,8 +6,9 @@ from typing import Any, Callable
 import numpy as np
 
 from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
+from dataflows.images.plan import FLIP, regions
 from dataflows.images.resize import resize_into
-from dataflows.images.transforms import FLIP, RandomResizedCrop, regions
+from dataflows.images.transforms import RandomResizedCrop
 from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.reader import RecordReader
 from dataflows.storage.store import Store

@@ -5,7 +5,8 @@ from typing import Any, Iterable, Iterator, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dataflows.images.transforms import CORNER, FLIP, OFFSET, RESIZED, SIDES, CenterCrop, RandomResizedCrop
+from dataflows.images.plan import CORNER, FLIP, OFFSET, RESIZED, SIDES
+from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.reader import RecordReader
 from dataflows.options import integer, one_of
 from dataflows.storage.index_meta import IndexMeta
