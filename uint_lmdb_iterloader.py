@@ -13,9 +13,9 @@ from dataflows.images.codecs import MAX_PIXELS
 from dataflows.images.pipeline import Transform
 from dataflows.load.chain import PREFETCH, Decoding, pointers_of
 from dataflows.load.dataset import SampleIterator, Samples
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
-from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import ToTorch
 from dataflows.load.workers.shared_memory import SharedNumber
 from dataflows.options import integer, suggests

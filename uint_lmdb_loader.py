@@ -12,9 +12,9 @@ from dataflows.images.codecs import MAX_PIXELS
 from dataflows.images.pipeline import Transform
 from dataflows.load.chain import PREFETCH, Decoding
 from dataflows.load.dataset import MapSamples
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
-from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import ToTorch
 from dataflows.options import suggests
 from dataflows.order.order import Order

@@ -18,7 +18,7 @@ from benchmarks.contestants.ours import transform
 from benchmarks.decoder import decode_fast
 from benchmarks.opencv import decode
 from dataflows.images.plan import FLIP, regions
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.steps import resize_ms, thread_ms
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
 from benchmarks.copies import copy_of
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 
 

@@ -17,7 +17,7 @@ from benchmarks.contestants import SIZE, Epoch, Job
 from benchmarks.copies import copy_of, files_in_order
 from benchmarks.decoder import Decoder, planar
 from benchmarks.opencv import center_crop, random_crop
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 
 _SLICE = 128  # samples that a thread takes at a time, at most: it waits for the GIL in between

@@ -14,10 +14,10 @@ import math
 from typing import Any, Callable
 
 from dataflows.images.pipeline import Pipeline, Transform, pipeline_of
-from dataflows.load.decode_batches import DecodeBatches
+from dataflows.load.decode.decode_batches import DecodeBatches
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import AHEAD_BYTES, PrefetchPages
-from dataflows.load.reader import RecordReader
 from dataflows.load.workers.parent import RoundRobinProcesses
 from dataflows.options import integer, one_of
 from dataflows.order.epoch import Epoch

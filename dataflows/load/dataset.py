@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 from dataflows.images.pipeline import Pipeline, Transform, as_image, pipeline_of, planar
-from dataflows.load.batch_memory import Recycler
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.batch_memory import Recycler
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.state import check_state
 from dataflows.load.to_torch import ToTorch
 from dataflows.options import fixed_property, integer

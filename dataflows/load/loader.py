@@ -8,11 +8,11 @@ import numpy as np
 from dataflows.images.pipeline import Pipeline, Transform
 from dataflows.load.chain import Decoding, batches_of, decoded, pointers_of
 from dataflows.load.dataset import MapSamples
-from dataflows.load.decode_batches import DecodeBatches
+from dataflows.load.decode.decode_batches import DecodeBatches
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.iteration import Iterations
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.meter import Meter
-from dataflows.load.reader import RecordReader
 from dataflows.load.samplers import EpochBatchSampler, EpochSampler
 from dataflows.load.state import restored, saved
 from dataflows.load.stats import Stats

@@ -1,14 +1,30 @@
 """What stands for a loader's samplers, where frameworks look for those of a DataLoader."""
-from typing import TYPE_CHECKING, Iterator
+from typing import Iterable, Iterator, Protocol
 
-if TYPE_CHECKING:
-    from dataflows.load.loader import TorchBatches
+
+class _Loader(Protocol):
+    """What is asked of a loader here."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def drop_last(self) -> bool: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def pointers(self, epoch: int) -> Iterable[list[list[int]]]: ...
+
+    def __len__(self) -> int: ...
 
 
 class EpochSampler:
     """Stands for a loader's sampler: has `set_epoch`, which Lightning calls of that only, and the epoch's records."""
 
-    def __init__(self, loader: "TorchBatches") -> None:
+    def __init__(self, loader: _Loader) -> None:
         self._loader = loader
 
     def set_epoch(self, epoch: int) -> None:
@@ -17,11 +33,11 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[int]:
         """The record numbers of the loader's next epoch, of this rank."""
-        for numbers in self._loader.batch_sampler:
+        for numbers in EpochBatchSampler(self._loader):
             yield from numbers
 
     def __len__(self) -> int:
-        return sum(map(len, self._loader.batch_sampler))
+        return sum(map(len, EpochBatchSampler(self._loader)))
 
 
 class EpochBatchSampler:
@@ -31,14 +47,14 @@ class EpochBatchSampler:
     the loader in its order, with other crops.
     """
 
-    def __init__(self, loader: "TorchBatches") -> None:
+    def __init__(self, loader: _Loader) -> None:
         self._loader = loader
         self.batch_size, self.drop_last = loader.batch_size, loader.drop_last
 
     @property
     def sampler(self) -> EpochSampler:
         """The loader's."""
-        return self._loader.sampler
+        return EpochSampler(self._loader)
 
     def __iter__(self) -> Iterator[list[int]]:
         for numbers, _ in self._loader.pointers(self._loader.epoch):

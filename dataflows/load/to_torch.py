@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import default_collate
 
 from dataflows.images.pipeline import Tail
-from dataflows.load.batch_memory import Recycler
-from dataflows.load.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
+from dataflows.load.decode.batch_memory import Recycler
+from dataflows.load.decode.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
 
 _KEPT = 6  # batches of float32 whose memory is used again
 

@@ -17,7 +17,7 @@ from dataflows.errors import RecordError
 from dataflows.images.codecs import decode
 from dataflows.images.plan import regions
 from dataflows.images.resize import resize_into, to_planes
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage import record
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split

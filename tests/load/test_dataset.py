@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset, SubsetRandomSamp
 
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.dump.write import Packed, PackedLMDBSerializer
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage import record
 from dataflows.storage.store import Store
 from helpers.limits import limited_memory

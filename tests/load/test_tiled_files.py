@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dataflows.load.reader
+import dataflows.load.decode.reader
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.errors import RecordError
 from dataflows.images.codecs import ScratchBuffer, decode_perfect, decode_reduced
@@ -119,8 +119,8 @@ def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data)
     [region] = unreduced(np.array([[top, left, h, w]]), np.array([factor]), np.array([height]), np.array([width]))
     boxes = []
     for image in (jpeg, tiled):
-        source = dataflows.load.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)
-        pixels, (y, x) = dataflows.load.reader._part(source, region.tolist(), factor, fast, ScratchBuffer())
+        source = dataflows.load.decode.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)
+        pixels, (y, x) = dataflows.load.decode.reader._part(source, region.tolist(), factor, fast, ScratchBuffer())
         boxes.append(pixels[top - y:top - y + h, left - x:left - x + w])
     assert boxes[0].shape == (h, w, 3)
     np.testing.assert_array_equal(*boxes)
@@ -158,8 +158,8 @@ def test_a_reduced_jpeg_with_flaws_is_as_libjpeg_reduces_it():
 
 
 def test_a_small_crop_decodes_few_pixels(tiled_lmdb, monkeypatch):
-    decode, decoded = dataflows.load.reader.decode, []
-    monkeypatch.setattr(dataflows.load.reader, "decode",
+    decode, decoded = dataflows.load.decode.reader.decode, []
+    monkeypatch.setattr(dataflows.load.decode.reader, "decode",
                         lambda *args, **options: decoded.append(decode(*args, **options)) or decoded[-1])
     list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32, scale=(0.02, 0.05)), num_workers=0))
     index = Store(tiled_lmdb / "train.lmdb").index

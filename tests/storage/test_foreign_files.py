@@ -14,7 +14,7 @@ import pytest
 from dataflows import RandomResizedCrop
 from dataflows.errors import RecordError
 from dataflows.images.codecs import decode
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from helpers.photos import encode_jpeg, make_photo
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader

@@ -8,10 +8,10 @@ import pytest
 import dataflows
 from dataflows.images.pipeline import pipeline_of
 from dataflows.images.transforms import RandomResizedCrop
-from dataflows.load.decode_batches import DecodeBatches
+from dataflows.load.decode.decode_batches import DecodeBatches
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import PrefetchPages
-from dataflows.load.reader import RecordReader
 from dataflows.load.workers.child import InWorker
 from dataflows.load.workers.parent import RoundRobinProcesses
 from dataflows.order.epoch import Epoch
@@ -49,8 +49,8 @@ def round_robin(path, num_processes):
 def decode_batches(path, transform, num_threads):
     store, epoch = Store(path), Epoch(3)
     return DecodeBatches(BatchData(ShuffledKeys(store, epoch), 4, remainder=True, use_list=True), RecordReader(store),
-                         pipeline_of(transform, None, "numpy"), epoch, batch_size=4, num_threads=num_threads, prefetch=1,
-                         meter=Meter())
+                         pipeline_of(transform, None, "numpy"), epoch, batch_size=4, num_threads=num_threads,
+                         prefetch=1, meter=Meter())
 
 
 def tar_of_classes(photos):

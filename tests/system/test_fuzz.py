@@ -17,7 +17,7 @@ from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.images.codecs import decode
 from dataflows.jpeg.tile import cut, read_tiles, tile
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage import record
 from dataflows.storage.index import index_path, load_index, write_index
 from dataflows.storage.store import Store

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from helpers.dataflow_contract import threads
 from helpers.paths import ROOT

@@ -16,9 +16,9 @@ import numpy as np
 from dataflows.dump.pack import FilePacker
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.load.chain import Decoding
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.late_ranks import LateRanks
 from dataflows.load.loader import TorchBatches
-from dataflows.load.reader import RecordReader
 from dataflows.load.to_torch import ToTorch
 from dataflows.order.order import Order
 from dataflows.processors import usable_cpus

@@ -19,7 +19,7 @@ from dataflows.images.codecs import encode
 from dataflows.jpeg.cut import MAGIC, read_tiles
 from dataflows.jpeg.header import APP9, segments
 from dataflows.jpeg.tile import tile
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.sources.folders import class_folders, images_below, read_file
 from dataflows.sources.layouts import find_layout
 from dataflows.sources.names import EXTENSIONS

@@ -10,7 +10,7 @@ from dataflows.images.plan import FLIP, regions
 from dataflows.images.resize import resize_into
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.jpeg.cut import cut, read_tiles
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.disk import touch
 from dataflows.tools.advise.predict import Steps

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from dataflows.images.plan import CORNER, FLIP, OFFSET, RESIZED, SIDES
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.options import integer, one_of
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.store import Store

@@ -13,7 +13,7 @@ from dataflows.images.codecs import decode
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
 from dataflows.jpeg.tile import tile
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.sample import (
     PREPARATIONS,

@@ -12,7 +12,7 @@ from PIL import Image
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.__main__ import main
 from dataflows.errors import RecordError
-from dataflows.load.reader import RecordReader
+from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.index import load_index
 from dataflows.storage.store import Store
 from dataflows.tools.sheet.picture import contact_sheet

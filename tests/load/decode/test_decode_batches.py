@@ -8,9 +8,9 @@ from PIL import Image
 
 from dataflows.images.pipeline import pipeline_of, planar
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
-from dataflows.load.decode_batches import DecodeBatches
+from dataflows.load.decode.decode_batches import DecodeBatches
+from dataflows.load.decode.reader import RecordReader
 from dataflows.load.meter import Meter
-from dataflows.load.reader import RecordReader
 from dataflows.order.epoch import Epoch
 from dataflows.order.pointers import SequentialKeys
 from dataflows.storage.store import Store

@@ -9,10 +9,10 @@ import numpy as np
 
 from dataflows.images.pipeline import Pipeline, as_image, planar
 from dataflows.images.resize import to_planes
-from dataflows.load.batch_memory import Recycler, ResultMemory, Results
+from dataflows.load.decode.batch_memory import Recycler, ResultMemory, Results
+from dataflows.load.decode.reader import RecordReader
+from dataflows.load.decode.seeds import PER_IMAGE, generators_kept, seed_generators, seeds_of
 from dataflows.load.meter import Meter, Spent, Watch
-from dataflows.load.reader import RecordReader
-from dataflows.load.seeds import PER_IMAGE, generators_kept, seed_generators, seeds_of
 from dataflows.order.epoch import Epoch
 from dataflows.processors import usable_cpus
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
