@@ -43,6 +43,7 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import sys
 from typing import Any, Sequence
 
@@ -145,4 +146,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     sys.exit(main())

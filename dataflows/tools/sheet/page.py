@@ -173,6 +173,7 @@ def _benchmark(path: str, machine: str, groups: list[Measured]) -> Markup:
 
 
 def _group(group: Measured) -> Markup:
-    failed = [element("h4", "failed"), _listed(group.failed)] if group.failed else []
-    return element("section", element("h3", group.title), element("h4", group.unit), bars(group.bars), *failed,
+    without = [joined(element("h4", title), _listed(names))
+               for title, names in (("failed", group.failed), ("skipped", group.skipped)) if names]
+    return element("section", element("h3", group.title), element("h4", group.unit), bars(group.bars), *without,
                    class_="card")
