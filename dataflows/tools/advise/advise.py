@@ -128,12 +128,17 @@ def _table(advice: Advice) -> list[str]:
 
 def _detail(found: Measurements) -> list[str]:
     """What shrunk formats give up; nothing where no image is shrunk."""
-    rows = [(one.name, f"{one.enlarged:.0%}", f"{one.psnr_db:.1f}") for one in found.formats if one.psnr_db is not None]
+    rows = [(one.name, _percent(one.enlarged), f"{one.psnr_db:.1f}") for one in found.formats
+            if one.psnr_db is not None]
     if not rows:
         return []
     return [f"Shrunk images lose detail. Crops of less than 224 pixels are enlarged and look soft: "
-            f"{found.format(TILED).enlarged:.0%} of the crops of full-sized images, and more of these:",
+            f"{_percent(found.format(TILED).enlarged)} of the crops of full-sized images, and more of these:",
             *aligned([("format", "crops enlarged", "PSNR against a full-sized image's crop, dB"), *rows])]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 class _Recommended:
@@ -157,7 +162,7 @@ class _Recommended:
     def _format(self) -> str:
         one = self.predicted
         how = "as it is" if self.is_stored else f"dump-imagenet ... --format {one.name}"
-        error = f", give or take {2 * one.error:.0%}" if one.error > 0.005 else ""
+        error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
         less_detail = ". Crops of such small images show less detail" if one.name in SMALL else ""
         return f"{how}, {size_text(one.file_bytes)}{error}: {self._why_this_format()}{less_detail}."
 
@@ -200,7 +205,7 @@ class _Recommended:
         if self.gpu_rate is None:
             return f"{rate}; more give less than a twentieth more." if best.workers < self.most_workers else f"{rate}."
         if not best.enough:
-            return f"{rate}, {best.images_per_s / self.gpu_rate:.0%} of what the GPU takes."
+            return f"{rate}, {_percent(best.images_per_s / self.gpu_rate)} of what the GPU takes."
         if best.images_per_s < MARGIN * self.gpu_rate:
             return f"{rate}: enough for the GPU, with little to spare."
         return f"{rate}: the fewest that give the GPU a tenth more than it takes."
@@ -213,7 +218,7 @@ class _Recommended:
         sentences = [f"Then the limit is {limit}."]
         saved = (steps.resize_ms - steps.resize_linear_ms) / (steps.copy_ms + steps.decode_ms + steps.resize_ms)
         if limit != STORAGE and saved > 0.1:
-            sentences.append(f"antialias=False takes about {saved:.0%} less time for an image, but crops alias.")
+            sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, but crops alias.")
         if not self.predicted.fits:
             sentences.append('cache="drop" keeps in memory what other programs have there; this file does not fit.')
         return " ".join(sentences)

@@ -136,9 +136,9 @@ def test_the_sentences_say_what_the_figures_say(found, gpu_rate, sentences):
 
 def test_what_shrinking_gives_up_is_said_where_something_is_shrunk():
     text = str(advice())
-    rows = {line[:24].strip(): line.split()[-2:] for line in text.partition("Shrunk images")[2].splitlines()}
-    assert "20% of the crops of full-sized images" in text
-    assert rows[JPEG_320] == ["40%", "36.0"] and rows[AT_256] == ["90%", "30.0"]
+    rows = {line[:24].strip(): line.split()[-3:] for line in text.partition("Shrunk images")[2].splitlines()}
+    assert "20 % of the crops of full-sized images" in text
+    assert rows[JPEG_320] == ["40", "%", "36.0"] and rows[AT_256] == ["90", "%", "30.0"]
     assert TILED not in rows and "uint8" not in rows
     same = tuple(dataclasses.replace(one, psnr_db=None) for one in FORMATS)
     assert "Shrunk images" not in str(advice(measured(formats=same)))
