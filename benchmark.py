@@ -6,34 +6,36 @@ reads IMAGENET/train and IMAGENET/val, and DIR/jpeg and DIR/uint8 (the latter sh
 dumps first where they are missing; copies in formats of other libraries are made beside them. Prints a table per split
 and format, and writes benchmark.json, which holds every epoch, and benchmark.png.
 
-Each contestant has a process of its own. They run one epoch each in turns, one at a time, while the others are stopped:
-a warm-up round, then the counted ones. Batches are uint8 (B, 3, 224, 224): a random resized crop and a flip, shuffled,
-for train; resized to 256 and center-cropped for any other split. An epoch should have 2,000 images or more: some
-contestants have hundreds ready when it starts. The table shows medians over the counted epochs:
+Each contestant has a process of its own. In each round, every contestant runs one epoch while the others are stopped.
+The first round warms up, and the others count. Batches are uint8 (B, 3, 224, 224). For train they are shuffled,
+randomly cropped and flipped; for any other split, images are resized to 256 and center-cropped. An epoch should have
+2,000 images or more, because some contestants have hundreds ready when it starts. The table shows medians over the
+counted epochs:
 
     images/s       with the range; x BASELINE is the median of the ratios within each round
     CPU ms/image   processor time of the process and all of its workers
-    x limit        that time / what decoding the crop's share of an image and resizing it take at least, which is
-                   measured in each round as well (see benchmarks/limit.py); for this project's loaders
-    peak MB        their anonymous and shared memory together; mapped files are page cache and not counted
+    x limit        that time / the least time in which a crop can be decoded and resized, which each round measures,
+                   too (see benchmarks/limit.py); for this project's loaders
+    peak MB        their anonymous and shared memory together; mapped files are page cache, and do not count
     growth MB      by how much anonymous memory grew from the end of the first counted epoch to that of the last
     first batch s  from asking for an epoch to its first batch
-    cold start s   the same for the first epoch of a new process, opening the file included, and making the copy of
-                   the source that some contestants need, if this run is the first to need it
+    cold start s   the same for the first epoch of a new process. It includes opening the file. Some contestants need
+                   a copy of the source: the first run makes it, and this time is included, too
 
-With --cold it measures storage instead: readers that bring an epoch's bytes off the disk, each epoch in a fresh process
-after the page cache was dropped, which takes root's rights, or is done for the files that are read (see
-benchmarks/cold.py). Medians of:
+With --cold it measures storage instead: readers read the bytes of an epoch from the disk. Before each epoch a new
+process starts and the page cache is dropped: all of it where root runs this, else the files that are read (see
+benchmarks/cold.py). The table shows medians of:
 
     MB/s           of the bytes that are needed; x BASELINE as above, of this figure
     read/needed    bytes that the process read from the disk / bytes needed
     first batch s  from before the file is opened
 
-With --scaling it measures the number of workers: LMDBLoader over tiled JPEGs, over JPEGs as the files have them (dumped
-into DIR/jpeg-no-tiles) and over pixels, and torch's DataLoader over the folder, each with 1, 2, 4 ... up to
---num-workers, all in turns within one run. Prints the median images/s, and PATH.png shows them.
+With --scaling it measures how images/s grow with the number of workers: 1, 2, 4 ... up to --num-workers, all in turns.
+The series are LMDBLoader over tiled JPEGs, over the files' own JPEGs (dumped into DIR/jpeg-no-tiles) and over pixels,
+and torch's DataLoader over the folder. Prints the median images/s, and PATH.png shows them.
 
-A contestant whose library is not installed, cannot be imported or does not start is skipped, with the reason.
+A contestant is skipped, and the reason is printed, if its library is not installed, cannot be imported or does not
+start.
 
 Exit code 0: all others ran; 1: some failed, or the run was interrupted; 2: the arguments were refused, or the page
 cache cannot be dropped.
@@ -43,6 +45,7 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import sys
 from typing import Any, Sequence
 
@@ -145,4 +148,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     sys.exit(main())

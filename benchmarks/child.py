@@ -2,8 +2,8 @@
 
 The child leads a process group of its own, so that its parent can stop, continue and kill it with everything that it
 started, and so that Ctrl-C reaches the parent alone. It never outlives its parent: the parent's death closes the
-lifeline, on which a thread waits to kill the group. As the group may be stopped at that moment, Linux is asked to
-continue the child when its parent dies.
+lifeline. A thread waits for that, removes the child's folder, which its parent can no longer do, and kills the group.
+As the group may be stopped at that moment, Linux is asked to continue the child when its parent dies.
 
 Messages to the parent are dicts: {"open_s"} when ready, the figures of an epoch, {"closed": True}, or {"error"}. The
 parent sends the number of an epoch, or None for the end.
@@ -11,6 +11,7 @@ parent sends the number of an epoch, or None for the end.
 import ctypes
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,7 +30,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def serve(contestant: Contestant, job: Job, commands: Connection, lifeline: Connection, folder: str) -> None:
     """Runs epochs of one contestant until the parent sends None. `folder` is for its output and temporary files."""
     os.setpgid(0, 0)
-    _end_with_parent(lifeline)
+    _end_with_parent(lifeline, folder)
     _redirect_output(os.path.join(folder, LOG))
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     # A spawned process would spawn its own workers too; users get their system's default, which comes first.
@@ -70,12 +71,14 @@ def _check(images: Any, labels: Any, job: Job) -> None:
                          f"with int64 (B,), B from 1 to {job.batch_size}")
 
 
-def _end_with_parent(lifeline: Connection) -> None:
+def _end_with_parent(lifeline: Connection, folder: str) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel sends it to a stopped group without a parent
 
     def wait() -> None:
         lifeline.poll(None)  # nothing is ever sent: it returns when the parent's end is closed
+        shutil.rmtree(folder, ignore_errors=True)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

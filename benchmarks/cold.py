@@ -48,7 +48,8 @@ def drop_page_cache(paths: Sequence[str]) -> str:
         for path in paths:
             with open(path, "rb") as content:
                 os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return f"the files read, by posix_fadvise, for {_DROP} may not be written ({error.strerror}); inodes stay"
+        return (f"the files that are read, by posix_fadvise: {_DROP} cannot be written ({error.strerror}), so inodes "
+                f"stay")
 
 
 def check_droppable(path: str) -> None:

@@ -10,8 +10,8 @@ from dataflows.sources.imagenet import ImageNetFiles
 def copy_of(job: Job, name: str, write: Callable[[str], None]) -> str:
     """The folder of the job's copy called `name`, which `write(folder)` fills if there is none yet.
 
-    It gets its name when it is complete; what a run leaves that dies before is removed by the next one. Whether it is
-    still what the source holds is not checked: remove it after changing the source.
+    The folder gets its name when it is complete. The next run removes what an interrupted one has left. Nobody checks
+    whether the copy still is what the source holds: remove it after a change of the source.
     """
     folder = os.path.join(job.scratch, name, job.split)
     if not os.path.isdir(folder):

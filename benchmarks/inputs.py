@@ -42,7 +42,8 @@ def prepare(source: str, folder: str, split: str, format: str, tiles: bool = Tru
     store = Store(path)
     names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
     if len(store) != len(files) or names not in (None, sorted(name for name, _ in files)):
-        raise ValueError(f"{path} holds {len(store):,} images and {files.root} {len(files):,}, or others. Give the "
-                         f"folder that it was made of, or another --lmdb to dump this one into")
+        raise ValueError(f"{path} was made of other files: it holds {len(store):,} images, and {files.root} has "
+                         f"{len(files):,}. Give the folder that it was made of, or another --lmdb to dump this one "
+                         f"into")
     store.close()
     return path, len(files)

@@ -2,9 +2,9 @@
 
     limit = decode a whole image x the share of its area that the crop depends on + resize that share
 
-in ms of processor time per image, each a mean over a sample of the job's records; pixels need no decoding. Nothing of
-pointers, batches, threads and Python between samples is in it. A loader that decodes whole images cannot reach it; one
-that decodes little more than the crop comes near.
+in ms of processor time per image. Each term is a mean over a sample of the job's records; pixels need no decoding. The
+cost of pointers, batches, threads and Python is not in it. A loader that decodes whole images cannot reach the limit;
+one that decodes little more than the crop comes near.
 """
 import contextlib
 from typing import Any, Callable, Iterator

@@ -110,5 +110,5 @@ def _measure_pointers(arguments: argparse.Namespace, run: dict[str, Any]) -> Non
 
     run["pointers_us_per_image"] = pointer_costs(arguments.batch_size, arguments.epochs, IMAGENET)
     for name, costs in run["pointers_us_per_image"].items():
-        print(f"pointer chain of the {name}, {IMAGENET:,} records: {statistics.median(costs):.2f} µs per image of its "
-              f"thread")
+        print(f"The pointer chain of the {name} takes {statistics.median(costs):.2f} µs per image of its thread's "
+              f"time, with {IMAGENET:,} records")

@@ -3,6 +3,7 @@
     header      segments, frame, scan and Huffman tables of a JPEG
     cut         the map of a tiled JPEG's intervals, and a box of it as a smaller JPEG
     tile        a JPEG to a tiled JPEG, losslessly
+    untile      and back
     huffman     entropy-coded data and its tables as arrays, around the kernels
     kernels     the loops that numba compiles
     compiled    compiling them, and where the result is kept

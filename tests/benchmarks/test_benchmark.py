@@ -135,7 +135,8 @@ def test_temporary_files_of_contestants_go_with_them(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_its_parent(tmp_path, number):
-    """While one contestant hangs in its epoch and the other one is stopped, each with a worker."""
+    """No process and no folder, while one contestant hangs in its epoch and the other is stopped, each with a worker.
+    """
     script = ("import sys; sys.path[:0] = sys.argv[2:]\n"
               "from benchmarks.runner import run_group\n"
               "from helpers.contestants import fake, fake_job, good, hangs\n"
@@ -143,19 +144,21 @@ def test_nothing_outlives_its_parent(tmp_path, number):
               "    run_group([fake(good), fake(hangs)], fake_job(sys.argv[1]), 1, 600.0, print)\n")
     path = tmp_path / "parent.py"
     path.write_text(script)
-    folder = tmp_path / "pids"
+    folder, temporary = tmp_path / "pids", tmp_path / "temporary"
     folder.mkdir()
+    temporary.mkdir()
     with subprocess.Popen([sys.executable, "-u", str(path), str(folder), str(ROOT), str(ROOT / "tests")],
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+                          env=os.environ | {"TMPDIR": str(temporary)}, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True) as parent:
         try:
             for line in parent.stdout:
                 if line == "epoch 0 of 1: hangs\n":
                     break
             time.sleep(0.2)  # into the epoch
-            assert len(survivors(folder)) == 4
+            assert len(survivors(folder)) == 4 and len(os.listdir(temporary)) == 2
             parent.send_signal(number)
             parent.wait(30)
-            assert eventually(lambda: not survivors(folder))
+            assert eventually(lambda: not survivors(folder) and not os.listdir(temporary))
         finally:
             parent.kill()
 

@@ -8,7 +8,7 @@ import pytest
 from dataflows.__main__ import main
 from dataflows.dump.verify import verify
 from dataflows.storage.paths import existing_file, lmdbs
-from dataflows.tools.advise.sample import open_source
+from dataflows.tools.advise.sources import open_source
 from dataflows.tools.info.facts import describe
 from dataflows.tools.sheet.picture import contact_sheet
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader

@@ -21,18 +21,19 @@ from dataflows.tools.advise.predict import (
     MARGIN,
     PIXELS,
     SHUFFLED,
+    SMALL,
     STORAGE,
     TILED,
-    Format,
     Measurements,
+    Points,
     Prediction,
     Recommendation,
-    epoch_rate,
     predict,
     quiet_rate,
     recommend,
+    with_loader,
 )
-from dataflows.tools.text import aligned
+from dataflows.tools.text import aligned, size_text
 
 _BUSY = 0.5  # processors' share that others take, before it is worth a word
 
@@ -56,7 +57,8 @@ class Advice:
         return found
 
     def __str__(self) -> str:
-        return "\n\n".join(("\n".join(_facts(self)), "\n".join(_table(self)), "\n".join(_Recommended(self).lines())))
+        parts = _facts(self), _table(self), _detail(self.measurements), _Recommended(self).lines()
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
 def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num_workers: int | None = None) -> Advice:
@@ -84,27 +86,23 @@ def _facts(advice: Advice) -> list[str]:
     lines = [f"{found.source}: {found.images:,} images, {is_now}; {found.sampled:,} of them were measured.",
              f"Storage: {storage.sequential_mb_s:,.0f} MB/s in order, {storage.random_mb_s:,.0f} MB/s in random order "
              f"({storage.about}).",
-             f"Memory: {found.memory_bytes / 1e9:,.1f} GB can hold files. Threads, from one to more: "
-             f"{_scaling(found, True)} images/s from JPEG, {_scaling(found, False)} from pixels."]
+             f"Memory: {found.memory_bytes / 1e9:,.1f} GB can hold files.",
+             f"images/s (threads): from JPEG {_scaling(found.scaling_encoded)}; from pixels "
+             f"{_scaling(found.scaling_pixels)}."]
     if advice.workers > found.processors:
         lines.append(f"{found.processors} processors run no more than {found.processors} of {advice.workers} threads: "
                      f"loaders start no others.")
     if found.load > _BUSY * found.processors:
-        lines.append(f"The machine was busy: {found.load:.1f} processes wanted one of {found.processors} processors "
-                     f"before. All figures are of what was left. On a quiet machine these threads have time for "
-                     f"{_quiet(advice)} images/s.")
+        quiet = (f"{quiet_rate(found, one, advice.workers):,.0f} ({one.name})" for one in found.formats)
+        lines.append(f"The machine was busy: before measuring, {found.load:.1f} processes wanted one of "
+                     f"{found.processors} processors. All figures are of what was left. On a quiet machine these "
+                     f"threads have time for {', '.join(quiet)} images/s.")
     if (found.stored or "").startswith("uint8"):
-        lines.append("JPEGs were encoded from the stored pixels, in quality 90, for their files are not at hand.")
+        lines.append("The file holds pixels. The JPEGs that were measured were made of them, in quality 90.")
     return lines
 
 
-def _quiet(advice: Advice) -> str:
-    found = advice.measurements
-    return ", ".join(f"{quiet_rate(found, one, advice.workers):,.0f} ({one.name})" for one in found.formats)
-
-
-def _scaling(found: Measurements, encoded: bool) -> str:
-    points = found.scaling_encoded if encoded else found.scaling_pixels
+def _scaling(points: Points) -> str:
     return ", ".join(f"{rate:,.0f} ({count})" for count, rate in points)
 
 
@@ -118,17 +116,25 @@ def _table(advice: Advice) -> list[str]:
     for one, found in zip(advice.predictions, advice.measurements.formats):
         disk = "?" if one.disk_images_per_s is None else f"{one.disk_images_per_s:,.0f}"
         steps = found.steps
-        rows.append((one.name, _size(one.file_bytes), f"{one.memory_images_per_s:,.0f}", disk,
+        rows.append((one.name, size_text(one.file_bytes), f"{one.memory_images_per_s:,.0f}", disk,
                      f"{one.images_per_s:,.0f}", one.bottleneck,
                      f"{found.cpu_ms:.2f}: {steps.copy_ms:.2f}, {steps.decode_ms:.2f} ({steps.huffman_ms:.2f}), "
                      f"{steps.resize_ms:.2f} ({steps.resize_linear_ms:.2f})"))
-    head = (f'images/s with {plural(advice.workers, "thread")}, RandomResizedCrop(224), batches of 256; "in training": '
-            f'every epoch but the first:')
-    return [head, *aligned(rows, left=(0, _HEADS.index("limited by")))]
+    return [f'images/s with {plural(advice.workers, "thread")}, RandomResizedCrop(224), batches of 256. "in training" '
+            f"is every epoch but the first.",
+            "The command for a row is `dump-imagenet ... --format FORMAT`, with the format as it is written here:",
+            *aligned(rows, left=(0, _HEADS.index("limited by")))]
 
 
-def _size(nbytes: float) -> str:
-    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.1f} MB"
+def _detail(found: Measurements) -> list[str]:
+    """What shrunk formats give up; nothing where no image is shrunk."""
+    rows = [(one.name, _percent(one.enlarged), f"{one.psnr_db:.1f}") for one in found.formats
+            if one.psnr_db is not None]
+    if not rows:
+        return []
+    return [f"Shrunk images lose detail. Crops of less than 224 pixels are enlarged and look soft: "
+            f"{_percent(found.format(TILED).enlarged)} of the crops of full-sized images, and more of these:",
+            *aligned([("format", "crops enlarged", "PSNR against a full-sized image's crop, dB"), *rows])]
 
 
 def _percent(share: float) -> str:
@@ -142,51 +148,52 @@ class _Recommended:
         self.found, self.best = advice.measurements, advice.recommendation
         self.gpu_rate, self.most_workers = advice.gpu_rate, advice.workers
         self.predicted = next(one for one in advice.predictions if one.name == self.best.format)
-        self.measured = self._format_named(self.best.format)
-
-    def _format_named(self, name: str) -> Format:
-        return next(one for one in self.found.formats if one.name == name)
+        self.measured = self.found.format(self.best.format)
+        stored = self.found.stored or ""  # whose images are shrunk already, if it has a limit
+        self.is_stored = stored == self.best.format or stored in PIXELS and stored.startswith(f"{self.best.format} ")
 
     def lines(self) -> list[str]:
         """One for each choice, and what the limit is then."""
+        best = self.best
         return [f"Format: {self._format()}", f"Loader: {self._loader()}", f"Workers: {self._workers()}",
-                f"Prefetch: {self._prefetch()}", self._limit()]
+                f"Prefetch: prefetch={best.prefetch}, {best.prefetch * BATCH_BYTES / 1e6:,.0f} MB of batches: the "
+                f"longest wait for one was {self.measured.pause:.1f} times the mean.", self._limit()]
 
     def _format(self) -> str:
         one = self.predicted
-        how = "as it is" if self.found.stored == one.name else f"dump-imagenet ... --format {one.name}"
+        how = "as it is" if self.is_stored else f"dump-imagenet ... --format {one.name}"
         error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
-        less_detail = ". Crops of such small images show less detail" if one.name in PIXELS[3:] else ""
-        return f"{how}, {_size(one.file_bytes)}{error}: {self._why_this_format()}{less_detail}."
+        less_detail = ". Crops of such small images show less detail" if one.name in SMALL else ""
+        return f"{how}, {size_text(one.file_bytes)}{error}: {self._why_this_format()}{less_detail}."
 
     def _why_this_format(self) -> str:
         is_tiled = self.best.format == TILED
-        tiled, _ = epoch_rate(self.found, self._format_named(TILED), self.most_workers, self.predicted.loader)
+        tiled = with_loader(self.found, self.found.format(TILED), self.most_workers, self.best.loader).images_per_s
         if self.gpu_rate is None:
-            faster = self.best.images_per_s / tiled
-            return ("no format of full-sized images is more than a tenth faster" if is_tiled
-                    else f"pixels are {faster:.1f} times as fast as tiled JPEGs here"
-                    ) + ". Give --gpu-rate to learn what is fast enough"
+            faster = ("no format of full-sized images is more than a tenth faster" if is_tiled
+                      else f"pixels are {self.best.images_per_s / tiled:.1f} times as fast as tiled JPEGs here")
+            return f"{faster}. Give --gpu-rate to learn what is fast enough"
         wanted = f"the {self.gpu_rate:,.0f} images/s that the GPU takes"
         if not self.best.enough:
-            return f"none gives {wanted}, and this comes closest"
+            return f"no format gives {wanted}, and this one comes closest"
         if is_tiled:
-            return f"the smallest that keeps all pixels gives {wanted}"
-        return f"of those that give {wanted}, it keeps the most pixels; tiled JPEGs give {tiled:,.0f}"
+            return f"it is the smallest that keeps all pixels, and it gives {wanted}"
+        return f"of the formats that give {wanted}, it keeps the most pixels; tiled JPEGs give {tiled:,.0f}"
 
     def _loader(self) -> str:
         one, storage = self.predicted, self.found.storage
         too_large = "the file does not fit into memory"
         if one.loader == IN_ORDER:
-            is_sorted = self.found.permuted is False and self.found.stored == one.name
-            block = ' with order="block", for the records are sorted by class' if is_sorted else ""
-            return (f"{IN_ORDER}{block}: {too_large}, and the disk gives {storage.random_mb_s:,.0f} MB/s in random "
-                    f"order, {storage.sequential_mb_s:,.0f} in order.")
+            block = ' with order="block", because the records are sorted by class'
+            return (f"{IN_ORDER}{block if self.found.permuted is False and self.is_stored else ''}: {too_large}. "
+                    f"The disk gives {storage.random_mb_s:,.0f} MB/s in random order and "
+                    f"{storage.sequential_mb_s:,.0f} in order.")
         if one.fits:
-            first = "" if one.disk_images_per_s is None else (
-                f" The first epoch reads the disk, at {min(one.disk_images_per_s, self.gpu_rate or math.inf):,.0f} "
-                f"images/s.")
-            return f"{SHUFFLED}, a full shuffle: the file fits into memory, where order costs nothing.{first}"
+            why = "the file fits into memory, where order costs nothing"
+            if one.disk_images_per_s is not None:
+                first = min(one.disk_images_per_s, self.gpu_rate or math.inf)
+                why += f". The first epoch reads the disk, at {first:,.0f} images/s"
+            return f"{SHUFFLED}, a full shuffle: {why}."
         if one.disk_images_per_s is None:
             return (f"{SHUFFLED}, a full shuffle, if the disk is an SSD, else {IN_ORDER}: {too_large}, and the disk "
                     f"could not be measured.")
@@ -203,20 +210,15 @@ class _Recommended:
             return f"{rate}: enough for the GPU, with little to spare."
         return f"{rate}: the fewest that give the GPU a tenth more than it takes."
 
-    def _prefetch(self) -> str:
-        memory = f"{self.best.prefetch * BATCH_BYTES / 1e6:,.0f} MB"
-        return (f"prefetch={self.best.prefetch}, {memory} of batches: the longest wait for one was "
-                f"{self.measured.pause:.1f} times the mean.")
-
     def _limit(self) -> str:
         """What limits it, and what would help."""
         limit, steps = self.predicted.bottleneck, self.measured.steps
         if limit == GPU:
-            return "The GPU is the limit then, as it should be."
-        sentences = [f"The limit then is {limit}."]
+            return "Then the GPU is the limit, as it should be."
+        sentences = [f"Then the limit is {limit}."]
         saved = (steps.resize_ms - steps.resize_linear_ms) / (steps.copy_ms + steps.decode_ms + steps.resize_ms)
         if limit != STORAGE and saved > 0.1:
-            sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, and aliases.")
+            sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, but crops alias.")
         if not self.predicted.fits:
-            sentences.append('cache="drop" keeps what others have in memory, for this file does not fit in anyway.')
+            sentences.append('cache="drop" keeps in memory what other programs have there; this file does not fit.')
         return " ".join(sentences)

@@ -13,8 +13,8 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
-from dataflows.dump.pack import FilePacker
 from dataflows.images.transforms import RandomResizedCrop
+from dataflows.jpeg.tile import make_ready
 from dataflows.load.chain import Decoding
 from dataflows.load.decode.reader import RecordReader
 from dataflows.load.late_ranks import LateRanks
@@ -22,10 +22,10 @@ from dataflows.load.loader import TorchBatches
 from dataflows.load.to_torch import ToTorch
 from dataflows.order.order import Order
 from dataflows.processors import usable_cpus
-from dataflows.storage.flush import flush_file
 from dataflows.storage.store import Store
 from dataflows.system import available_memory, free_bytes, load
-from dataflows.tools.advise.disk import measure_storage
+from dataflows.tools.advise.detail import compare
+from dataflows.tools.advise.disk import BYTES, measure_storage
 from dataflows.tools.advise.predict import (
     BATCH_SIZE,
     Format,
@@ -36,17 +36,17 @@ from dataflows.tools.advise.predict import (
     sample_size,
     worker_counts,
 )
-from dataflows.tools.advise.sample import PREPARATIONS, Sample, draw, dump, open_source
+from dataflows.tools.advise.sample import PREPARATIONS, Sample, dump
+from dataflows.tools.advise.sources import draw, open_source
 from dataflows.tools.advise.steps import SIZE, time_steps
 
 _MOST = 300  # images of a sample
 _CONTENT_BYTES = 256 * 2**20  # of a sample's files
 _DUMPED_BYTES = 768 * 2**20  # of its LMDBs together
-_TRIAL = 8  # images that tell how long dumping takes
+_TRIAL = 16  # images that tell how long dumping takes
 _WINDOW_S = 0.5  # of one loader in one turn, or two batches
 _TURNS = 5  # that count, at most; one more comes first
 _SCALED = {True: "jpeg", False: "uint8 --max-side 500"}  # whose scaling stands for all that are encoded, or not
-_PROBE_BYTES = 8 * 2**20
 
 
 def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
@@ -59,7 +59,9 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
     with contextlib.closing(open_source(path, until(0.12))) as source:
         mean_bytes = source.mean_bytes(until(0.15))
         # Before the sample is read: pages that this process has mapped would stay.
-        storage = measure_storage(source, workers, until(0.25))
+        generator = np.random.default_rng(1)
+        random, in_order = (source.pieces(generator, BYTES, in_order=in_order) for in_order in (False, True))
+        storage = measure_storage(random, in_order, workers, until(0.25))
         sample = draw(source, _MOST, _CONTENT_BYTES, until(0.4))
         stored = source.stored(sample)
         threads = min(workers, usable_cpus())
@@ -67,12 +69,13 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
             sample = _affordable(sample, folder, threads, 0.15 * seconds)
             dumps = {name: os.path.join(folder, f"{i}.lmdb") for i, name in enumerate(PREPARATIONS)}
             sizes = {name: dump(sample, PREPARATIONS[name], path, threads) for name, path in dumps.items()}
+            details = {name: compare(path, dumps["uint8"], until(0.6)) for name, path in dumps.items()}
             steps = {name: time_steps(path, until(0.7)) for name, path in dumps.items()}
             runs = _run(dumps, steps, threads, until(0.97))
     bytes_now = {image.name: image.stored_bytes for image in sample.images}
     formats = tuple(
         Format(name, *estimate([*sizes[name].values()], [bytes_now[image] for image in sizes[name]], mean_bytes,
-                               source.count), *runs[name, threads], steps[name]) for name in dumps)
+                               source.count), *runs[name, threads], steps[name], *details[name]) for name in dumps)
     return Measurements(source=path, stored=stored, images=source.count, permuted=source.permuted,
                         sampled=len(sample), processors=usable_cpus(), load=busy, memory_bytes=available_memory(),
                         workers=workers, scaling_encoded=_points(runs, _SCALED[True]),
@@ -82,26 +85,18 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
 def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sample:
     """As much of the sample as can be dumped in all formats in that time, and finds room on disk and in memory."""
     few = Sample(sample.root, sample.images[:_TRIAL])
-    packers = [FilePacker(few, preparation, "skip") for preparation in PREPARATIONS.values()]
-    for pointer in list(few)[:1]:  # numba loads or compiles
-        packers[list(PREPARATIONS).index("jpeg")](pointer)
-    started = time.perf_counter()
-    nbytes = sum(len(packer(pointer).value or b"") for packer in packers for pointer in few)
-    seconds_each = (time.perf_counter() - started) / len(few) / threads + nbytes / len(few) / _write_rate(folder)
+    make_ready()  # compiles what tiles JPEGs, before the clock starts
+    started, nbytes = time.perf_counter(), 0
+    with tempfile.TemporaryDirectory(dir=folder) as trial:
+        for i, preparation in enumerate(PREPARATIONS.values()):
+            try:
+                nbytes += sum(dump(few, preparation, os.path.join(trial, f"{i}.lmdb"), threads).values())
+            except ValueError:  # none of the few can be stored; of all images, some may
+                return sample
     limits = [each // 4 for each in (free_bytes(folder), available_memory()) if each is not None]
-    room = min(_DUMPED_BYTES, *limits)
-    count = sample_size(len(sample), seconds_each, max(1, nbytes / len(few)), seconds=seconds, nbytes=room)
+    count = sample_size(len(sample), (time.perf_counter() - started) / len(few), nbytes / len(few), seconds=seconds,
+                        nbytes=min(_DUMPED_BYTES, *limits))
     return Sample(sample.root, sample.images[:count])
-
-
-def _write_rate(folder: str) -> float:
-    """Bytes per second to the disk of the temporary folder."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(_PROBE_BYTES))
-        file.flush()
-        flush_file(file.fileno())
-    return _PROBE_BYTES / (time.perf_counter() - started)
 
 
 # --- the loader
@@ -125,6 +120,7 @@ def _loader(path: str, threads: int, batches: int) -> TorchBatches:
     order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
     decoding = Decoding(BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
     return TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, ToTorch())
+
 
 def _run_epoch(loader: TorchBatches) -> Run:
     cpu_s, started = time.process_time(), time.perf_counter()

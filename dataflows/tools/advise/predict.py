@@ -10,11 +10,14 @@ greatest of an image's steps names it: decoding, resizing, or copying in memory.
 """
 import dataclasses
 import math
-import statistics
-from typing import Iterable, Sequence
+from typing import Sequence
+
+import numpy as np
 
 TILED = "jpeg"
-PIXELS = TILED, "uint8", "uint8 --max-side 500", "uint8 --shorter-side 256", "uint8 --max-side 256"  # most first
+FULL_SIZED = TILED, "uint8", "uint8 --max-side 500"
+SMALL = "jpeg --shorter-side 320", "uint8 --shorter-side 256", "jpeg --shorter-side 256", "uint8 --max-side 256"
+PIXELS = *FULL_SIZED, *SMALL  # those that keep the most pixels first
 STORAGE, GPU = "storage", "the GPU"
 SHUFFLED, IN_ORDER = "LMDBLoader", "LMDBIterLoader"
 BATCH_SIZE = 256
@@ -68,6 +71,8 @@ class Format:
     pause: float  # the longest wait for a batch, relative to the mean
     cpu_ms: float  # processor time that the loader took for an image, all of it
     steps: Steps
+    enlarged: float  # share of the crops that have fewer pixels on a side than the batch, so that they are enlarged
+    psnr_db: float | None  # of a crop, against that of the full-sized image; None where they are equal
 
     @property
     def encoded(self) -> bool:
@@ -92,6 +97,10 @@ class Measurements:
     scaling_pixels: Points  # of "uint8 --max-side 500"
     storage: Storage
     formats: tuple[Format, ...]
+
+    def format(self, name: str) -> Format:
+        """The one of this name."""
+        return next(one for one in self.formats if one.name == name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,83 +132,45 @@ class Recommendation:
 
 def predict(found: Measurements, workers: int, gpu_rate: float | None = None) -> tuple[Prediction, ...]:
     """A Prediction for each format, with `workers` threads and a training that takes `gpu_rate` images/s."""
-    return tuple(_predict(found, one, workers, gpu_rate) for one in found.formats)
+    chosen = (with_best_loader(found, one, workers, gpu_rate) for one in found.formats)
+    return tuple(one if gpu_rate is None or one.images_per_s < gpu_rate
+                 else dataclasses.replace(one, images_per_s=gpu_rate, bottleneck=GPU) for one in chosen)
 
 
-def _predict(found: Measurements, one: Format, workers: int, gpu_rate: float | None) -> Prediction:
-    loader = choose_loader(found, one, workers, gpu_rate)
-    rate, limit = epoch_rate(found, one, workers, loader)
-    if gpu_rate is not None and gpu_rate <= rate:
-        rate, limit = gpu_rate, GPU
-    return Prediction(one.name, file_bytes(found, one), one.error, fits(found, one), loader,
-                      memory_rate(found, one, workers), disk_rate(found, one, workers, loader), rate, limit)
+def with_best_loader(found: Measurements, one: Format, workers: int, gpu_rate: float | None) -> Prediction:
+    """By the full shuffle, unless reading in random order is what makes an epoch slower than it has to be."""
+    shuffled, in_order = (with_loader(found, one, workers, loader) for loader in (SHUFFLED, IN_ORDER))
+    wanted = min(in_order.images_per_s, math.inf if gpu_rate is None else MARGIN * gpu_rate)
+    return shuffled if shuffled.images_per_s >= _ALIKE * wanted else in_order
 
 
-def file_bytes(found: Measurements, one: Format) -> float:
-    """The size of the LMDB of the whole data set."""
-    return found.images * one.record_bytes
-
-
-def fits(found: Measurements, one: Format) -> bool:
-    """Whether the page cache can hold the file beside a training."""
-    return file_bytes(found, one) <= _FREE * found.memory_bytes
+def with_loader(found: Measurements, one: Format, workers: int, loader: str) -> Prediction:
+    """What this loader gives to a training that takes all of it."""
+    storage, mb = found.storage, one.record_bytes / 1e6
+    memory = memory_rate(found, one, workers)
+    disk = (storage.random_mb_s if loader == SHUFFLED else storage.sequential_mb_s) / mb
+    while_reading = memory / (1 + memory * mb * storage.cpu_s_per_mb / min(workers, found.processors))
+    fits = found.images * one.record_bytes <= _FREE * found.memory_bytes
+    rate, limit = memory, one.steps.greatest
+    if storage.cold and not fits:
+        rate, limit = (disk, STORAGE) if disk < while_reading else (while_reading, limit)
+    return Prediction(one.name, found.images * one.record_bytes, one.error, fits, loader, memory,
+                      min(disk, while_reading) if storage.cold else None, rate, limit)
 
 
 def memory_rate(found: Measurements, one: Format, workers: int) -> float:
-    """images/s of the loader with `workers` threads, from memory."""
-    points = found.scaling_encoded if one.encoded else found.scaling_pixels
-    return one.images_per_s * _at(points, workers, found) / _at(points, found.workers, found)
+    """images/s of the loader with `workers` threads, from memory; it starts no more threads than processors.
 
-
-def _at(points: Points, workers: int, found: Measurements) -> float:
-    """images/s there, on the straight line between its neighbours: loaders start no more threads than processors."""
-    threads = min(workers, found.processors)
-    for (low, low_rate), (high, high_rate) in zip(points, points[1:]):
-        if low <= threads <= high:
-            return low_rate + (high_rate - low_rate) * (threads - low) / (high - low)
-    return points[0][1] if threads <= points[0][0] else points[-1][1]
+    Between two numbers of threads that were measured it is on the straight line.
+    """
+    threads, rates = zip(*(found.scaling_encoded if one.encoded else found.scaling_pixels))
+    now, measured = np.interp([min(workers, found.processors), min(found.workers, found.processors)], threads, rates)
+    return one.images_per_s * float(now / measured)
 
 
 def quiet_rate(found: Measurements, one: Format, workers: int) -> float:
     """images/s from memory, at most, if nobody else wants the processors: what they have time for."""
     return 1e3 * min(workers, found.processors) / one.cpu_ms
-
-
-def storage_rate(found: Measurements, one: Format, loader: str) -> float | None:
-    """images/s that the disk delivers in the order of this loader; None where it could not be measured."""
-    if not found.storage.cold:
-        return None
-    mb_s = found.storage.random_mb_s if loader == SHUFFLED else found.storage.sequential_mb_s
-    return mb_s / (one.record_bytes / 1e6)
-
-
-def disk_rate(found: Measurements, one: Format, workers: int, loader: str) -> float | None:
-    """images/s of the loader when nothing is in memory; None where the disk could not be measured."""
-    storage = storage_rate(found, one, loader)
-    return None if storage is None else min(storage, _while_reading(found, one, workers))
-
-
-def _while_reading(found: Measurements, one: Format, workers: int) -> float:
-    """What the processors do when reading takes its share of them."""
-    reading_s = one.record_bytes / 1e6 * found.storage.cpu_s_per_mb / min(workers, found.processors)
-    return 1 / (1 / memory_rate(found, one, workers) + reading_s)
-
-
-def epoch_rate(found: Measurements, one: Format, workers: int, loader: str) -> tuple[float, str]:
-    """images/s of the loader in every epoch but the first, and what limits it."""
-    storage = storage_rate(found, one, loader)
-    if storage is None or fits(found, one):
-        return memory_rate(found, one, workers), one.steps.greatest
-    processors = _while_reading(found, one, workers)
-    return (storage, STORAGE) if storage < processors else (processors, one.steps.greatest)
-
-
-def choose_loader(found: Measurements, one: Format, workers: int, gpu_rate: float | None) -> str:
-    """The full shuffle, unless reading in random order is what makes an epoch slower than it has to be."""
-    shuffled, _ = epoch_rate(found, one, workers, SHUFFLED)
-    in_order, _ = epoch_rate(found, one, workers, IN_ORDER)
-    wanted = in_order if gpu_rate is None else min(in_order, MARGIN * gpu_rate)
-    return SHUFFLED if shuffled >= _ALIKE * wanted else IN_ORDER
 
 
 def recommend(found: Measurements, workers: int, gpu_rate: float | None = None) -> Recommendation:
@@ -208,31 +179,25 @@ def recommend(found: Measurements, workers: int, gpu_rate: float | None = None) 
     Formats that keep more pixels, and tiled JPEGs before all, come first among those that are fast enough. Without
     `gpu_rate`, pixels have to be more than a tenth faster than JPEGs, and images are not made smaller than 500.
     """
-    loaders = {one.name: choose_loader(found, one, workers, gpu_rate) for one in found.formats}
-    rates = {one.name: epoch_rate(found, one, workers, loaders[one.name])[0] for one in found.formats}
-    known = [one for one in found.formats if found.storage.cold or fits(found, one)] or list(found.formats)
-    best = _choose({one.name: rates[one.name] for one in known}, gpu_rate)
-    [one] = [one for one in found.formats if one.name == best]
-    most = range(1, min(workers, found.processors) + 1)
-    by_workers = [epoch_rate(found, one, count, loaders[best])[0] for count in most]
-    wanted = _NEARLY * max(by_workers)
-    if gpu_rate is not None:
-        wanted = min(wanted, MARGIN * gpu_rate)
-    count, rate = next((count, rate) for count, rate in zip(most, by_workers) if rate >= wanted)
-    return Recommendation(best, loaders[best], count, prefetch(one.pause), rate,
-                          None if gpu_rate is None else rate >= gpu_rate)
+    of_format = {one.name: with_best_loader(found, one, workers, gpu_rate) for one in found.formats}
+    known = {name: one.images_per_s for name, one in of_format.items() if found.storage.cold or one.fits}
+    best = _choose(known or {name: one.images_per_s for name, one in of_format.items()}, gpu_rate)
+    one, loader = found.format(best), of_format[best].loader
+    rates = [with_loader(found, one, count, loader).images_per_s
+             for count in range(1, min(workers, found.processors) + 1)]
+    wanted = min(_NEARLY * max(rates), math.inf if gpu_rate is None else MARGIN * gpu_rate)
+    count, rate = next((count, rate) for count, rate in enumerate(rates, 1) if rate >= wanted)
+    enough = None if gpu_rate is None else rate >= gpu_rate
+    return Recommendation(best, loader, count, prefetch(one.pause), rate, enough)
 
 
 def _choose(rates: dict[str, float], gpu_rate: float | None) -> str:
     """The name of the format to take, by what each reaches."""
-    fastest = max(rates, key=lambda name: rates[name])
     if gpu_rate is None:
-        rates = {name: rate for name, rate in rates.items() if name in PIXELS[:3]} or rates
-        fastest = max(rates, key=lambda name: rates[name])
-        enough = {name for name, rate in rates.items() if rate >= _ALIKE * rates[fastest]}
-    else:
-        enough = {name for name, rate in rates.items() if rate >= MARGIN * gpu_rate}
-    return next((name for name in PIXELS if name in enough), fastest)
+        rates = {name: rate for name, rate in rates.items() if name in FULL_SIZED} or rates
+    fastest = max(rates, key=lambda name: rates[name])
+    wanted = _ALIKE * rates[fastest] if gpu_rate is None else MARGIN * gpu_rate
+    return next((name for name in PIXELS if rates.get(name, 0) >= wanted), fastest)
 
 
 def prefetch(pause: float) -> int:
@@ -257,12 +222,9 @@ def estimate(sizes: Sequence[float], stored: Sequence[float], stored_mean: float
     goes with the other, as the bytes of JPEGs with and without tiles, their ratio tells more than the sample's mean,
     which a few large photos decide; where it does not, as of images that are all made small, less.
     """
-    count, mean, ratio = len(sizes), statistics.fmean(sizes), math.fsum(sizes) / math.fsum(stored)
-
-    def error(differences: Iterable[float]) -> float:
-        return math.sqrt(math.fsum(each**2 for each in differences) / max(1, count - 1) / count) / mean
-
-    by_mean = error(size - mean for size in sizes)
-    by_ratio = error(size - ratio * one for size, one in zip(sizes, stored))
-    unseen = math.sqrt(max(0.0, 1 - count / images))
-    return (ratio * stored_mean, unseen * by_ratio) if by_ratio <= by_mean else (mean, unseen * by_mean)
+    found, now = np.array(sizes, float), np.array(stored, float)
+    count, mean, ratio = len(found), found.mean(), found.sum() / now.sum()
+    unseen = max(0.0, 1 - count / images)
+    by_mean, by_ratio = (float(np.sqrt(unseen * (differences @ differences) / max(1, count - 1) / count) / mean)
+                         for differences in (found - mean, found - ratio * now))
+    return (float(ratio * stored_mean), by_ratio) if by_ratio <= by_mean else (float(mean), by_mean)

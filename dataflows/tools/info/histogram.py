@@ -1,5 +1,6 @@
 """Puts values into the bins of a histogram, with bounds that a person would choose."""
-from typing import Iterator, NamedTuple
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,17 +26,11 @@ def bins(values: np.ndarray, limit: int = 12) -> list[Bin]:
     if not len(values):
         return []
     low, high = np.quantile(values, [0.01, 0.99], method="nearest").tolist()
-    step = next(step for step in _steps() if high // step - low // step < limit)
+    steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+    step = next(step for step in steps if high // step - low // step < limit)
     first, last = low // step, high // step
     counts = np.bincount(np.clip(values // step, first, last) - first, minlength=last - first + 1).tolist()
     found = [Bin(at * step, at * step + step - 1, count) for at, count in zip(range(first, last + 1), counts)]
     found[0] = found[0]._replace(least=min(found[0].least, int(values.min())))
     found[-1] = found[-1]._replace(most=max(found[-1].most, int(values.max())))
     return found
-
-
-def _steps() -> Iterator[int]:
-    power = 1
-    while True:
-        yield from (power, 2 * power, 5 * power)
-        power *= 10

@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.errors import RecordError, UnsupportedJPEG
+from dataflows.errors import RecordError
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import FRAMES, jpeg_size, segments
 from dataflows.storage import record
@@ -55,20 +55,13 @@ def _view(value: np.ndarray) -> tuple[np.ndarray, int, str]:
 
 def _kind(image: np.ndarray) -> tuple[str, int, int]:
     size = jpeg_size(image)
-    if size is not None:
-        return "progressive JPEG" if _frame(memoryview(image)) == PROGRESSIVE else "JPEG", *size
+    if size is not None:  # so there is a frame, whose marker tells its coding
+        frame = next(marker for marker, _, _ in segments(memoryview(image)) if marker in FRAMES)
+        return "progressive JPEG" if frame == PROGRESSIVE else "JPEG", *size
     from dataflows.images.examine import examine  # Pillow, which JPEGs do not need
 
     examined = examine(image.tobytes())
     return examined.kind or "no image", examined.height, examined.width
-
-
-def _frame(data: memoryview) -> int | None:
-    """The marker of a JPEG's frame, which tells its coding."""
-    try:
-        return next(marker for marker, _, _ in segments(data) if marker in FRAMES)
-    except (UnsupportedJPEG, StopIteration):
-        return None
 
 
 def spread(size: int, count: int) -> list[int]:

@@ -18,6 +18,7 @@ class Measured(NamedTuple):
     unit: str
     bars: list[Bar]  # the fastest first: median, least and greatest of the counted epochs
     failed: list[str]  # who did not finish, and why
+    skipped: list[str]  # other libraries that did not start, and why: no fault of the run
 
 
 def measured(path: str) -> tuple[str, list[Measured]]:
@@ -38,24 +39,27 @@ def measured(path: str) -> tuple[str, list[Measured]]:
 def _machine(run: dict[str, Any]) -> str:
     arguments, versions = run["arguments"], run["versions"]
     told = [f"{name} {versions[name]}" for name in _TOLD if name in versions]
+    missing = "".join(f" Skipped: {name}, {reason}." for name, reason in run.get("skipped", {}).items())
     return printable(f"{run['processor']}, {run['cpu_count']} processors; {arguments['num_workers']} workers, batches "
-                     f"of {arguments['batch_size']}; {', '.join(told)}")
+                     f"of {arguments['batch_size']}; {', '.join(told)}.{missing}")
 
 
 def _group(group: dict[str, Any], cold: bool) -> Measured:
     figure, unit = ("mb_per_s", "MB/s") if cold else ("images_per_s", "images/s")
     title = (f"{group['split']}, {group['format']}{', cold' * cold}: {group['images']:,} images, "
              f"{group['lmdb_bytes'] / 1e6:,.1f} MB")
-    bars, failed = [], []
+    found = Measured(printable(title), unit, [], [], [])
     for result in group["results"]:
         name = printable(result["contestant"])
         if result["error"]:
-            failed.append(f"{name}: {printable(result['error'].splitlines()[-1])}")
+            others = found.skipped if result.get("skipped") else found.failed
+            others.append(f"{name}: {printable(result['error'].splitlines()[-1])}")
             continue
         rates = [_rate(epoch[figure]) for epoch in result["epochs"][0 if cold else 1:]]  # the first one warms up
         median = statistics.median(rates)
-        bars.append(Bar(name, median, f"{median:,.0f}", min(rates), max(rates), name.split("-")[0] in _OURS))
-    return Measured(printable(title), unit, sorted(bars, key=lambda bar: -bar.value), failed)
+        found.bars.append(Bar(name, median, f"{median:,.0f}", min(rates), max(rates), name.split("-")[0] in _OURS))
+    found.bars.sort(key=lambda bar: -bar.value)
+    return found
 
 
 def _rate(value: Any) -> float:

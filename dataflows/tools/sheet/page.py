@@ -82,7 +82,11 @@ def _lines(parts: list[Part]) -> int:
 def _part(part: Part) -> Markup:
     listed = [joined(element("dt", label), element("dd", text)) for label, text in part.facts]
     charts = [joined(element("h4", chart.title), bars([Bar(*bar) for bar in chart.bars])) for chart in part.charts]
-    return element("section", element("h3", part.title), element("dl", *listed), *charts, class_="card")
+    return _card(part.title, element("dl", *listed), *charts)
+
+
+def _card(title: str, *content: Markup) -> Markup:
+    return element("section", element("h3", title), *content, class_="card")
 
 
 def _sample(sample: View) -> Markup:
@@ -106,20 +110,19 @@ def _odd(views: Views, made: IndexMeta) -> list[Markup]:
     if made.skipped:
         blocks.append(_skipped(made.skipped))
     if made.left_out:
-        blocks.append(element("section", element("h3", "Left out, by name or place"),
-                              _listed([f"{count:,} {kind}" for kind, count in made.left_out.items()]), class_="card"))
+        kinds = [f"{count:,} {kind}" for kind, count in made.left_out.items()]
+        blocks.append(_card("Left out, by name or place", _listed(kinds)))
     if made.class_counts:
-        blocks.append(element("section", element("h3", "Classes that differ from ImageNet's"),
-                              _listed(made.class_counts), class_="card"))
+        blocks.append(_card("Classes that differ from ImageNet's", _listed(made.class_counts)))
     about = ("Files that are stored all the same, as they are shown here; then those that are left out." if blocks
              else "Nothing unusual: no file was left out, and none is equal to another.")
     return [element("h2", FOUND), element("p", about, class_="faint"), element("div", *blocks, class_="odd")]
 
 
 def _finding(views: Views, finding: str, numbers: list[int]) -> Markup:
-    return element("section", element("h3", f"{printable(finding)}: {plural(len(numbers), 'file')}"),
-                   element("div", *map(_thumb, views(numbers[:_SHOWN], None)), class_="thumbs"),
-                   _more(len(numbers) - _SHOWN, "in the index, under findings"), class_="card")
+    return _card(f"{printable(finding)}: {plural(len(numbers), 'file')}",
+                 element("div", *map(_thumb, views(numbers[:_SHOWN], None)), class_="thumbs"),
+                 _more(len(numbers) - _SHOWN, "in the index, under findings"))
 
 
 def _thumb(first: View, *equal: View) -> Markup:
@@ -137,17 +140,17 @@ def _equal_files(views: Views, groups: list[list[int]], across: set[int]) -> Mar
     thumbs = [_thumb(*views(group[:_SHOWN], None)) for group in groups[:_SHOWN]]
     title = f"Equal files: {plural(len(groups), 'group')}"
     labels = sum(1 for group in groups if across & set(group))
-    return element("section", element("h3", title + (f", {labels:,} of them across classes" if labels else "")),
-                   element("div", *thumbs, class_="thumbs"),
-                   _more(len(groups) - _SHOWN, "in the index, under duplicates"), class_="card")
+    return _card(title + (f", {labels:,} of them across classes" if labels else ""),
+                 element("div", *thumbs, class_="thumbs"),
+                 _more(len(groups) - _SHOWN, "in the index, under duplicates"))
 
 
 def _skipped(skipped: list[dict[str, str]]) -> Markup:
     reasons = by_reason(skipped)
     blocks = [joined(element("h4", f"{printable(reason)}: {plural(len(names), 'file')}"), _listed(names))
               for reason, names in list(reasons.items())[:_NAMED]]
-    return element("section", element("h3", f"Left out: {plural(len(skipped), 'file')}"), *blocks,
-                   _more(len(reasons) - _NAMED, "reasons in the index"), class_="card")
+    return _card(f"Left out: {plural(len(skipped), 'file')}", *blocks,
+                 _more(len(reasons) - _NAMED, "reasons in the index"))
 
 
 def _breakable(name: str) -> Markup:
@@ -173,6 +176,6 @@ def _benchmark(path: str, machine: str, groups: list[Measured]) -> Markup:
 
 
 def _group(group: Measured) -> Markup:
-    failed = [element("h4", "failed"), _listed(group.failed)] if group.failed else []
-    return element("section", element("h3", group.title), element("h4", group.unit), bars(group.bars), *failed,
-                   class_="card")
+    without = [joined(element("h4", title), _listed(names))
+               for title, names in (("failed", group.failed), ("skipped", group.skipped)) if names]
+    return _card(group.title, element("h4", group.unit), bars(group.bars), *without)

@@ -13,7 +13,7 @@ from dataflows.__main__ import main
 from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise.advise import Advice, advise
 from dataflows.tools.advise.predict import predict, recommend
-from helpers.measurements import AT_256, GB, HARD_DISK, PLAIN, TILED, UNKNOWN, measured
+from helpers.measurements import AT_256, FORMATS, GB, HARD_DISK, JPEG_320, PLAIN, TILED, UNKNOWN, measured
 from helpers.paths import ROOT
 
 
@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_no_file_behind(state, photos, tmp_path):
     command = [sys.executable, "-m", "dataflows", "advise", str(photos)]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE,
                           stdout=subprocess.DEVNULL, text=True) as process:
-        wanted = 1 if state == "dumping" else 12  # with the indexes of six dumps
+        wanted = 1 if state == "dumping" else 16  # with the indexes of eight dumps
         while len([*tmp_path.glob("dataflows-advise-*/*")]) < wanted:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.001)
@@ -110,28 +110,46 @@ def test_the_report_has_a_row_for_each_format():
     (measured(), None, [
         "1,000,000 images, stored as jpeg", "--format uint8 --max-side 500, 400.0 GB: pixels are 4.0 times",
         "Give --gpu-rate", "LMDBLoader, a full shuffle: the file fits into memory",
-        "num_workers=4 gives 8,000 images/s", "prefetch=2, 77 MB", "The limit then is resizing"]),
+        "num_workers=4 gives 8,000 images/s", "prefetch=2, 77 MB", "Then the limit is resizing"]),
     (measured(), 600, [
         "Format: as it is, 100.0 GB", "gives the 600 images/s", "num_workers=1 gives 667 images/s: the fewest",
-        "The GPU is the limit then"]),
+        "Then the GPU is the limit"]),
     (measured(), 3000, ["--format uint8, 500.0 GB", "tiled JPEGs give 2,000"]),
     (measured(), 20_000, [
-        f"--format {AT_256}", "none gives the 20,000 images/s", "less detail", "60 % of what the GPU takes"]),
+        f"--format {AT_256}", "no format gives the 20,000 images/s", "less detail", "60 % of what the GPU takes"]),
     (measured(stored=None), 600, ["in files", "dump-imagenet ... --format jpeg"]),
-    (measured(stored="uint8"), None, ["JPEGs were encoded from the stored pixels"]),
+    (measured(stored="uint8"), None, ["JPEGs that were measured were made of them"]),
     (measured(memory_bytes=1, storage=HARD_DISK), None, [
-        "LMDBIterLoader: the file does not fit", "20 MB/s in random order, 160", "The limit then is storage",
+        "LMDBIterLoader: the file does not fit", "20 MB/s in random order and 160", "Then the limit is storage",
         'cache="drop"']),
     (measured(memory_bytes=1, storage=HARD_DISK, permuted=False), None, ['LMDBIterLoader with order="block"']),
     (measured(memory_bytes=1), None, ["the disk is fast enough in random order"]),
     (measured(memory_bytes=1, storage=UNKNOWN), None, ["the disk could not be measured"]),
     (measured(load=3.5), None, [
-        "The machine was busy: 3.5 processes", "time for 1,818 (jpeg --no-tiles), 2,500 (jpeg)"]),
+        "The machine was busy: before measuring, 3.5 processes", "time for 1,818 (jpeg --no-tiles), 2,500 (jpeg)"]),
 ])
 def test_the_sentences_say_what_the_figures_say(found, gpu_rate, sentences):
     text = str(advice(found, gpu_rate=gpu_rate))
     for sentence in sentences:
         assert sentence in text
+
+
+def test_what_shrinking_gives_up_is_said_where_something_is_shrunk():
+    text = str(advice())
+    rows = {line[:24].strip(): line.split()[-3:] for line in text.partition("Shrunk images")[2].splitlines()}
+    assert "20 % of the crops of full-sized images" in text
+    assert rows[JPEG_320] == ["40", "%", "36.0"] and rows[AT_256] == ["90", "%", "30.0"]
+    assert TILED not in rows and "uint8" not in rows
+    same = tuple(dataclasses.replace(one, psnr_db=None) for one in FORMATS)
+    assert "Shrunk images" not in str(advice(measured(formats=same)))
+
+
+@pytest.mark.parametrize("stored, gpu_rate, how", [
+    ("uint8 --shorter-side 256", 3000, "Format: as it is"), (JPEG_320, 600, "Format: as it is"),
+    (PLAIN, 600, "Format: dump-imagenet ... --format jpeg,"), ("uint8", 600, "Format: dump-imagenet")])
+def test_a_file_of_shrunk_images_is_recommended_as_it_is(stored, gpu_rate, how):
+    """No other file of this format could be made of it."""
+    assert how in str(advice(measured(stored=stored), gpu_rate=gpu_rate))
 
 
 def test_a_quiet_machine_is_not_called_busy_and_spare_threads_are_mentioned():

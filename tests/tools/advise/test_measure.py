@@ -11,9 +11,10 @@ import torch
 from dataflows.system import available_memory
 from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise import steps
+from dataflows.tools.advise.detail import compare
 from dataflows.tools.advise.measure import measure
 from dataflows.tools.advise.predict import predict
-from dataflows.tools.advise.sample import PREPARATIONS
+from dataflows.tools.advise.sample import PREPARATIONS, Image, Sample, dump
 from dataflows.tools.advise.steps import time_steps
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 
@@ -67,6 +68,34 @@ def test_sizes_are_those_of_the_formats(photos, temporary, short):
     sizes = {one.name: one.record_bytes for one in measure(str(photos), 1, seconds=SECONDS).formats}
     assert sizes["jpeg --no-tiles"] <= sizes["jpeg"] < sizes["uint8"]
     assert sizes["uint8 --max-side 500"] == sizes["uint8"] == sizes["uint8 --shorter-side 256"]  # all are smaller
+
+
+def test_what_shrunk_jpegs_save_and_what_they_lose_is_measured(tmp_path, temporary, short):
+    """Photos of 500 x 375, as most of ImageNet's."""
+    folder = tmp_path / "photos" / "train" / CLASSES[0]
+    folder.mkdir(parents=True)
+    for i in range(6):
+        (folder / f"{i}.jpg").write_bytes(encode_jpeg(make_photo(375, 500, i)))
+    formats = {one.name: one for one in measure(str(tmp_path / "photos"), 2, seconds=SECONDS).formats}
+    full, at_320, at_256 = (formats[name] for name in ("jpeg", "jpeg --shorter-side 320", "jpeg --shorter-side 256"))
+    assert at_256.record_bytes < at_320.record_bytes < full.record_bytes
+    assert full.enlarged < at_320.enlarged < at_256.enlarged < 1
+    assert 20 < at_256.psnr_db < at_320.psnr_db < 60
+    assert full.psnr_db is None and formats["uint8"].psnr_db is None  # lossless
+    assert formats["uint8 --shorter-side 256"].psnr_db > at_256.psnr_db  # no JPEG in between
+
+
+def test_crops_are_compared_at_the_same_place(tmp_path):
+    """A smooth image loses nothing when it is shrunk; half a pixel beside, its gradient would differ by more."""
+    pixels = np.empty((400, 600, 3), np.uint8)
+    pixels[:] = np.linspace(0, 255, 600)[None, :, None]
+    (tmp_path / "a.jpg").write_bytes(encode_jpeg(pixels))
+    sample = Sample(str(tmp_path), [Image("a.jpg", (tmp_path / "a.jpg").read_bytes(), 0, 100)])
+    for name in ("uint8", "uint8 --shorter-side 256"):
+        dump(sample, PREPARATIONS[name], str(tmp_path / f"{name}.lmdb"), 1)
+    _, psnr = compare(str(tmp_path / "uint8 --shorter-side 256.lmdb"), str(tmp_path / "uint8.lmdb"),
+                      time.monotonic() + 60)
+    assert psnr > 48
 
 
 def test_numbers_of_threads_stay_as_they_were(photos, temporary, short):

@@ -12,20 +12,10 @@ from dataflows.dump.prepare import Preparation
 from dataflows.images.codecs import decode
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
-from dataflows.jpeg.tile import tile
 from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
-from dataflows.tools.advise.sample import (
-    PREPARATIONS,
-    Files,
-    Image,
-    Records,
-    Sample,
-    draw,
-    dump,
-    open_source,
-    without_tiles,
-)
+from dataflows.tools.advise.sample import PREPARATIONS, Image, Sample, dump
+from dataflows.tools.advise.sources import Files, Records, draw, open_source
 from dump_imagenet import dump_split
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 
@@ -173,23 +163,6 @@ def test_images_without_class_folders_are_refused(tmp_path):
     (tmp_path / "val" / "a.jpg").write_bytes(encode_jpeg(make_photo(20, 20, 0)))
     with pytest.raises(ValueError, match="flat images, and advise takes class folders or an LMDB"):
         open_source(str(tmp_path / "val"), soon())
-
-
-# --- tiles
-
-
-@pytest.mark.parametrize("size", [(120, 160), (97, 131), (16, 752)])
-def test_without_its_tiles_a_jpeg_shows_the_same_pixels_and_has_nearly_the_bytes_it_had(size):
-    jpeg = encode_jpeg(make_photo(*size, seed=1))
-    tiled = tile(jpeg)
-    plain = without_tiles(tiled)
-    assert read_tiles(tiled) is not None and read_tiles(plain) is None
-    np.testing.assert_array_equal(decode(plain), decode(jpeg))
-    assert len(plain) - len(jpeg) <= 4 * size[0] // 16 + 16 < len(tiled) - len(jpeg)
-
-
-def test_what_cannot_be_tiled_stays_as_it_is():
-    assert without_tiles(b"no JPEG") == b"no JPEG"
 
 
 # --- dumping a sample

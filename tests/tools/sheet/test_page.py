@@ -62,13 +62,15 @@ def benchmark(path, *, cold=False):
         return {"contestant": name, "error": None, "epochs": epochs, "open_s": 1.0, "growth_mb": None}
 
     failed = {"contestant": "grain", "error": "Traceback\nImportError: none", "epochs": [], "median": None}
+    skipped = failed | {"contestant": "dali", "error": "no GPU", "skipped": True}
     group = {"split": "train", "format": "jpeg", "images": 3000, "lmdb_bytes": 345_600_000, "limit": [],
              "results": [result("pool", 5000.0, 800.0, 900.0, 850.0),
-                         result("loader-linear", 1.0, 1200.0, 1000.0, 1300.0), failed,
+                         result("loader-linear", 1.0, 1200.0, 1000.0, 1300.0), failed, skipped,
                          result("datasets", 700.0, 700.0, 600.0, 650.0)]}
     path.write_text(json.dumps({
         "arguments": {"cold": cold, "num_workers": 2, "batch_size": 256}, "versions": {"torch": "2.13.0"},
-        "processor": "A <processor>", "cpu_count": 2, "groups": [group]}))
+        "processor": "A <processor>", "cpu_count": 2, "skipped": {"ffcv": "not installed: ffcv"},
+        "groups": [group]}))
     return path
 
 
@@ -202,11 +204,12 @@ def test_nothing_that_a_file_says_becomes_an_element(hostile):
 
 def test_what_a_benchmark_measured(tmp_path):
     machine, [group] = measured(benchmark(tmp_path / "run.json"))
-    assert machine == "A <processor>, 2 processors; 2 workers, batches of 256; torch 2.13.0"
+    assert machine == ("A <processor>, 2 processors; 2 workers, batches of 256; torch 2.13.0. Skipped: ffcv, not "
+                       "installed: ffcv.")
     assert group.title == "train, jpeg: 3,000 images, 345.6 MB" and group.unit == "images/s"
     assert group.bars == [Bar("loader-linear", 1200, "1,200", 1000, 1300, True),
                           Bar("pool", 850, "850", 800, 900, False), Bar("datasets", 650, "650", 600, 700, False)]
-    assert group.failed == ["grain: ImportError: none"]
+    assert (group.failed, group.skipped) == (["grain: ImportError: none"], ["dali: no GPU"])
 
 
 def test_no_epoch_of_a_cold_benchmark_is_a_warm_up(tmp_path):
@@ -218,7 +221,9 @@ def test_no_epoch_of_a_cold_benchmark_is_a_warm_up(tmp_path):
 def test_the_bars_of_a_benchmark_are_on_the_page(odd):
     page = Reader(odd / "page" / "index.html")
     assert "Benchmark: warm.json" in page.text and "Benchmark: cold.json" in page.text
-    assert "A <processor>" in page.text and "grain: ImportError: none" in page.text
+    assert "A <processor>" in page.text and "Skipped: ffcv, not installed" in page.text
+    at = page.words.index("failed")
+    assert page.words[at:at + 4] == ["failed", "grain: ImportError: none", "skipped", "dali: no GPU"]
     at = page.words.index("loader-linear")
     assert page.words[at:at + 6] == ["loader-linear", "1,200", "pool", "850", "datasets", "650"]
 
