@@ -65,7 +65,7 @@ class Pipeline:
     def lines(self) -> list[tuple[str, str]]:
         """(when, what) of each of its stages that does something."""
         whole = "whole images" + f" ({self.why})" * bool(self.why)
-        rows = [("while decoding", str(self.crop or whole)),
+        rows = [("while decoding", whole if self.crop is None else _options(self.crop)),
                 (f"per image, on {_KINDS[self.image_type]}", ", ".join(map(_name, self.steps))),
                 ("per batch", str(self.tail))]
         return [row for row in rows if row[1]]
@@ -214,6 +214,13 @@ def planar(image: Any) -> Any:
     if image.ndim == 3 and image.shape[2] == 3:
         return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
     return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")
+
+
+def _options(crop: Crop) -> str:
+    """The crop and those of its options that are not the default."""
+    options = [f"{field.name}={getattr(crop, field.name)!r}" for field in dataclasses.fields(crop)
+               if getattr(crop, field.name) != field.default]
+    return f"{type(crop).__name__}({', '.join(options)})"
 
 
 def _name(transform: Any) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from dataflows.images.pipeline import Tail
+from dataflows.images.pipeline import Tail, planar
 from dataflows.load.decode.batch_memory import Recycler
 from dataflows.load.decode.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
 
@@ -97,8 +97,9 @@ class ToTorch:
 
     def collate(self, samples: list[Any]) -> Any:
         """A batch of a dataset's samples, (image, label) or more, which have had the tail of their transform."""
-        images, *rest = default_collate(samples)
-        return [self.convert(images), *rest]
+        images = _stack([planar(image) for image, *_ in samples])
+        images = [*map(self.convert, images)] if isinstance(images, list) else self.convert(images)
+        return [images, *default_collate([rest for _, *rest in samples])]
 
     def for_samples(self) -> "ToTorch":
         """The same for `collate`: in host memory, without a tail, and without a batch_transform."""
