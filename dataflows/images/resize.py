@@ -4,18 +4,18 @@ The antialiased resize of torch differs from PIL's BILINEAR, hence from torchvis
 most on photos (by two in one value of some thousand images of white noise). It resizes from the corner on, which for a
 window in the middle of a very long image would take gigabytes: such a window is PIL's own.
 """
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-import torch
 
 from dataflows.images.codecs import ScratchBuffer
 from dataflows.images.transforms import regions
 
-_CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
+if TYPE_CHECKING:  # otherwise the first resize imports torch, which takes longer than all else that a dump imports
+    import torch
 
-# The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of ours,
-# and computes no more of the output than is asked for. It frees the GIL.
-_resize_antialiased = torch.ops.aten._upsample_bilinear2d_aa.out
+_CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
 
 
 def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = True,
@@ -33,8 +33,18 @@ def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = Tru
     pixels = np.ascontiguousarray(pixels)
     if out is None:
         out = np.empty((height, width, 3), np.uint8)
-    _resize_antialiased(_tensor(pixels), (height, width), False, *scales, out=_tensor(out))
+    _resize_antialiased(pixels, (height, width), scales, out)
     return out
+
+
+def _resize_antialiased(pixels: np.ndarray, size: tuple[int, int], scales: tuple[float, float] | tuple[None, None],
+                        out: np.ndarray) -> None:
+    import torch
+
+    # The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of
+    # ours, and computes no more of the output than is asked for. It frees the GIL.
+    operator = torch.ops.aten._upsample_bilinear2d_aa.out
+    operator(_tensor(pixels), size, False, *scales, out=_tensor(out))
 
 
 class _Writable:
@@ -48,8 +58,10 @@ class _Writable:
         self.owner = array
 
 
-def _tensor(pixels: np.ndarray) -> torch.Tensor:
+def _tensor(pixels: np.ndarray) -> "torch.Tensor":
     """(H, W, 3) pixels as a (1, 3, H, W) tensor on the same memory."""
+    import torch
+
     if not pixels.flags.writeable:
         pixels = np.asarray(_Writable(pixels))
     return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
