@@ -69,10 +69,11 @@ def test_sizes_are_those_of_the_formats(photos, temporary, short):
     assert sizes["uint8 --max-side 500"] == sizes["uint8"] == sizes["uint8 --shorter-side 256"]  # all are smaller
 
 
-def test_numbers_of_threads_stay_as_they_were(photos, temporary, short):
+def test_numbers_of_threads_stay_as_they_were(photos, temporary, short, several_threads):
     before = torch.get_num_threads(), torch.get_num_interop_threads(), cv2.getNumThreads()
     measure(str(photos), 2, seconds=SECONDS)
     assert (torch.get_num_threads(), torch.get_num_interop_threads(), cv2.getNumThreads()) == before
+    assert before[0] == 3
 
 
 def test_nothing_is_left_when_measuring_fails(tmp_path, temporary, short):
