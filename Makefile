@@ -35,9 +35,11 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 	for split in train val; do $(BIN)/python dump_imagenet.py --source demo/train/photos --target demo/train \
 		--split $$split --format jpeg --shorter-side 160 --no-progress || exit 1; done
 
-# One process per processor (pytest-xdist). `make test PYTEST_ARGS="-n 0"` runs all tests in one, for a debugger.
+# One process per processor (pytest-xdist). Each begins with a share of its own and takes from another's when that is
+# done, so what the tests of a file share is mostly made once. `make test PYTEST_ARGS="-n 0"` runs all tests in one
+# process, for a debugger.
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 fuzz: .venv/installed
 	$(BIN)/python -m pytest tests/system/test_fuzz.py --hypothesis-profile=fuzz $(PYTEST_ARGS)

@@ -1,8 +1,10 @@
 """Shared inputs, and what holds for every test: it ends, and it leaves no thread and no process behind."""
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 
@@ -19,10 +21,25 @@ GRACE_SECONDS = 30  # for what has been told to end; other programs may be at wo
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job; tests send it to their children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Of torch's, here and in every process that a test starts: several spin while they wait for each other, and the images
+# are too small to be shared out. A test of the number of threads sets another one first.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.register_profile("fuzz", parent=settings.get_profile("tests"), derandomize=False, max_examples=2000,
                           print_blob=True)
 settings.load_profile("tests")
+
+
+# Collecting makes millions of objects that stay. Looking for garbage among them takes a fifth of its time, and in each
+# gc.collect() of a test half a second.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config):
@@ -62,6 +79,17 @@ def uint8_lmdb(photos, tmp_path_factory):
     return _dump(photos, tmp_path_factory.mktemp("uint8"), "uint8")
 
 
+@pytest.fixture
+def several_threads():
+    """torch has three threads, and not one, to which its number might be set unnoticed."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def terminal(request):
     """A file on the terminal itself, which pytest's capturing does not swallow."""
@@ -69,6 +97,15 @@ def terminal(request):
         file = os.fdopen(os.dup(2), "w")
     with file:
         yield file
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files_of_children(tmp_path_factory):
+    """What killed processes leave behind is in pytest's own folder, and goes with it."""
+    tempfile.gettempdir()  # this process keeps the system's: not all users may look into pytest's
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t", numbered=False)))  # short: sockets have 107 characters
+        yield
 
 
 @pytest.fixture(autouse=True)

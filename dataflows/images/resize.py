@@ -7,20 +7,20 @@ the corner on, which for a window in the middle of a very long image would take 
 Both make the horizontal pass first, and round its result to levels. That cuts off what the bicubic filter overshoots:
 with it, the order matters. Pillow 13 makes the vertical pass first for some images, which differ more at sharp edges.
 """
+import functools
+from typing import TYPE_CHECKING, Callable
+
 import cv2
 import numpy as np
-import torch
 
 from dataflows.images.codecs import ScratchBuffer
 from dataflows.images.plan import regions
 from dataflows.owned_arrays import Owner
 
-_CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
+if TYPE_CHECKING:  # otherwise the first resize imports torch, which takes longer than all else that a dump imports
+    import torch
 
-# The operators behind torch.nn.functional.interpolate(antialias=True). Called directly, they write into memory of ours,
-# and compute no more of the output than is asked for. They free the GIL.
-_resize_bilinear = torch.ops.aten._upsample_bilinear2d_aa.out
-_resize_bicubic = torch.ops.aten._upsample_bicubic2d_aa.out
+_CORNER_PIXELS = 1 << 22  # of source and result; for CenterCrop(224), images have to be longer than 5 : 1 to be far
 
 
 def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = True, bicubic: bool = False,
@@ -39,13 +39,25 @@ def resize(pixels: np.ndarray, height: int, width: int, *, antialias: bool = Tru
     pixels = np.ascontiguousarray(pixels)
     if out is None:
         out = np.empty((height, width, 3), np.uint8)
-    resize_antialiased = _resize_bicubic if bicubic else _resize_bilinear
-    resize_antialiased(_tensor(pixels), (height, width), False, *scales, out=_tensor(out))
+    _antialiased(bicubic)(_tensor(pixels), (height, width), False, *scales, out=_tensor(out))
     return out
 
 
-def _tensor(pixels: np.ndarray) -> torch.Tensor:
+@functools.cache
+def _antialiased(bicubic: bool) -> Callable[..., object]:
+    """The operator behind torch.nn.functional.interpolate(antialias=True). Called directly, it writes into memory of
+    ours, and computes no more of the output than is asked for. It frees the GIL."""
+    import torch
+
+    aten = torch.ops.aten
+    operator: Callable[..., object] = (aten._upsample_bicubic2d_aa if bicubic else aten._upsample_bilinear2d_aa).out
+    return operator
+
+
+def _tensor(pixels: np.ndarray) -> "torch.Tensor":
     """(H, W, 3) pixels as a (1, 3, H, W) tensor on the same memory."""
+    import torch
+
     if not pixels.flags.writeable:
         interface = pixels.__array_interface__  # without the read-only mark, at which torch warns; nobody writes here
         pixels = np.asarray(Owner(interface | {"data": (interface["data"][0], False)}, pixels))

@@ -62,7 +62,7 @@ def view(value: np.ndarray, *, array_layout: str = "HWC", array_channels: str = 
     >>> image.tobytes(), label
     (b'a JPEG', 3)
     """
-    record = _unpack_encoded(value) or _unpack_pixels(value) or _unpack(value)
+    record = _unpack_pixels(value) or _unpack(value)
     if not isinstance(record, list) or len(record) != 2:
         raise RecordError(f"a record must be a list or tuple of [image, label], not {_describe(record)}")
     return _image(record[0], array_layout, array_channels), _label(record[1])
@@ -138,33 +138,15 @@ def _bytes(key: Any) -> bytes:
     return bytes(key)
 
 
-_BINARY = {b"\x92\xc4": 1, b"\x92\xc5": 2, b"\x92\xc6": 4}  # a list of two, the first of bytes: bytes of its length
-
-
-def _unpack_encoded(value: np.ndarray) -> list[Any] | None:
-    """What _unpack gives for an encoded image as `pack` writes it, in a third of the time; None for anything else."""
-    head = value[:6].tobytes()
-    size = _BINARY.get(head[:2])
-    if size is None:
-        return None
-    start = 2 + size
-    end = start + int.from_bytes(head[2:start], "big")
-    tail = value[end:].tobytes()
-    if not 1 <= len(tail) <= 9 or len(head) < start:
-        return None  # _unpack says what is wrong with it
-    try:
-        label, pos = read_msgpack.read(memoryview(tail), 0)
-    except (ValueError, struct.error):
-        return None
-    return [value[start:end], label] if pos == len(tail) else None
-
-
 _PIXELS = bytes.fromhex("9285") + b"\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x93"
 _DATA = b"\xc4\x04data\xc6"
 
 
 def _unpack_pixels(value: np.ndarray) -> list[Any] | None:
-    """What _unpack gives for pixels as `pack` writes them, in a third of the time; None for anything else."""
+    """What _unpack gives for pixels as `pack` writes them, in a third of the time; None for anything else.
+
+    It saves 13 of some 350 us that a sample of uint8 records takes. Encoded images would gain 1 us by their like.
+    """
     if len(value) < 2 or value[1] != 0x85:
         return None
     head = value[:64].tobytes()

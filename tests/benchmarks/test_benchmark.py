@@ -15,6 +15,7 @@ import pytest
 
 import benchmark
 from benchmarks import cold
+from benchmarks.child import run_epoch
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.copies import copy_of
 from benchmarks.inputs import subset
@@ -195,10 +196,16 @@ def run_main(photos, tmp_path, *options):
     return code, json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".png")
 
 
+# Those that differ from `loader` only in its options: as each process imports torch, these run in the test's, below.
+SAME = [name for name, one in CONTESTANTS.items() if one.function == CONTESTANTS["loader"].function and one.options]
+
+
 @pytest.mark.time_limit(400)  # each contestant imports its libraries in a process of its own
 def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("benchmarks.measure.IMAGENET", 10_000)
-    code, run, image = run_main(photos, tmp_path, "--splits", "train", "--formats", "jpeg", "--epochs", "1")
+    what = [name for name in (*CONTESTANTS, POINTERS) if name not in SAME]
+    code, run, image = run_main(photos, tmp_path, "--splits", "train", "--formats", "jpeg", "--epochs", "1", "--what",
+                                *what)
     printed = capfd.readouterr().out
     assert [result["error"] for group in run["groups"] for result in group["results"]
             if result["error"]] == [] and code == 0
@@ -206,10 +213,9 @@ def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
     [group] = run["groups"]
     assert (group["split"], group["format"], group["images"]) == ("train", "jpeg", 23)
     measured = {result["contestant"] for result in group["results"]}
-    assert measured >= {"folder-pil", "tensorpack", "pool", "dataset", "loader", "loader-8-threads", "loader-linear",
-                        "iterloader"}
+    assert measured >= {"folder-pil", "tensorpack", "pool", "dataset", "loader", "iterloader"}
     assert measured == {name for name, contestant in CONTESTANTS.items()
-                        if contestant.takes_part("train", "jpeg")} - set(run["skipped"])
+                        if contestant.takes_part("train", "jpeg")} - set(run["skipped"]) - set(SAME)
     for result in group["results"]:
         assert [epoch["images"] for epoch in result["epochs"]] == [23, 23]
         assert set(result["median"]) == FIGURES and result["open_s"] > 0
@@ -227,7 +233,7 @@ def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
 
 
 def test_uint8_validation_of_a_subset(photos, tmp_path):
-    what = ("tensorpack", "memmap", "loader", "iterloader")
+    what = ("tensorpack", "memmap", "loader")
     code, run, _ = run_main(photos, tmp_path, "--splits", "val", "--formats", "uint8", "--epochs", "1", "--images", "7",
                             "--what", *what)
     [group] = run["groups"]
@@ -280,12 +286,24 @@ def test_a_copy_is_made_once_and_only_whole(tmp_path):
 
 
 def epochs_of(contestant, job, numbers):
-    """The batches of each of these epochs, in this process."""
+    """The batches, or the figures, of each of these epochs, in this process."""
     threads = cv2.getNumThreads()
     with contestant.open(job) as epoch:
-        found = [list(epoch(number)) for number in numbers]
+        found = [epoch(number) if contestant.own_figures else list(epoch(number)) for number in numbers]
     cv2.setNumThreads(threads)
     return found
+
+
+@pytest.mark.parametrize("name, split, dump", [
+    *((name, "train", "tiled_lmdb") for name in SAME),
+    *((name, "val", "uint8_lmdb") for name in ("dataset", "loader-linear", "iterloader"))])
+def test_other_contestants_deliver_every_epoch_as_asked(name, split, dump, photos, tmp_path, request):
+    folder = request.getfixturevalue(dump)
+    job = Job(str(photos), split, str(folder / f"{split}.lmdb"), str(tmp_path), {"train": 23, "val": 10}[split], 4, 2)
+    threads = cv2.getNumThreads()
+    with CONTESTANTS[name].open(job) as epoch:
+        assert [run_epoch(epoch, number, job)["images"] for number in (0, 1)] == [job.images] * 2
+    cv2.setNumThreads(threads)
 
 
 @pytest.mark.parametrize("name", ["pool", "memmap"])
@@ -327,8 +345,7 @@ def test_rivals_decode_every_image_within_a_few_levels(photos):
 @pytest.mark.parametrize("split, least, most", [("train", 0.25, 0.65), ("val", 0.45, 0.75)])
 def test_limit_is_what_its_formula_says(split, least, most, photos, tiled_lmdb):
     job = Job(str(photos), split, str(tiled_lmdb / f"{split}.lmdb"), "", 0, 4, 2)
-    [result] = run_group([LIMIT], job, 1, 60, lambda line: None)
-    found, again = result["epochs"]
+    found, again = epochs_of(LIMIT, job, (0, 1))
     assert least < found["share"] < most
     assert (found["share"] == again["share"]) == (split == "val")  # a train epoch has crops of its own
     assert found["decode_ms"] > 0 and found["resize_ms"] > 0
@@ -427,7 +444,7 @@ def own_files_only(tmp_path, monkeypatch):
 
 @LINUX
 def test_readers_read_every_record_from_the_disk(own_files_only, photos, tmp_path, capfd):
-    what = ("file", "lmdb-readahead", "ours-shuffled", "iterloader")
+    what = ("file", "lmdb-readahead", "iterloader")
     code, run, image = run_main(photos, tmp_path, "--cold", "--splits", "train", "--formats", "uint8", "--epochs", "1",
                                 "--what", *what)
     printed = capfd.readouterr().out

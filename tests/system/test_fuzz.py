@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch  # noqa: F401  (which a resize imports: once here, and not in each fork)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,9 @@ SECONDS = 10  # that a child may take, a hundred times what it needs
 PAGE = 4096
 many_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
                          deadline=None)
+EXAMPLES = settings.default.max_examples
+# An example costs a fork here, so that there are fewer; but `make fuzz` has all that it asks for.
+forks = settings(many_fixtures, max_examples=50 if EXAMPLES == 100 else EXAMPLES)
 
 
 @st.composite
@@ -127,7 +131,7 @@ def tree_bytes(data):
     return places
 
 
-@many_fixtures
+@forks
 @given(data=st.data())
 @pytest.mark.parametrize("indexed", [True, False])
 def test_files(tiled_lmdb, folder, indexed, data):
@@ -142,7 +146,7 @@ def test_files(tiled_lmdb, folder, indexed, data):
     assert survives(lambda: read_all(path))
 
 
-@many_fixtures
+@forks
 @given(data=st.data())
 def test_indexes(tiled_lmdb, folder, data):
     path = folder / "train.lmdb"
@@ -152,7 +156,7 @@ def test_indexes(tiled_lmdb, folder, data):
     assert survives(lambda: read_all(path))
 
 
-@many_fixtures
+@forks
 @given(data=st.data())
 def test_indexes_whose_archive_is_sound(tiled_lmdb, folder, data):
     """Wrong numbers in an index that is otherwise as it should be."""

@@ -91,6 +91,16 @@ def test_importing_prints_nothing(names):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_the_dump_imports_torch_only_to_resize():
+    code = ("import sys, numpy\nfrom dataflows.dump.prepare import Preparation\nimport dump_imagenet\n"
+            "from dataflows.images.codecs import encode\njpeg = encode(numpy.zeros((9, 9, 3), numpy.uint8), 90)\n"
+            "for side in None, 9, 5:\n"
+            "    Preparation('uint8', max_side=side)(jpeg)\n    print('torch' in sys.modules)\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True,
+                          timeout=TIMEOUT_SECONDS)
+    assert (done.stdout.split(), done.stderr) == (["False", "False", "True"], "")
+
+
 STATE = """
 import cv2, logging, os, signal, sys, threading, torch
 import numpy as np, random, multiprocessing
@@ -107,6 +117,7 @@ def state():
         "SIGINT": signal.getsignal(signal.SIGINT), "grad": torch.is_grad_enabled(),
     }
 
+torch.set_num_threads(3)  # tests have one, to which it might be set unnoticed
 before = state()
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader

@@ -98,10 +98,11 @@ def test_crops_are_compared_at_the_same_place(tmp_path):
     assert psnr > 48
 
 
-def test_numbers_of_threads_stay_as_they_were(photos, temporary, short):
+def test_numbers_of_threads_stay_as_they_were(photos, temporary, short, several_threads):
     before = torch.get_num_threads(), torch.get_num_interop_threads(), cv2.getNumThreads()
     measure(str(photos), 2, seconds=SECONDS)
     assert (torch.get_num_threads(), torch.get_num_interop_threads(), cv2.getNumThreads()) == before
+    assert before[0] == 3
 
 
 def test_nothing_is_left_when_measuring_fails(tmp_path, temporary, short):
