@@ -188,7 +188,7 @@ def test_a_pickle_that_wants_more_than_arrays_is_refused(tmp_path):
 
     write_raw(tmp_path / "bad.lmdb", {b"00000000": pickle.dumps([JPEGS[0], Malice()]),
                                       b"__keys__": pickle.dumps([b"00000000"])})
-    with pytest.raises(RecordError, match="bad.lmdb, key 00000000: .*only plain numpy arrays are admitted"):
+    with pytest.raises(RecordError, match="bad.lmdb, key 00000000: .*only plain numpy arrays are read"):
         LMDBDataset(tmp_path / "bad.lmdb")[0]
     assert not (tmp_path / "ran").exists()
 
