@@ -8,6 +8,7 @@
     late_ranks      which rank this process is, asked of torch.distributed
     prefetch        asks for the pages of the next batches (the option `prefetch` is Decoding's, in chain)
     to_torch        a batch to torch, the device and its dtype; what is done for a whole batch
+    conversion      uint8 images as floats, normalized
     samplers        what stands for the samplers of a DataLoader
     meter           the clocks of workers and of the loop, added up
     stats           loader.stats(): what they add up to, in words

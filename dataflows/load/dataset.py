@@ -94,7 +94,7 @@ class Samples:
         """The samples after the tail of the transform."""
         images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(planar(image))
                   for image, *_ in samples]
-        finished = self._to_torch.convert_each(images)
+        finished = self._to_torch.convert.each(images)
         erase = self._pipeline.tail.erase
         return [(image if erase is None else erase(image), *rest) for image, (_, *rest) in zip(finished, samples)]
 

@@ -8,10 +8,8 @@ import torch
 from torch.utils.data import default_collate
 
 from dataflows.images.pipeline import Tail, planar
-from dataflows.load.decode.batch_memory import Recycler
+from dataflows.load.conversion import Conversion
 from dataflows.load.decode.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
-
-_KEPT = 6  # batches of float32 whose memory is used again
 
 Batch = tuple[Any, ...]  # (images, labels), or (images, labels, record numbers)
 
@@ -19,7 +17,7 @@ Batch = tuple[Any, ...]  # (images, labels), or (images, labels, record numbers)
 class ToTorch:
     """What is done once per batch: numpy to torch, the transfer, and what follows it.
 
-    tail: of the transform, which is done after the transfer. batch_transform: is called with images and labels at last.
+    convert: is done to images after the transfer. batch_transform: is called with images and labels at last.
     return_index: whether record numbers come with the batch.
     """
 
@@ -52,27 +50,13 @@ class ToTorch:
         normalize = self._asked_normalize
         if tail.normalize is not None and normalize is not None:
             raise ValueError("the transform has a Normalize, and normalize is given, too: normalize in one place only")
-        self._dtype = self._asked_dtype or (torch.uint8 if normalize is None and not tail.scale else torch.float32)
-        if (normalize is not None or tail.scale) and not self._dtype.is_floating_point:
+        dtype = self._asked_dtype or (torch.uint8 if normalize is None and not tail.scale else torch.float32)
+        if (normalize is not None or tail.scale) and not dtype.is_floating_point:
             raise ValueError(f"{'normalize' if normalize is not None else 'the transform'} gives fractions, so dtype "
-                             f"must be a floating one, not {self._dtype}")
-        normalize = tail.normalize or normalize
-        self._constants = None if normalize is None else self._make_constants(normalize)
+                             f"must be a floating one, not {dtype}")
+        self.convert = Conversion(dtype, tail.normalize or normalize, self._device, self._format,
+                                  scaled=tail.normalize is not None)
         self._tail = tail
-        self._floats: Recycler | None = None
-
-    def _make_constants(self, normalize: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """(x / 255 - mean) / std as one subtraction and one multiplication, by three numbers each."""
-        try:
-            # Without a device batches stay in host memory, whatever the default device for new tensors is.
-            mean, std = (torch.as_tensor(v, dtype=torch.float32, device=self._device or "cpu").reshape(3, 1, 1)
-                         for v in normalize)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"normalize must be (mean, std) of three numbers each, not {normalize!r}") from error
-        if not (mean.abs().max() <= 1 and 0 < std.min() and std.max() <= 1):
-            raise ValueError(f"normalize must have a mean on the scale of 0 to 1 and a std above 0 on the same scale, "
-                             f"not {normalize!r}; divide values on the scale of 0 to 255 by 255")
-        return mean * 255, 1 / (std * 255)
 
     @property
     def needs_pointers(self) -> bool:
@@ -129,68 +113,6 @@ class ToTorch:
         if self._device is None or not isinstance(tensor, torch.Tensor):
             return tensor
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)
-
-    def convert(self, images: Any) -> Any:
-        """Images in the dtype that was asked for, or that the transform's tail gives: uint8 or float32. (3, H, W) or a
-        batch of such."""
-        if not isinstance(images, torch.Tensor):
-            return images
-        if images.dtype == torch.uint8 and self._dtype.is_floating_point:
-            images = self._scaled(images)
-        elif self._constants is not None:
-            images = self._normalized(images, *self._constants)
-        dtype = images.dtype if self._dtype == torch.uint8 else self._dtype  # other integers would wrap around
-        return images.to(dtype, memory_format=self._format if images.ndim == 4 else torch.preserve_format)
-
-    def convert_each(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
-        """`convert` of each; where they are alike, they are parts of one batch in memory that was used before."""
-        first = images[0]
-        if first.dtype != torch.uint8 or len({(image.shape, image.dtype) for image in images}) > 1 or first.ndim != 3:
-            return [self.convert(image) for image in images]
-        if not self._dtype.is_floating_point:
-            return images
-        floats = self._float_memory(first.expand(len(images), *first.shape))
-        for image, out in zip(images, floats):
-            self._scale(image, out)
-        return list(floats)
-
-    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 images as float32: from 0 to 1, or normalized. bfloat16 would keep 3 of the 8 bits where mean and pixel
-        nearly cancel."""
-        if self._constants is not None and (images.ndim < 3 or images.shape[-3] != 3):
-            raise ValueError(f"normalize expects images of shape (3, H, W), and the transform gives "
-                             f"{tuple(images.shape)}")
-        if images.ndim < 4 or images.device.type != "cpu":
-            return self._scale(images, None)
-        # One image at a time, while it is in the processor's cache, into memory that was used before: 0.15 ms, and 0.90
-        # for all at once into fresh memory.
-        floats = self._float_memory(images)
-        for image, out in zip(images, floats):
-            self._scale(image, out)
-        return floats
-
-    def _scale(self, images: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
-        if self._constants is None:
-            return torch.mul(images, 1 / 255, out=out)
-        return torch.sub(images, self._constants[0], out=out).mul_(self._constants[1])
-
-    def _float_memory(self, images: torch.Tensor) -> torch.Tensor:
-        """For so many images, in the order of axes that they have."""
-        last = images.stride(1) == 1 and images.shape[1] > 1
-        batch = images.permute(0, 2, 3, 1) if last else images
-        shape = tuple(batch.shape)
-        if self._floats is None or self._floats.shape[1:] != shape[1:] or self._floats.shape[0] < len(images):
-            self._floats = Recycler(shape, _KEPT, np.dtype(np.float32))
-        floats = torch.from_numpy(self._floats.take()[:len(images)])
-        return floats.permute(0, 3, 1, 2) if last else floats
-
-    def _normalized(self, images: torch.Tensor, mean: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        """Images that a step of the transform has made other numbers of, from 0 to 1."""
-        if self._tail.normalize and images.is_floating_point():
-            return images.float().mul(255).sub_(mean).mul_(factor)
-        raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
-                         f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")
-
 
 def _checked(device: torch.device | str) -> torch.device:
     """The device, if it is one and is there."""
