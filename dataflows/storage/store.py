@@ -1,7 +1,7 @@
 """The records of an LMDB file by number, with or without an index, in any process."""
 import logging
 import os
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
@@ -10,13 +10,17 @@ from dataflows.storage.btree import KEYS, read_header
 from dataflows.storage.index import Index, find_index, load_index
 from dataflows.storage.paths import existing_file
 from dataflows.storage.records import IndexedRecords, Records, SearchedRecords
+from dataflows.storage.shards.files import PathLike, shard_files
+from dataflows.storage.shards.manifest import SUFFIX, load_manifest
+from dataflows.storage.shards.records import ShardedRecords
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
 
 
 class Store:
-    """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys.
+    """The records of one LMDB file, by number: 0 to len - 1 in the order of their keys; or those of several files, one
+    after the other: `path` may be what `shard_files` takes.
 
     With an index, a record is a stretch of the file, and liblmdb is not needed. Without one, liblmdb finds each record.
     May be pickled, forked and used by any number of threads, and any number of Stores may name one file. Writes
@@ -39,14 +43,16 @@ class Store:
     system ends the process by SIGBUS.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, io: str = "auto", cache: str = "keep",
+    def __init__(self, path: PathLike | Sequence[PathLike], *, io: str = "auto", cache: str = "keep",
                  verify: bool = False) -> None:
         one_of("io", io, ("auto", "mmap", "pread"))
         one_of("cache", cache, ("keep", "drop"))
-        self.path = os.fspath(path)
+        self._files: str | list[str] = (os.fspath(path) if isinstance(path, (str, os.PathLike))
+                                        else [os.fspath(file) for file in path])
+        self.path = self._files if isinstance(self._files, str) else ", ".join(self._files[:2]) + ", ..."
         self._options = (io, cache == "drop", verify)
         self._identity: int | None = None  # of the records, when this was pickled
-        self._opened: Records | None = _open_records(self.path, *self._options)
+        self._opened: Records | None = _open_records(self._files, self.path, *self._options)
         self._size = len(self._opened)
         if not self._opened.listed:
             logger.warning("%s has no %s, so all of its keys are read once: slow on a large file. tensorpack's "
@@ -59,7 +65,7 @@ class Store:
         return self._opened
 
     def _open_again(self) -> Records:
-        records = _open_records(self.path, *self._options)
+        records = _open_records(self._files, self.path, *self._options)
         if (len(records), records.identity()) != (self._size, self._identity):
             raise ValueError(f"{self.path}, or its index, is not what it was when a loader or dataset of it was sent "
                              f"to this process: it was written anew or changed since. Make the loader or dataset again")
@@ -130,7 +136,16 @@ class Store:
         return self.__deepcopy__({})
 
 
-def _open_records(path: str, io: str, drop: bool, verify: bool) -> Records:
+def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
+    """The records of the LMDB, or of the LMDBs, that `files` means; `path` names them in errors."""
+    shards = shard_files(files)
+    if shards is None:
+        return _open_file(path, *options)
+    return ShardedRecords(path, [_open_file(shard, *options) for shard in shards],
+                          load_manifest(path) if path.endswith(SUFFIX) else None)
+
+
+def _open_file(path: str, io: str, drop: bool, verify: bool) -> Records:
     file = existing_file(path)
     tree = read_header(file)
     index_path, index = find_index(path, file), load_index(path, file, tree.nbytes)

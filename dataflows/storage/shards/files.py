@@ -1,0 +1,61 @@
+"""The files that a path means: one LMDB, the shards of a manifest, those that a pattern matches, or a list of them."""
+import glob
+import os
+import re
+from typing import Sequence
+
+from dataflows.storage.shards.manifest import SUFFIX, load_manifest
+
+PathLike = str | os.PathLike[str]
+_NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})\.lmdb")
+_NAMED = 3
+
+
+def shard_name(split: str, number: int, count: int) -> str:
+    """The name of a shard: "train-00017-of-00140.lmdb"; so a missing one is seen.
+
+    >>> shard_name("train", 17, 140)
+    'train-00017-of-00140.lmdb'
+    """
+    return f"{split}-{number:05d}-of-{count:05d}.lmdb"
+
+
+def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
+    """The files that `path` means, in their order; None if it means one LMDB.
+
+    path: a manifest; a pattern of glob that matches LMDBs, all of them if their names say how many there are; or a list
+        of LMDBs.
+
+    Raises FileNotFoundError where one is missing, and ValueError where one comes twice or none is named.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        files = [os.fspath(file) for file in path]
+        if not files:
+            raise ValueError("a list of LMDBs must name one at least")
+    else:
+        path = os.fspath(path)
+        if path.endswith(SUFFIX):
+            folder = os.path.dirname(path)
+            return [os.path.join(folder, shard.name) for shard in load_manifest(path).shards]
+        if os.path.exists(path) or not glob.has_magic(path):
+            return None
+        files = sorted(file for file in glob.glob(path) if file.endswith((".lmdb", ".mdb")))
+        if not files:
+            raise FileNotFoundError(f"no LMDB matches {path}. Names of shards are like {shard_name('train', 0, 8)}")
+    twice = sorted({file for file in files if files.count(file) > 1})
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice, so its records would be read twice")
+    _refuse_missing(files)
+    return files
+
+
+def _refuse_missing(files: list[str]) -> None:
+    numbered = [match for match in map(_NUMBERED.fullmatch, files) if match]
+    for stem, count in {(match[1], match[3]) for match in numbered}:
+        there = {int(match[2]) for match in numbered if (match[1], match[3]) == (stem, count)}
+        missing = [f"{stem}-{number:05d}-of-{count}.lmdb" for number in range(int(count)) if number not in there]
+        if missing:
+            more = f" and {len(missing) - _NAMED:,} more" * (len(missing) > _NAMED)
+            raise FileNotFoundError(f"of {int(count):,} shards {len(missing):,} are missing: "
+                                    f"{', '.join(missing[:_NAMED])}{more}. Dump or copy them, or give a list of those "
+                                    f"that are there")
