@@ -31,3 +31,11 @@ def change_meta(path, **parts):
 
 def save_index(index, path):
     shutil.move(write_index(index, str(path)), index_path(str(path)))
+
+
+def write_raw(path, entries):
+    """An LMDB of these keys and values, and nothing else."""
+    with lmdb.open(str(path), subdir=False, lock=False, map_size=2**24) as environment:
+        with environment.begin(write=True) as transaction:
+            for key, value in entries.items():
+                transaction.put(key, value)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 
-import lmdb
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from dataflows.errors import RecordError
 from dataflows.images.codecs import decode
 from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
+from helpers.lmdb_files import write_raw
 from helpers.photos import encode_jpeg, make_photo
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -192,12 +192,6 @@ def test_a_pickle_that_wants_more_than_arrays_is_refused(tmp_path):
         LMDBDataset(tmp_path / "bad.lmdb")[0]
     assert not (tmp_path / "ran").exists()
 
-
-def write_raw(path, entries):
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=2**24) as environment:
-        with environment.begin(write=True) as transaction:
-            for key, value in entries.items():
-                transaction.put(key, value)
 
 
 @pytest.fixture

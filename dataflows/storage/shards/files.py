@@ -42,10 +42,10 @@ def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
         files = sorted(file for file in glob.glob(path) if file.endswith((".lmdb", ".mdb")))
         if not files:
             raise FileNotFoundError(f"no LMDB matches {path}. Names of shards are like {shard_name('train', 0, 8)}")
+        _refuse_missing(files)
     twice = sorted({file for file in files if files.count(file) > 1})
     if twice:
         raise ValueError(f"{twice[0]} is named twice, so its records would be read twice")
-    _refuse_missing(files)
     return files
 
 

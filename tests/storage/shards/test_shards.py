@@ -1,0 +1,197 @@
+"""Shards are read as the one file of the same records: batches, states, ranks, workers; and what is refused."""
+import itertools
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.errors import RecordError
+from dataflows.storage.index import index_path
+from dataflows.storage.shards.files import shard_files
+from dataflows.storage.store import Store
+from helpers.lmdb_files import write_raw
+from helpers.shards import arrays, rewritten, split
+from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+
+CROP = RandomResizedCrop(20)
+LOADERS = {"shuffled": (LMDBLoader, {}), "unshuffled": (LMDBLoader, {"shuffle": False}),
+           "local": (LMDBIterLoader, {"shuffle_buffer": 7}), "sequential": (LMDBIterLoader, {"order": "sequential"}),
+           "block": (LMDBIterLoader, {"order": "block", "block_size": 3, "shuffle_buffer": 5})}
+
+
+@pytest.fixture(params=["jpeg", "uint8"])
+def single(request):
+    return request.getfixturevalue(f"{request.param}_lmdb") / "train.lmdb"
+
+
+@pytest.fixture(params=[1, 2, 5, 23])
+def manifest(request, single, tmp_path):
+    return split(single, request.param, tmp_path)
+
+
+@pytest.fixture
+def five(jpeg_lmdb, tmp_path):
+    return split(jpeg_lmdb / "train.lmdb", 5, tmp_path)
+
+
+def forms(manifest):
+    """The same shards as a manifest, a pattern and a list."""
+    pattern = os.fspath(manifest.parent / "train-*.lmdb")
+    return [manifest, pattern, sorted(manifest.parent.glob("train-*.lmdb"))]
+
+
+def same(ours, others):
+    return all(torch.equal(a, b) for batch, other in itertools.zip_longest(ours, others) for a, b in zip(batch, other))
+
+
+# --- one file
+
+
+def test_a_store_of_shards_is_that_of_one_file(single, manifest):
+    one = Store(single)
+    for form in forms(manifest):
+        many = Store(form)
+        assert len(many) == len(one) == 23 and many.fingerprint() == one.fingerprint()
+        numbers = [3, 22, 0, 7, 7, 12]
+        assert [value.tobytes() for value in many.values(numbers)] == [one.value(number).tobytes()
+                                                                       for number in numbers]
+        assert [many.value(number).tobytes() for number in range(23)] == [one.value(number).tobytes()
+                                                                          for number in range(23)]
+        for name, column in arrays(one.index).items():
+            assert np.array_equal(column, getattr(many.index, name))
+        assert many.index.classes == one.index.classes and many.index.meta.findings == one.index.meta.findings
+        assert many.will_need(numbers)[0] == one.will_need(numbers)[0]
+        many.release(numbers)
+        assert many.place(22).startswith(os.fspath(manifest.parent))
+
+
+@pytest.mark.parametrize("worker_type", ["thread", "process"])
+@pytest.mark.parametrize("order", LOADERS)
+def test_batches_and_states_are_those_of_one_file(single, tmp_path, order, worker_type):
+    manifest = split(single, 4, tmp_path)
+    cls, options = LOADERS[order]
+    options = options | {"transform": CROP, "seed": 3, "num_workers": 2, "worker_type": worker_type}
+    one, many = cls(single, 5, **options), cls(manifest, 5, **options)
+    assert len(many) == len(one)
+    for _ in range(2):
+        assert same(many, one)
+        assert many.state_dict() == one.state_dict()
+
+
+def test_an_interrupted_epoch_goes_on_between_one_file_and_shards(single, tmp_path):
+    manifest = split(single, 3, tmp_path)
+    expected = [labels for rank in range(2) for _, labels in LMDBLoader(single, 2, transform=CROP, rank=rank,
+                                                                        world_size=2, uneven="keep")]
+    loaders = [LMDBLoader(single, 2, transform=CROP, rank=rank, world_size=3, uneven="keep") for rank in range(3)]
+    seen = [next(batches)[1] for batches in map(iter, loaders)]
+    state = loaders[0].state_dict()
+    for rank in range(2):
+        loader = LMDBLoader(manifest, 2, transform=CROP, rank=rank, world_size=2, uneven="keep")
+        loader.load_state_dict(state)
+        seen += [labels for _, labels in loader]
+    assert sorted(torch.cat(seen).tolist()) == sorted(torch.cat(expected).tolist())
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_datasets_read_shards_in_workers(five, jpeg_lmdb, start_method):
+    one, many = (LMDBDataset(path, transform=CenterCrop(20, 24)) for path in (jpeg_lmdb / "train.lmdb", five))
+    assert many.targets == one.targets and many.classes == one.classes
+    assert same(torch.utils.data.DataLoader(many, 4, num_workers=2, multiprocessing_context=start_method),
+                torch.utils.data.DataLoader(one, 4))
+    assert len(pickle.dumps(many)) < 10_000
+    samples = LMDBIterDataset(five, order="sequential")
+    labels = [label for _, label in torch.utils.data.DataLoader(samples, None, num_workers=2)]
+    assert sorted(labels) == sorted(one.targets)
+
+
+def test_files_of_other_writers_are_read_as_one(tmp_path, jpeg_lmdb):
+    store = Store(jpeg_lmdb / "train.lmdb")
+    files = [tmp_path / "a.lmdb", tmp_path / "b.lmdb"]
+    for i, file in enumerate(files):
+        write_raw(file, {b"%08d" % number: store.value(number).tobytes() for number in range(i * 10, i * 10 + 10)})
+    many = Store(files)
+    assert many.index is None and len(many) == 20
+    assert [many.value(number).tobytes() for number in range(20)] == [store.value(n).tobytes() for n in range(20)]
+    images, _ = next(iter(LMDBLoader(files, 20, shuffle=False, transform=CenterCrop(20, 24))))
+    assert torch.equal(images, next(iter(LMDBLoader(jpeg_lmdb / "train.lmdb", 20, shuffle=False,
+                                                    transform=CenterCrop(20, 24))))[0])
+
+
+def test_verify_and_pread_hold_for_each_shard(five, jpeg_lmdb):
+    options = {"transform": CROP, "io": "pread", "verify": True, "cache": "drop"}
+    assert same(LMDBLoader(five, 4, **options), LMDBLoader(jpeg_lmdb / "train.lmdb", 4, transform=CROP))
+
+
+# --- what is refused
+
+
+def test_a_missing_shard_is_named(five):
+    os.remove(five.parent / "train-00003-of-00005.lmdb")
+    with pytest.raises(FileNotFoundError, match="train-00003-of-00005.lmdb"):
+        Store(five)
+    with pytest.raises(FileNotFoundError, match=r"of 5 shards 1 are missing: .*train-00003-of-00005\.lmdb"):
+        Store(os.fspath(five.parent / "*.lmdb"))
+
+
+def test_shards_of_another_dump_are_named(five, uint8_lmdb, tmp_path):
+    split(uint8_lmdb / "train.lmdb", 5, tmp_path / "other")
+    name = "train-00002-of-00005.lmdb"
+    for path in (name, f"{name}.index.npz"):
+        shutil.copy(tmp_path / "other" / path, five.parent / path)
+    with pytest.raises(ValueError, match=rf"{name} is not the shard that .*train\.manifest\.json names"):
+        Store(five)
+
+
+def test_a_shard_without_its_index_is_named(five):
+    os.remove(index_path(os.fspath(five.parent / "train-00001-of-00005.lmdb")))
+    with pytest.raises(ValueError, match=r"train-00001-of-00005\.lmdb has no index, which each shard"):
+        Store(five)
+
+
+def test_a_damaged_manifest_is_refused(five):
+    text = five.read_text()
+    for damaged in (text.replace('"count": 23', '"count": 24'), text[:50], "", "[]", '{"version": 1}'):
+        assert damaged != text
+        five.write_text(damaged)
+        with pytest.raises(ValueError, match=r"train\.manifest\.json is no readable manifest"):
+            Store(five)
+    five.write_text(text)
+    rewritten(five, version=2)
+    with pytest.raises(ValueError, match="it is of version 2, and this package reads version 1"):
+        Store(five)
+
+
+def test_damage_within_a_shard_names_it(five):
+    file = five.parent / "train-00004-of-00005.lmdb"
+    offset = int(Store(file).index.offset[1])
+    with open(file, "r+b") as handle:
+        handle.seek(offset + 100)
+        handle.write(b"\xff" * 8)
+    with pytest.raises(RecordError, match=r"train-00004-of-00005\.lmdb, key 00000001: the record is not what"):
+        list(LMDBLoader(five, 4, transform=CROP, verify=True))
+
+
+def test_shards_of_other_classes_are_refused(five, tmp_path, photos):
+    import dump_imagenet
+    source = tmp_path / "source" / "train" / "n00000001"
+    source.mkdir(parents=True)
+    shutil.copy(next(photos.rglob("*.JPEG")), source / "a.JPEG")
+    other = dump_imagenet.dump_split(tmp_path / "source", tmp_path, "train", progress=False, tiles=False).path
+    with pytest.raises(ValueError, match=r"train\.lmdb has other classes than .*train-00000-of-00005\.lmdb"):
+        Store([five.parent / "train-00000-of-00005.lmdb", other])
+
+
+def test_lists_and_patterns_that_name_nothing_or_twice(five):
+    with pytest.raises(ValueError, match="a list of LMDBs must name one at least"):
+        shard_files([])
+    with pytest.raises(FileNotFoundError, match="no LMDB matches .*val-"):
+        shard_files(os.fspath(five.parent / "val-*.lmdb"))
+    file = five.parent / "train-00000-of-00005.lmdb"
+    with pytest.raises(ValueError, match="named twice"):
+        shard_files([file, file])
+    assert shard_files(file) is None
