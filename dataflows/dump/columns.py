@@ -2,7 +2,7 @@
 import os
 from array import array
 from collections import Counter
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
@@ -31,11 +31,19 @@ class Columns:
     def __len__(self) -> int:
         return len(self.names)
 
-    def refuse_empty(self, root: str) -> None:
-        """Raises ValueError if no file in `root` was stored."""
-        if not self.names:
-            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read; the first is "
-                             f"{self.skipped[0].name}: {self.skipped[0].reason}")
+    def refuse_empty(self, where: str) -> None:
+        """Raises ValueError if nothing of the source, which is `where`, was stored."""
+        if self.names:
+            return
+        if not self.skipped:
+            raise ValueError(f"{where} gave no image. An iterator can be used once only: make a new one, or check the "
+                             f"source")
+        raise ValueError(f"none of the {len(self.skipped):,} files in {where} could be read; the first is "
+                         f"{self.skipped[0].name}: {self.skipped[0].reason}")
+
+    def classes(self, known: Sequence[str] | None) -> list[str]:
+        """The name of each class number: as it is known, or the numbers themselves up to the greatest label."""
+        return [str(n) for n in range(max(self.labels, default=-1) + 1)] if known is None else list(known)
 
     def _add(self, row: StoredFile) -> None:
         self.labels.append(row.label)
@@ -49,7 +57,12 @@ class Columns:
         self.findings.add(row.findings, bytes.fromhex(row.digest))
 
     def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: dict[str, Any]) -> Index:
-        """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole."""
+        """The index of the records, given where they are, int64 (count,), and what is known of the dump as a whole.
+
+        Where that has no classes, they are those of `classes`.
+        """
+        if meta["classes"] is None:
+            meta = meta | dict.fromkeys(("classes", "class_names"), self.classes(None))
         found = self.findings.collected(self.labels, meta["classes"], meta["split"])
         skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
         return Index(np.array(self.labels), np.array(self.heights), np.array(self.widths), nbytes, offsets,

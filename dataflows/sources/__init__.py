@@ -1,6 +1,9 @@
-"""Where images come from: any form of ImageNet, or any folder of classes, as pointers `[name, label]`.
+"""Where images come from: any form of ImageNet, any folder of classes, or a program, as pointers `[name, label]`.
 
-    imagenet        ImageNetFiles, a DataFlow over one split: the one class that the dump uses
+    opening         which of these classes reads a source
+    source          what every source tells, and what the dump asks of it
+    imagenet        ImageNetFiles, a DataFlow over one split in files
+    samples         Samples, a DataFlow over what a program gives
     layouts         which of the known forms a source has
     folders, tars   the images in folders, and in tars as they are
     names           which files are images by their name, and what the others are

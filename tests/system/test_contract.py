@@ -3,6 +3,7 @@ import importlib
 import inspect
 import pkgutil
 
+import numpy as np
 import pytest
 
 import dataflows
@@ -19,6 +20,7 @@ from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.sources.samples import Samples
 from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
 from dataflows.threads import OrderedThreadMapData
@@ -55,6 +57,16 @@ def tar_of_classes(photos):
     return write(photos.parent / "contract", {"ILSVRC2012_img_train.tar": class_tars(TRAIN)})
 
 
+class Given(DataFlow):
+    """A DataFlow of a program."""
+
+    def __len__(self):
+        return 9
+
+    def __iter__(self):
+        return ((b"photo %d" % number, number, f"{number}.jpg") for number in range(9))
+
+
 CASES = {
     "SequentialKeys": (SequentialKeys, lambda path, photos: keys(path)),
     "SequentialKeys of a part": (SequentialKeys, lambda path, photos: keys(path, part=(1, 3))),
@@ -82,6 +94,9 @@ CASES = {
     "DecodeBatches of whole images": (DecodeBatches, lambda path, photos: decode_batches(path, None, 2)),
     "Sample": (Sample, lambda path, photos: Sample("photos", [
         Image(f"{number}.JPEG", b"content", number % 3, 4096) for number in range(9)])),
+    "Samples of a list, permuted": (Samples, lambda path, photos: Samples(
+        [(np.full((2, 3, 3), number, np.uint8), number) for number in range(9)], seed=0)),
+    "Samples of a DataFlow": (Samples, lambda path, photos: Samples(Given())),
     "ImageNetFiles": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train")),
     "ImageNetFiles in a permutation": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train", seed=0)),
     "ImageNetFiles of a tar": (ImageNetFiles, lambda path, photos: ImageNetFiles(tar_of_classes(photos), "train",

@@ -178,8 +178,8 @@ class _Recommended:
         one, storage = self.predicted, self.found.storage
         too_large = "the file does not fit into memory"
         if one.loader == IN_ORDER:
-            is_sorted = self.found.permuted is False and self.found.stored == one.name
-            block = ' with order="block", for the records are sorted by class' if is_sorted else ""
+            in_order = self.found.permuted is False and self.found.stored == one.name
+            block = ' with order="block", for the records are in the order of their source' if in_order else ""
             return (f"{IN_ORDER}{block}: {too_large}, and the disk gives {storage.random_mb_s:,.0f} MB/s in random "
                     f"order, {storage.sequential_mb_s:,.0f} in order.")
         if one.fits:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import statistics
 import time
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from dataflows.load.reader import RecordReader
 from dataflows.sources.folders import class_folders, images_below, read_file
 from dataflows.sources.layouts import find_layout
 from dataflows.sources.names import EXTENSIONS
+from dataflows.sources.source import ImageSource
 from dataflows.storage.environment import data_file
 from dataflows.storage.paged_file import PAGE
 from dataflows.storage.paths import holdings
@@ -54,28 +55,20 @@ class Image(NamedTuple):
     stored_bytes: int  # as the source has it; of an LMDB whole pages
 
 
-class Sample(DataFlow):
-    """Yields `[name, label]`, and gives each file's content: a Source of the dump. `len` is exact.
+class Sample(ImageSource, DataFlow):
+    """Yields `[name, label]`, and gives each file's content: a source of the dump. `len` is exact.
 
     Labels are numbered anew, from 0, in their order: those of other writers' files may be any numbers.
     """
 
     def __init__(self, root: str, images: Sequence[Image]) -> None:
+        super().__init__()
         self.root = root
         self.images = images
         self._contents = {image.name: image.content for image in images}
-        self._labels = {label: number for number, label in enumerate(sorted({image.label for image in images}))}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return ([image.name, self._labels[image.label]] for image in self.images)
-
-    @property
-    def classes(self) -> list[str]:
-        """The new numbers as names."""
-        return [str(number) for number in self._labels.values()]
+        numbers = {label: number for number, label in enumerate(sorted({image.label for image in images}))}
+        self.classes = [str(number) for number in numbers.values()]
+        self.pointers = [[image.name, numbers[image.label]] for image in images]
 
     def read(self, name: str) -> bytes:
         """The content of one file."""
