@@ -40,16 +40,17 @@ logger = logging.getLogger(__name__)
 
 @suggests
 def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.PathLike[str], split: str, *,
-               classes: Sequence[str] | None = None, format: str = "jpeg",
-               max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
-               trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
-               on_error: str = "fix", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
-               resume: bool = False, progress: bool = True) -> Summary:
+               labels: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None,
+               format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
+               tiles: bool = True, trust: bool = False, shuffle: bool | None = None, seed: int = 0,
+               num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
+               overwrite: bool = False, resume: bool = False, progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
     source: a folder with the split in one of the forms of docs/sources.md, or the split's own folder or tar; or a
         DataFlow or any other iterable of [image, label] or [image, label, name]. Image: encoded bytes, or uint8 pixels
         of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
+    labels: a CSV file of file,label, with the labels of the images in the folder `source`.
     classes: of such an iterable, the name of each class number; by default the numbers themselves.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
         larger, no decoding when training.
@@ -90,7 +91,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
         num_workers = _workers(num_workers)
         seed = integer("seed", seed, 0)
         _make_tiling_ready(preparation, progress)
-        files = _opened(source, split, progress, shuffle=shuffle, seed=seed, classes=classes)
+        files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
         files.refuse(unreadable=on_error != "skip")
         meta = _meta(files, preparation, split)
         header = _header(files, preparation, meta)
@@ -128,10 +129,11 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
 
 
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
-                target: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None,
-                format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
-                tiles: bool = True, trust: bool = False, num_workers: int | None = None, on_error: str = "fix",
-                max_pixels: int = MAX_PIXELS, overwrite: bool = False, progress: bool = True) -> Checked:
+                target: str | os.PathLike[str] | None = None, labels: str | os.PathLike[str] | None = None,
+                classes: Sequence[str] | None = None, format: str = "jpeg", max_side: int | None = None,
+                shorter_side: int | None = None, quality: int = 90, tiles: bool = True, trust: bool = False,
+                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
+                overwrite: bool = False, progress: bool = True) -> Checked:
     """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
 
     Options are those of dump_split. An iterator is used up. target: if given, whether its files may be made there, and
@@ -149,7 +151,7 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
                                    quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         _make_tiling_ready(preparation, progress)
-        files = _opened(source, split, progress, classes=classes)
+        files = _opened(source, split, progress, labels=labels, classes=classes)
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
     with progress_bar(f"checking {split}", files.count, shown=progress, unit=" images") as bar:
         found = check.collect(with_progress(packed_files(files, packer, num_workers), bar))

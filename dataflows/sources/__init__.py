@@ -3,6 +3,7 @@
     opening         which of these classes reads a source
     source          what every source tells, and what the dump asks of it
     imagenet        ImageNetFiles, a DataFlow over one split in files
+    label_file      LabelledFiles, a DataFlow over the images that a CSV file lists
     samples         Samples, a DataFlow over what a program gives
     layouts         which of the known forms a source has
     folders, tars   the images in folders, and in tars as they are

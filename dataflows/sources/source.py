@@ -48,18 +48,19 @@ class ImageSource:
         """Raises for what would leave images out, naming all of it: FileNotFoundError for classes without any, and
         OSError for what is in `unreadable`, unless that is False.
         """
-        told = []
-        if unreadable and self.unreadable:
-            told.append(self._told_unreadable())
+        lost = self._told_unreadable() if unreadable else ""
+        told = [lost] if lost else []
         if self.empty:
             one = len(self.empty) == 1
             told.append(f"{'class' if one else 'classes'} {', '.join(self.empty)} {'holds' if one else 'hold'} no "
                         f"image: every class needs at least one file ending in {', '.join(EXTENSIONS)}. Remove or fill "
                         f"{'it' if one else 'them'}")
         if told:
-            raise (OSError if unreadable and self.unreadable else FileNotFoundError)(". ".join(told))
+            raise (OSError if lost else FileNotFoundError)(". ".join(told))
 
     def _told_unreadable(self) -> str:
+        if not self.unreadable:
+            return ""
         named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
         return (f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: {named}. "
                 f"Make them readable or remove them; a dump leaves them out with on_error='skip'")

@@ -20,6 +20,7 @@ from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.sources.label_file import LabelledFiles
 from dataflows.sources.samples import Samples
 from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
@@ -51,6 +52,13 @@ def decode_batches(path, transform, num_threads):
     store, epoch = Store(path), Epoch(3)
     return DecodeBatches(BatchData(ShuffledKeys(store, epoch), 4, remainder=True, use_list=True), RecordReader(store),
                          transform, epoch, batch_size=4, num_threads=num_threads, prefetch=1, meter=Meter())
+
+
+def labelled(photos):
+    names = [name for name, _ in ImageNetFiles(photos, "val")]
+    labels = write(photos.parent / "contract", {"val.csv": "".join(["file,label\n", *(
+        f"{name},{name[:9]}\n" for name in names)]).encode()})
+    return LabelledFiles(photos / "val", labels / "val.csv", seed=0)
 
 
 def tar_of_classes(photos):
@@ -94,6 +102,7 @@ CASES = {
     "DecodeBatches of whole images": (DecodeBatches, lambda path, photos: decode_batches(path, None, 2)),
     "Sample": (Sample, lambda path, photos: Sample("photos", [
         Image(f"{number}.JPEG", b"content", number % 3, 4096) for number in range(9)])),
+    "LabelledFiles": (LabelledFiles, lambda path, photos: labelled(photos)),
     "Samples of a list, permuted": (Samples, lambda path, photos: Samples(
         [(np.full((2, 3, 3), number, np.uint8), number) for number in range(9)], seed=0)),
     "Samples of a DataFlow": (Samples, lambda path, photos: Samples(Given())),
