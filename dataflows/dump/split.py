@@ -47,9 +47,9 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                overwrite: bool = False, resume: bool = False, progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
-    source: a folder with the split in one of the forms of docs/sources.md, or the split's own folder or tar; or a
-        DataFlow or any other iterable of [image, label] or [image, label, name]. Image: encoded bytes, or uint8 pixels
-        of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
+    source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
+        pattern of tar shards; or a DataFlow or any other iterable of [image, label] or [image, label, name]. Image:
+        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
     labels: a CSV file of file,label, with the labels of the images in the folder `source`.
     classes: of such an iterable, the name of each class number; by default the numbers themselves.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times

@@ -5,6 +5,8 @@
     imagenet        ImageNetFiles, a DataFlow over one split in files
     label_file      LabelledFiles, a DataFlow over the images that a CSV file lists
     samples         Samples, a DataFlow over what a program gives
+    shards          TarShards, a DataFlow over webdataset's tars
+    shard_paths     which tars a pattern names
     layouts         which of the known forms a source has
     folders, tars   the images in folders, and in tars as they are
     names           which files are images by their name, and what the others are

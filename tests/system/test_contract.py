@@ -22,12 +22,13 @@ from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.sources.label_file import LabelledFiles
 from dataflows.sources.samples import Samples
+from dataflows.sources.shards import TarShards
 from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
 from dataflows.threads import OrderedThreadMapData
 from dataflows.tools.advise.sample import Image, Sample
 from helpers import dataflow_contract
-from helpers.imagenet_forms import TRAIN, class_tars, write
+from helpers.imagenet_forms import TRAIN, class_tars, tar_of, write
 from helpers.paths import ROOT
 
 
@@ -59,6 +60,12 @@ def labelled(photos):
     labels = write(photos.parent / "contract", {"val.csv": "".join(["file,label\n", *(
         f"{name},{name[:9]}\n" for name in names)]).encode()})
     return LabelledFiles(photos / "val", labels / "val.csv", seed=0)
+
+
+def shards(photos):
+    files = {f"{number}.{kind}": b"%d" % number for number in range(9) for kind in ("jpg", "cls")}
+    folder = write(photos.parent / "contract", {"0.tar": tar_of(files), "1.tar": tar_of(files)})
+    return TarShards([str(folder / "0.tar"), str(folder / "1.tar")], "shards", seed=0)
 
 
 def tar_of_classes(photos):
@@ -103,6 +110,7 @@ CASES = {
     "Sample": (Sample, lambda path, photos: Sample("photos", [
         Image(f"{number}.JPEG", b"content", number % 3, 4096) for number in range(9)])),
     "LabelledFiles": (LabelledFiles, lambda path, photos: labelled(photos)),
+    "TarShards": (TarShards, lambda path, photos: shards(photos)),
     "Samples of a list, permuted": (Samples, lambda path, photos: Samples(
         [(np.full((2, 3, 3), number, np.uint8), number) for number in range(9)], seed=0)),
     "Samples of a DataFlow": (Samples, lambda path, photos: Samples(Given())),
