@@ -543,7 +543,7 @@ def test_options_that_two_classes_share_are_told_in_the_same_words(one, other):
 def documented(cls):
     """The text of each option in the docstring."""
     section = inspect.getdoc(cls).partition("\nArgs:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^    ([a-z_, ]+): (.*?)(?=^    [a-z_, ]+: |\Z)", section, re.MULTILINE | re.DOTALL)
+    entries = re.findall(r"^    ([a-z]\S*(?:, \S+)*): (.*?)(?=^    [a-z]|\Z)", section, re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 
