@@ -2,7 +2,7 @@
 
     python dump_imagenet.py --source IMAGENET --target DIR --split train --format jpeg
 
-writes DIR/train.lmdb and DIR/train.lmdb.index.npz from the forms of ImageNet that dataflows/sources/layouts.py lists.
+writes DIR/train.lmdb and DIR/train.lmdb.index.npz from any of the sources that docs/sources.md lists.
 
 Exit code 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted,
 changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before it wrote
@@ -36,9 +36,12 @@ def _parser() -> ArgumentParser:
                             formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
-        "Kaggle's), or of class folders per split; or the one tar or folder to read")
+        "Kaggle's), or of class folders per split; the one tar or folder to read; or webdataset's tar shards, as a "
+        "folder or a pattern such as 'train-{000..146}.tar'")
     add("--target", help="folder to write SPLIT.lmdb and its index into; may be left out with --check")
     add("--split", required=True, help="train, val, or any other split of the source")
+    add("--labels", metavar="FILE.csv", help="labels of the images in the folder --source: the header file,label, then "
+        "on each line a path below the folder and a class, by number or name")
     add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store JPEGs, or decoded pixels")
     add("--max-side", type=int, metavar="N", help="shrink images whose longer side exceeds N pixels")
     add("--shorter-side", type=int, metavar="N", help="shrink images whose shorter side exceeds N pixels")

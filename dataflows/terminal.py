@@ -58,7 +58,7 @@ def plural(count: int, one: str, more: str = "") -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
-def progress_bar(description: str, total: int, *, shown: bool, **options: Any) -> "tqdm.tqdm[Any]":
+def progress_bar(description: str, total: int | None, *, shown: bool, **options: Any) -> "tqdm.tqdm[Any]":
     """tqdm's bar on stderr, if it is to be shown and there is a stderr; one that nobody can see disturbs nothing."""
     import tqdm  # what only looks at files needs no bar
 

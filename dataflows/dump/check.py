@@ -9,7 +9,7 @@ from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.dump.resume import refuse_existing
 from dataflows.dump.space import in_pages, refuse_too_small
 from dataflows.dump.write import Packed
-from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.sources.source import ImageSource
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,22 +73,23 @@ def collect(packed: Iterable[Packed]) -> Collected:
     return Collected(columns, nbytes)
 
 
-def result(files: ImageNetFiles, found: Collected, path: str | None, *, split: str, format: str, on_error: str,
+def result(files: ImageSource, found: Collected, path: str | None, *, split: str, format: str, on_error: str,
            overwrite: bool, seconds: float) -> Checked:
     """The verdict on all files of a split, whose dump would make the LMDB file `path`."""
     columns = found.columns
     failures = [*(SkippedFile(*unreadable) for unreadable in files.unreadable), *sorted(columns.skipped)]
     refusals = [*_refusal(lambda: files.refuse(unreadable=False)),
                 *([] if path is None else _target(path, found.nbytes, overwrite)),
-                *_refusal(lambda: columns.refuse_empty(files.root))]
+                *_refusal(lambda: columns.refuse_empty(files.root or "the source", files.unit))]
     names = [os.fsdecode(name) for name in columns.names]
-    told = columns.findings.collected(columns.labels, files.classes, split)
+    classes = columns.classes(files.classes)
+    told = columns.findings.collected(columns.labels, classes, split)
     return Checked(
         ok=not refusals and (on_error == "skip" or not failures),
         layout=files.layout,
         format=format,
         count=len(columns),
-        num_classes=len(files.classes),
+        num_classes=len(classes),
         source_bytes=columns.source_bytes,
         stored_bytes=found.nbytes,
         seconds=seconds,

@@ -3,7 +3,7 @@ import dataclasses
 import os
 from array import array
 from collections import Counter
-from typing import Iterable
+from typing import Iterable, Sequence
 
 import numpy as np
 
@@ -33,11 +33,19 @@ class Columns:
     def __len__(self) -> int:
         return len(self.names)
 
-    def refuse_empty(self, root: str) -> None:
-        """Raises ValueError if no file in `root` was stored."""
-        if not self.names:
-            first = "".join(f"; the first is {skip.name}: {skip.reason}" for skip in self.skipped[:1])
-            raise ValueError(f"none of the {len(self.skipped):,} files in {root} could be read{first}")
+    def refuse_empty(self, where: str, unit: str = "file") -> None:
+        """Raises ValueError if nothing of the source, which is `where` and counts in `unit`s, was stored."""
+        if self.names:
+            return
+        if not self.skipped:
+            raise ValueError(f"{where} gave no image. An iterator can be used once only: make a new one, or check the "
+                             f"source")
+        raise ValueError(f"none of the {len(self.skipped):,} {unit}s in {where} could be read; the first is "
+                         f"{self.skipped[0].name}: {self.skipped[0].reason}")
+
+    def classes(self, known: Sequence[str] | None) -> list[str]:
+        """The name of each class number: as it is known, or the numbers themselves up to the greatest label."""
+        return [str(n) for n in range(max(self.labels, default=-1) + 1)] if known is None else list(known)
 
     def _add(self, row: StoredFile) -> None:
         self.labels.append(row.label)

@@ -7,12 +7,12 @@ import numpy as np
 from dataflows.errors import RecordError, UnsupportedJPEG
 from dataflows.images import pillow
 from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, encode, refuse_bomb
-from dataflows.images.examine import DEEP, LOSSY, NO_END, UNREADABLE, Examined, examine
+from dataflows.images.examine import DEEP, GRAY, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.images.resize import resize
 from dataflows.jpeg.tile import cut, read_tiles, tile
 from dataflows.options import integer, one_of
 
-CONVERTED = "converted to RGB"  # the finding
+CONVERTED, ENCODED = "converted to RGB", "encoded as JPEG"  # findings
 _JPEG_SIDE = 65_500  # libjpeg's limit
 
 
@@ -61,11 +61,14 @@ class Preparation:
         if integer("quality", self.quality, 1) > 100:
             raise ValueError(f"quality is a JPEG quality from 1 to 100, not {self.quality}")
 
-    def __call__(self, content: bytes, name: str = "") -> Prepared:
+    def __call__(self, content: bytes | np.ndarray, name: str = "") -> Prepared:
         """What is stored of a file with this content; `name` tells whether its extension is right, unless it is empty.
 
-        Decodes every image, so that a damaged one is found now and not in training. Raises RecordError.
+        Decodes every image, so that a damaged one is found now and not in training. Content may also be pixels, a uint8
+        array of shape (H, W, 3) in RGB or (H, W) in gray: these are stored as those of a PNG are. Raises RecordError.
         """
+        if isinstance(content, np.ndarray):
+            return self._of_pixels(content)
         examined = examine(content, name)
         self._refuse(content, examined)
         lossy = bool({*LOSSY} & {*examined.findings})
@@ -82,8 +85,19 @@ class Preparation:
         if kept is not None:
             return Prepared(*self._tiled(kept, size, pixels), findings)
         if not resized or foreign:
-            findings += ("encoded as JPEG",)
+            findings += (ENCODED,)
         return Prepared(*self._tiled(self._encoded(pixels, resized), size), findings)
+
+    def _of_pixels(self, pixels: np.ndarray) -> Prepared:
+        refuse_bomb(pixels.shape[0], pixels.shape[1], self.max_pixels)
+        findings = (GRAY,) if pixels.ndim == 2 else ()
+        size = self.stored_size(*pixels.shape[:2])
+        resized = size != pixels.shape[:2]
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+        pixels = resize(pixels, *size) if resized else pixels
+        if self.format == "uint8":
+            return Prepared(pixels, *size, None, findings)
+        return Prepared(*self._tiled(self._encoded(pixels, resized), size), (*findings, ENCODED))
 
     def _encoded(self, pixels: np.ndarray, resized: bool) -> bytes:
         """Pixels as a JPEG: those of a file that keeps its size as faithfully as JPEG can."""

@@ -1,13 +1,18 @@
 """What an interrupted dump left behind, and where the next dump can go on."""
 import logging
 import os
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from dataflows.dump.journal import Journal, SkippedFile, StoredFile
+from dataflows.dump.pack import image_digest
 from dataflows.dump.prepare import CONVERTED
 from dataflows.dump.publish import clear, leftovers, partial_path, rename
+from dataflows.errors import RecordError
+from dataflows.order.parts import Slice
+from dataflows.sources.source import ImageSource
 from dataflows.storage.btree import read_header
 from dataflows.storage.index import index_path
+from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
@@ -115,3 +120,48 @@ def refuse_existing(path: str, overwrite: bool) -> None:
                               f"replace it")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder, and a dump is a file. Remove it, or give another target")
+
+
+def rest(files: ImageSource, journal: Journal, count: int, path: str) -> DataFlow:
+    """What is left of a source when its first `count` images, of which the journal tells, are dealt with.
+
+    A list of files was compared already, by its digest. Of samples that come one by one, those are read and compared.
+    """
+    return Slice(files, count) if files.listed or not count else _Compared(files, journal, path)
+
+
+def refuse_other_samples(files: ImageSource, journal: Journal, start: ResumePoint, path: str) -> None:
+    """Raises ValueError unless a source that comes one by one still has the samples that are written: all of a dump's.
+    """
+    if files.listed or start.published:
+        return
+    for _ in rest(files, journal, start.files, path):
+        _refuse_differences(path, [f"its source has more than {start.files:,} samples now"])
+
+
+class _Compared(ProxyDataFlow):
+    """The datapoints behind those that a journal tells of. Raises ValueError where one of these is another one now."""
+
+    def __init__(self, files: ImageSource, journal: Journal, path: str) -> None:
+        super().__init__(files)
+        self._journal, self._path = journal, path
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        pointers = iter(self.ds)
+        for number, row in enumerate(self._journal.rows()):
+            pointer = next(pointers, None)
+            what = f"its source ended after {number:,} samples" if pointer is None else self._difference(pointer, row)
+            if what:
+                _refuse_differences(self._path, [what])
+        yield from pointers
+
+    def _difference(self, pointer: list[Any], row: StoredFile | SkippedFile) -> str:
+        """What is another than it was; "" if nothing is."""
+        same = pointer[0] == row.name
+        if same and isinstance(row, StoredFile):
+            try:
+                image, label = self.ds.load(pointer)
+                same = label == row.label and image_digest(image) == row.digest
+            except (OSError, RecordError):
+                same = False
+        return "" if same else f"{self.ds.place(pointer)} is another one than it was"

@@ -25,7 +25,8 @@ def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pa
     if free_bytes(folder) is None:
         return
     size = min(_SAMPLE, max(16, len(pointers) // 100), len(pointers))
-    sample = [pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist()]
+    # One after another: a pointer may hold its image.
+    sample = (pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist())
     with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
         sizes = [in_pages(len(image.value)) for image in packed if image.value is not None]
     refuse_too_small(folder, _SURE * count * float(np.mean(sizes or [PAGE])))

@@ -10,15 +10,15 @@ import logging
 import os
 import time
 from importlib.metadata import version
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 from dataflows.dump import check, publish
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
 from dataflows.dump.journal import Journal, SkippedFile
-from dataflows.dump.pack import FilePacker, Source, packed_files, with_progress
+from dataflows.dump.pack import FilePacker, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
-from dataflows.dump.resume import ResumePoint, find_resume_point, refuse_existing
+from dataflows.dump.resume import ResumePoint, find_resume_point, refuse_existing, refuse_other_samples, rest
 from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy, Summary, summarize
 from dataflows.dump.verify import read_back
@@ -28,7 +28,8 @@ from dataflows.images.codecs import MAX_PIXELS
 from dataflows.jpeg.tile import make_ready
 from dataflows.options import integer, one_of, suggests
 from dataflows.processors import default_workers
-from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.sources.opening import open_source
+from dataflows.sources.source import ImageSource
 from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, index_path, write_index
 from dataflows.storage.index_meta import IndexMeta
@@ -40,14 +41,19 @@ logger = logging.getLogger(__name__)
 
 
 @suggests
-def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], split: str, *, format: str = "jpeg",
-               max_side: int | None = None, shorter_side: int | None = None, quality: int = 90, tiles: bool = True,
-               trust: bool = False, shuffle: bool | None = None, seed: int = 0, num_workers: int | None = None,
-               on_error: str = "fix", max_pixels: int = MAX_PIXELS, overwrite: bool = False,
-               resume: bool = False, progress: bool = True) -> Summary:
+def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.PathLike[str], split: str, *,
+               labels: str | os.PathLike[str] | None = None, classes: Sequence[str] | None = None,
+               format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
+               tiles: bool = True, trust: bool = False, shuffle: bool | None = None, seed: int = 0,
+               num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
+               overwrite: bool = False, resume: bool = False, progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
-    source: what ImageNetFiles reads: a folder with the split in one form, or the split's own folder or tar.
+    source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
+        pattern of tar shards; or a DataFlow or any other iterable of [image, label] or [image, label, name]. Image:
+        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
+    labels: a CSV file of file,label, with the labels of the images in the folder `source`.
+    classes: of such an iterable, the name of each class number; by default the numbers themselves.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
         larger, no decoding when training.
     max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at
@@ -56,7 +62,8 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
         False keeps the files' bytes. What cannot be tiled is stored as it is, and counted by reason in the summary.
     trust: leave out the comparison of each tiled JPEG's pixels with the original's.
     shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
-        default for every split but val and test, which keep the order of torchvision's ImageFolder.
+        default for every split but val and test, which keep the order of torchvision's ImageFolder. An iterable without
+        `__len__` and `__getitem__`, such as a DataFlow, is stored in the order it gives, and True is refused.
     num_workers: threads that read and prepare, by default one per processor. Records do not depend on it.
     on_error: "fix" stores what torchvision's ImageFolder shows, PIL's RGB pixels, of what is CMYK, YCCK, transparent or
         deeper than 8 bits, and stops at the first file that cannot be read or decoded, or has no faithful RGB form;
@@ -65,7 +72,8 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     max_pixels: an image whose header states more is an error, before anything of it is decoded.
     overwrite: replace existing files of that name; without it they are an error.
     resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
-        the interruption. Refused when source, options or versions differ. Without it, what is left is removed.
+        the interruption. Refused when source, options or versions differ. Without it, what is left is removed. An
+        iterable is read again from its start, and what is stored already is compared with it.
     progress: show what was found in the source, and a progress bar, on stderr.
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
@@ -79,16 +87,15 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     ('DIR/val.lmdb', 'jpeg', 10)
     """
     started, path = time.perf_counter(), lmdb_path(target, split)
-    shuffle = split not in ("val", "test") if shuffle is None else shuffle
     with _refusing():
         preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
                                    quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         seed = integer("seed", seed, 0)
         _make_tiling_ready(preparation, progress)
-        files = _listed(source, split, seed if shuffle else None, progress)
+        files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
         files.refuse(unreadable=on_error != "skip")
-        meta = _meta(files, preparation, split, seed if shuffle else None)
+        meta = _meta(files, preparation, split)
         header = _header(files, preparation, meta)
         os.makedirs(target, exist_ok=True)
         journal = Journal(path)
@@ -96,20 +103,25 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     with contextlib.closing(journal):
         with _refusing(path):
             start = find_resume_point(path, journal, header, on_error, resume=resume, overwrite=overwrite)
-            if not start.written:
+            if not start.written and files.pointers is not None:
                 refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
-                                 len(files) - start.files, num_workers)
+                                 len(files.pointers) - start.files, num_workers)
 
         with _keeping_what_is_written(path, journal):
             if not start.files and not start.written:
                 journal.begin(header)
             busy = Busy()
-            if not start.written:
+            if start.written:
+                refuse_other_samples(files, journal, start, path)
+            else:
                 busy = _write(files, FilePacker(files, preparation, on_error), start, path, journal, num_workers,
                               progress)
             columns = Columns(journal.rows())
             columns.unreadable += [SkippedFile(*unreadable) for unreadable in files.unreadable]
-            columns.refuse_empty(files.root)
+            columns.refuse_empty(files.root or "the source")
+            if files.classes is None:  # the greatest label says how many there are
+                numbers = columns.classes(None)
+                meta = dataclasses.replace(meta, classes=numbers, class_names=numbers)
             if not start.published:
                 publish.prepare(path, _verified_index(path, columns, meta, num_workers, progress), journal)
                 refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
@@ -121,13 +133,16 @@ def dump_split(source: str | os.PathLike[str], target: str | os.PathLike[str], s
     return summary
 
 
-def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.PathLike[str] | None = None,
-                format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
-                tiles: bool = True, trust: bool = False, num_workers: int | None = None, on_error: str = "fix",
-                max_pixels: int = MAX_PIXELS, overwrite: bool = False, progress: bool = True) -> Checked:
+def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
+                target: str | os.PathLike[str] | None = None, labels: str | os.PathLike[str] | None = None,
+                classes: Sequence[str] | None = None, format: str = "jpeg", max_side: int | None = None,
+                shorter_side: int | None = None, quality: int = 90, tiles: bool = True, trust: bool = False,
+                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
+                overwrite: bool = False, progress: bool = True) -> Checked:
     """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
 
-    Options are those of dump_split. target: if given, whether its files may be made there, and fit, is checked, too.
+    Options are those of dump_split. An iterator is used up. target: if given, whether its files may be made there, and
+    fit, is checked, too.
     Of each file its findings are kept, and not its content. Raises Refused (a ValueError) for arguments and
     sources that cannot be examined at all; what else would stop a dump is in the result.
 
@@ -141,15 +156,15 @@ def check_split(source: str | os.PathLike[str], split: str, *, target: str | os.
                                    quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         _make_tiling_ready(preparation, progress)
-        files = _listed(source, split, None, progress)
+        files = _opened(source, split, progress, labels=labels, classes=classes)
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
-    with progress_bar(f"checking {split}", len(files), shown=progress, unit=" images") as bar:
+    with progress_bar(f"checking {split}", files.count, shown=progress, unit=" images") as bar:
         found = check.collect(with_progress(packed_files(files, packer, num_workers), bar))
     return check.result(files, found, None if target is None else lmdb_path(target, split), split=split, format=format,
                         on_error=on_error, overwrite=overwrite, seconds=time.perf_counter() - started)
 
 
-def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: int) -> Index:
+def write_lmdb(files: ImageSource, preparation: Preparation, path: str, num_workers: int) -> Index:
     """Writes the records that the dump would make of these files, and their index, to `path`; returns the index.
 
     Nothing that exists is looked at, nothing is read back, and what is interrupted stays as it is. Files that cannot be
@@ -159,10 +174,10 @@ def write_lmdb(files: Source, preparation: Preparation, path: str, num_workers: 
     packed = packed_files(files, FilePacker(files, preparation, "skip"), num_workers)
     PackedLMDBSerializer.save(packed, path, log=rows.extend)
     columns = Columns(rows)
-    columns.refuse_empty(files.root)
-    meta = IndexMeta(format=preparation.format, split=os.path.basename(path).removesuffix(".lmdb"),
-                     classes=[*files.classes], class_names=[*files.classes], file_size=os.path.getsize(path),
-                     rest_crc32=0)  # of bytes that are never verified
+    columns.refuse_empty(files.root or "the source")
+    classes = columns.classes(files.classes)
+    meta = IndexMeta(format=preparation.format, split=os.path.basename(path).removesuffix(".lmdb"), classes=classes,
+                     class_names=classes, file_size=os.path.getsize(path), rest_crc32=0)  # of bytes never verified
     index = columns.index(*locate(path), meta)
     os.replace(write_index(index, path), index_path(path))
     return index
@@ -208,9 +223,9 @@ def _make_tiling_ready(preparation: Preparation, progress: bool) -> None:
         make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
 
 
-def _listed(source: str | os.PathLike[str], split: str, seed: int | None, progress: bool) -> ImageNetFiles:
-    """The files of a split, also where some folders cannot be looked into."""
-    files = ImageNetFiles(source, split, seed=seed, tolerant=True)
+def _opened(source: str | os.PathLike[str] | Iterable[Any], split: str, progress: bool, **options: Any) -> ImageSource:
+    """The images of a split, also where some folders cannot be looked into."""
+    files = open_source(source, split, **options)
     _note(f"reading {files.layout}", progress)
     return files
 
@@ -220,27 +235,29 @@ def _note(text: str, shown: bool) -> None:
     warn(text) if shown else logger.info(text)
 
 
-def _meta(files: ImageNetFiles, preparation: Preparation, split: str, seed: int | None) -> IndexMeta:
+def _meta(files: ImageSource, preparation: Preparation, split: str) -> IndexMeta:
     """What the index says of the dump as a whole, before there are records: nothing yet of the file."""
     options = {name: getattr(preparation, name) for name in ("max_side", "shorter_side", "quality")}
     options["tiles"] = preparation.tiles and preparation.format == "jpeg"
     tools = {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
-    return IndexMeta(format=preparation.format, split=split, seed=seed, classes=files.classes,
-                     class_names=files.class_names, layout=files.layout, left_out=files.left_out, options=options,
-                     tools=tools, file_size=0, rest_crc32=0)
+    return IndexMeta(format=preparation.format, split=split, seed=files.seed, classes=files.classes or [],
+                     class_names=files.class_names or [], layout=files.layout, left_out=files.left_out,
+                     options=options, tools=tools, file_size=0, rest_crc32=0)
 
 
-def _header(files: ImageNetFiles, preparation: Preparation, meta: IndexMeta) -> dict[str, Any]:
+def _header(files: ImageSource, preparation: Preparation, meta: IndexMeta) -> dict[str, Any]:
     """What the journal says of the dump: all that decides about its bytes."""
     return {"format": preparation.format, **meta.options, "trust": not preparation.compare_pixels,
-            "seed": meta.seed, "max_pixels": preparation.max_pixels, "files": len(files),
+            "seed": meta.seed, "max_pixels": preparation.max_pixels, "files": files.count,
             "source": _digest(files), "tools": meta.tools}
 
 
-def _digest(files: ImageNetFiles) -> str:
-    """A checksum of the list of source files, in their order; not of their content."""
+def _digest(files: ImageSource) -> str:
+    """Tells one list of source files, in their order, from another; not their content. Of samples, only their kind."""
     digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
-    for name, label in files:
+    if not files.listed:
+        digest.update(files.layout.encode())
+    for name, label in files if files.listed else ():
         digest.update(os.fsencode(name) + b"\0%d\n" % label)
     return digest.hexdigest()
 
@@ -267,13 +284,13 @@ def _has_records(partial: str) -> bool:
         return False
 
 
-def _write(files: ImageNetFiles, packer: FilePacker, start: ResumePoint, path: str, journal: Journal, num_workers: int,
+def _write(files: ImageSource, packer: FilePacker, start: ResumePoint, path: str, journal: Journal, num_workers: int,
            progress: bool) -> Busy:
     """Adds what is missing to the unfinished LMDB and its journal."""
     began = time.perf_counter()
-    with progress_bar(f"writing {os.path.basename(path)}", len(files), shown=progress, initial=start.files,
+    with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=progress, initial=start.files,
                       unit=" images") as bar:
-        packed = with_progress(packed_files(files, packer, num_workers, first=start.files), bar)
+        packed = with_progress(packed_files(rest(files, journal, start.files, path), packer, num_workers), bar)
         writing = PackedLMDBSerializer.save(packed, publish.partial_path(path), first=start.records, log=journal.add)
     return Busy(packer.seconds, writing, time.perf_counter() - began)
 

@@ -29,6 +29,7 @@ from dataflows.images import pillow
 from dataflows.jpeg.header import APP1, APP14, FRAMES, image_end, parse_frame, segments
 
 NO_END = "no end marker"
+GRAY = "grayscale"
 DEEP = "more than 8 bits per channel"
 LOSSY = ("CMYK", "YCCK", "alpha", DEEP, "unusual colours")
 UNREADABLE = {"empty": "the file is empty",
@@ -93,7 +94,7 @@ def _examine_jpeg(content: bytes) -> tuple[int, int, list[str]]:
     if not height or not width:
         return 0, 0, ["unusual header"]
     image_at = image_end(content, end)
-    found = {"grayscale": len(components) == 1, "EXIF orientation": orientation > 1,
+    found = {GRAY: len(components) == 1, "EXIF orientation": orientation > 1,
              "trailing bytes": image_at is not None and image_at < len(content),
              "CMYK": len(components) == 4 and transform != 2, "YCCK": len(components) == 4 and transform == 2,
              DEEP: bits > 8, NO_END: image_at is None}
@@ -116,7 +117,7 @@ def _pillow_findings(image: Any, content: bytes, kind: str) -> dict[str, bool]:
     orientation = image.tag_v2.get(274, 1) if kind == "TIFF" else _orientation(exif)
     image_at = {"PNG": _png_end, "WebP": _webp_end}.get(kind, len)(content)
     usual = image.mode.startswith(("1", "L", "P", "RGB", "CMYK", "I", "F")) and image.mode != "LAB"
-    return {"grayscale": image.mode.startswith(("1", "L", "I", "F")) and image.mode != "LAB",
+    return {GRAY: image.mode.startswith(("1", "L", "I", "F")) and image.mode != "LAB",
             "EXIF orientation": orientation in range(2, 9), "trailing bytes": image_at < len(content),
             "several frames": getattr(image, "is_animated", False), "CMYK": image.mode == "CMYK",
             "alpha": image.mode.endswith(("A", "a")) or "transparency" in image.info,

@@ -61,7 +61,7 @@ def solution(content: bytes, where: str) -> dict[str, str]:
     Its lines are "ImageId,PredictionString" and then such as "ILSVRC2012_val_00048981,n03995372 85 1 499 272": a wnid
     and a box, or several of the same class.
     """
-    rows = csv.reader(io.StringIO(_text(content, where), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(utf8(content, where), newline=""), strict=True)
     wnids: dict[str, str] = {}
     try:
         if next(rows, None) != ["ImageId", "PredictionString"]:
@@ -126,10 +126,11 @@ def _matched(pattern: re.Pattern[str], text: str, at: str, rule: str) -> str:
 
 def _lines(content: bytes, where: str) -> Iterator[tuple[int, str]]:
     """Numbered lines, from 1, without what surrounds them."""
-    return enumerate((line.strip() for line in _text(content, where).rstrip().split("\n")), 1)
+    return enumerate((line.strip() for line in utf8(content, where).rstrip().split("\n")), 1)
 
 
-def _text(content: bytes, where: str) -> str:
+def utf8(content: bytes, where: str) -> str:
+    """A file's text, without a byte order mark. Raises ValueError."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

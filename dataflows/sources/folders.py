@@ -97,6 +97,21 @@ def images_below(root: str, folder: str) -> list[str]:
     return _Walk(root).images(folder)
 
 
+class Tree(NamedTuple):
+    """All images in a folder and in those below it."""
+
+    names: list[str]  # their paths below it, in torchvision's order
+    left_out: Counter[str]  # how many other files there are, by kind
+    unreadable: list[Unreadable]
+
+
+def tree(root: str) -> Tree:
+    """All images below a folder, classes or not. Raises OSError when the folder itself cannot be listed."""
+    _list(root)
+    walk = _Walk(root)
+    return Tree(walk.images(""), walk.left_out, walk.unreadable)
+
+
 class _Walk:
     """Looks for images below a root, and keeps what else it came across."""
 
@@ -108,7 +123,7 @@ class _Walk:
 
     def images(self, folder: str) -> list[str]:
         found: list[tuple[str, list[str]]] = []
-        pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, (self._at_root,))]
+        pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, (self._at_root,) if folder else ())]
         while pending:
             where, above = pending.pop()
             path = os.path.join(self._root, where)

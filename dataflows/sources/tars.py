@@ -46,7 +46,7 @@ class TarImages:
     def __init__(self, path: str) -> None:
         self.root = path
         self._open()
-        _refuse_compressed(os.pread(self._fd, 8, 0), path)
+        refuse_compressed(os.pread(self._fd, 8, 0), path)
         left_out: Counter[str] = Counter()
         classes = dict(sorted(_members_by_class(self._fd, path, left_out).items()))
         self.left_out = by_kind(left_out)
@@ -198,7 +198,8 @@ def _is_companion(fd: int, member: Member) -> bool:
     return member.is_file and is_companion(member.name, lambda: os.pread(fd, min(4, member.size), member.offset))
 
 
-def _refuse_compressed(start: bytes, path: str) -> None:
+def refuse_compressed(start: bytes, path: str) -> None:
+    """Raises ValueError for a tar whose first bytes are those of a compressed file."""
     for magic, program in _COMPRESSED.items():
         if start.startswith(magic):
             raise ValueError(f"{path} is compressed, and nothing in it can be found without reading all that is before "

@@ -530,9 +530,21 @@ def test_every_option_is_spelled_out_and_documented(cls):
     options = inspect.signature(cls).parameters.values()
     assert all(option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY) for option in options)
     assert all(option.annotation is not option.empty for option in options)
+    assert documented(cls).keys() == {option.name for option in options}
+
+
+@pytest.mark.parametrize("one, other", [(LMDBLoader, LMDBIterLoader), (LMDBDataset, LMDBIterDataset)])
+def test_options_that_two_classes_share_are_told_in_the_same_words(one, other):
+    ours, others = documented(one), documented(other)
+    different = {name for name in ours.keys() & others.keys() if ours[name] != others[name]}
+    assert different <= {"seed", "rank", "uneven"}  # which are told of the order of each
+
+
+def documented(cls):
+    """The text of each option in the docstring."""
     section = inspect.getdoc(cls).partition("\nArgs:\n")[2].partition("\n\n")[0]
-    documented = re.findall("^    ([a-z_, ]+): [\"(A-Z]", section, re.MULTILINE)
-    assert set(", ".join(documented).split(", ")) == {option.name for option in options}
+    entries = re.findall(r"^    ([a-z]\S*(?:, \S+)*): (.*?)(?=^    [a-z]|\Z)", section, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 
 def test_an_option_like_no_other_is_told_all(path):

@@ -3,6 +3,7 @@ import importlib
 import inspect
 import pkgutil
 
+import numpy as np
 import pytest
 
 import dataflows
@@ -20,12 +21,15 @@ from dataflows.order.parts import RestOfEpoch, Slice
 from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
+from dataflows.sources.label_file import LabelledFiles
+from dataflows.sources.samples import Samples
+from dataflows.sources.shards import TarShards
 from dataflows.storage.store import Store
 from dataflows.tensorpack import BatchData, DataFlow
 from dataflows.threads import OrderedThreadMapData
 from dataflows.tools.advise.sample import Image, Sample
 from helpers import dataflow_contract
-from helpers.imagenet_forms import TRAIN, class_tars, write
+from helpers.imagenet_forms import TRAIN, class_tars, tar_of, write
 from helpers.paths import ROOT
 
 
@@ -53,8 +57,31 @@ def decode_batches(path, transform, num_threads):
                          prefetch=1, meter=Meter())
 
 
+def labelled(photos):
+    names = [name for name, _ in ImageNetFiles(photos, "val")]
+    labels = write(photos.parent / "contract", {"val.csv": "".join(["file,label\n", *(
+        f"{name},{name[:9]}\n" for name in names)]).encode()})
+    return LabelledFiles(photos / "val", labels / "val.csv", seed=0)
+
+
+def shards(photos):
+    files = {f"{number}.{kind}": b"%d" % number for number in range(9) for kind in ("jpg", "cls")}
+    folder = write(photos.parent / "contract", {"0.tar": tar_of(files), "1.tar": tar_of(files)})
+    return TarShards([str(folder / "0.tar"), str(folder / "1.tar")], "shards", seed=0)
+
+
 def tar_of_classes(photos):
     return write(photos.parent / "contract", {"ILSVRC2012_img_train.tar": class_tars(TRAIN)})
+
+
+class Given(DataFlow):
+    """A DataFlow of a program."""
+
+    def __len__(self):
+        return 9
+
+    def __iter__(self):
+        return ((b"photo %d" % number, number, f"{number}.jpg") for number in range(9))
 
 
 CASES = {
@@ -84,6 +111,11 @@ CASES = {
     "DecodeBatches of whole images": (DecodeBatches, lambda path, photos: decode_batches(path, None, 2)),
     "Sample": (Sample, lambda path, photos: Sample("photos", [
         Image(f"{number}.JPEG", b"content", number % 3, 4096) for number in range(9)])),
+    "LabelledFiles": (LabelledFiles, lambda path, photos: labelled(photos)),
+    "TarShards": (TarShards, lambda path, photos: shards(photos)),
+    "Samples of a list, permuted": (Samples, lambda path, photos: Samples(
+        [(np.full((2, 3, 3), number, np.uint8), number) for number in range(9)], seed=0)),
+    "Samples of a DataFlow": (Samples, lambda path, photos: Samples(Given())),
     "ImageNetFiles": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train")),
     "ImageNetFiles in a permutation": (ImageNetFiles, lambda path, photos: ImageNetFiles(photos, "train", seed=0)),
     "ImageNetFiles of a tar": (ImageNetFiles, lambda path, photos: ImageNetFiles(tar_of_classes(photos), "train",

@@ -15,10 +15,10 @@ from helpers.paths import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = [ROOT, ROOT / "dataflows", ROOT / "benchmarks"]  # of files that the text names
-OPTIONAL = ("torchvision",)  # what blocks may use, and the tests do not install
+OPTIONAL = ("torchvision", "datasets")  # what blocks may use, and the tests do not install
 # What stands for a user's own in the documents, and what it is here: a small dump, and few of everything.
-PLACEHOLDERS = {r'"DIR/': '"{folder}/', r"(?<=, )256(?=[,)])": "4", r"range\(90\)": "range(2)",
-                r"num_workers=8": "num_workers=2", r"num_classes=1000": "num_classes=3"}
+PLACEHOLDERS = {r'"DIR/': '"{folder}/', r'"TARGET"': '"{target}"', r"(?<=, )256(?=[,)])": "4",
+                r"range\(90\)": "range(2)", r"num_workers=8": "num_workers=2", r"num_classes=1000": "num_classes=3"}
 
 
 def your_torchvision_transform(image):
@@ -62,7 +62,7 @@ def test_the_documents_have_python():
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=name)
-def test_python_runs(path, tiled_lmdb):
+def test_python_runs(path, tiled_lmdb, tmp_path):
     """Block by block, in one namespace: as somebody would who reads from the top."""
     namespace, left_out = {"your_torchvision_transform": your_torchvision_transform}, []
     try:
@@ -71,7 +71,7 @@ def test_python_runs(path, tiled_lmdb):
                 missing = [module for module in OPTIONAL if f"from {module}" in block and not installed(module)]
                 left_out += [f"line {line} needs {module}" for module in missing]
                 if not missing:
-                    run(block, line, path, tiled_lmdb, namespace)
+                    run(block, line, path, {"folder": tiled_lmdb, "target": tmp_path}, namespace)
     finally:
         for value in namespace.values():
             if isinstance(value, dataflows.load.loader.TorchBatches):
@@ -80,9 +80,9 @@ def test_python_runs(path, tiled_lmdb):
         pytest.skip(f"all but the blocks of {name(path)} whose {', whose '.join(left_out)}")
 
 
-def run(block, line, path, folder, namespace):
+def run(block, line, path, places, namespace):
     for pattern, value in PLACEHOLDERS.items():
-        block = re.sub(pattern, lambda _, value=value: value.format(folder=folder), block)
+        block = re.sub(pattern, lambda _, value=value: value.format(**places), block)
     exec(compile("\n" * (line - 1) + block, str(path), "exec"), namespace)  # so that errors name the document's line
 
 

@@ -184,10 +184,10 @@ class _Recommended:
         one, storage = self.predicted, self.found.storage
         too_large = "the file does not fit into memory"
         if one.loader == IN_ORDER:
-            block = ' with order="block", because the records are sorted by class'
-            return (f"{IN_ORDER}{block if self.found.permuted is False and self.is_stored else ''}: {too_large}. "
-                    f"The disk gives {storage.random_mb_s:,.0f} MB/s in random order and "
-                    f"{storage.sequential_mb_s:,.0f} in order.")
+            in_order = self.found.permuted is False and self.is_stored
+            block = ' with order="block", because the records are in the order of their source' if in_order else ""
+            return (f"{IN_ORDER}{block}: {too_large}. The disk gives {storage.random_mb_s:,.0f} MB/s in random order "
+                    f"and {storage.sequential_mb_s:,.0f} in order.")
         if one.fits:
             why = "the file fits into memory, where order costs nothing"
             if one.disk_images_per_s is not None:

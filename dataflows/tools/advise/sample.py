@@ -1,10 +1,11 @@
 """A sample of images, and the formats that it is written in, as a small LMDB each."""
 import os
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.space import in_pages
 from dataflows.dump.split import write_lmdb
+from dataflows.sources.source import ImageSource
 from dataflows.tensorpack import DataFlow
 
 # By the name that predict.py knows them by. Not compared again: the sample is thrown away.
@@ -29,28 +30,20 @@ class Image(NamedTuple):
     stored_bytes: int  # as the source has it; of an LMDB whole pages
 
 
-class Sample(DataFlow):
-    """Yields `[name, label]`, and gives each file's content: a Source of the dump. `len` is exact.
+class Sample(ImageSource, DataFlow):
+    """Yields `[name, label]`, and gives each file's content: a source of the dump. `len` is exact.
 
     Labels are numbered anew, from 0, in their order: those of other writers' files may be any numbers.
     """
 
     def __init__(self, root: str, images: Sequence[Image]) -> None:
+        super().__init__()
         self.root = root
         self.images = images
         self._contents = {image.name: image.content for image in images}
-        self._labels = {label: number for number, label in enumerate(sorted({image.label for image in images}))}
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return ([image.name, self._labels[image.label]] for image in self.images)
-
-    @property
-    def classes(self) -> list[str]:
-        """The new numbers as names."""
-        return [str(number) for number in self._labels.values()]
+        numbers = {label: number for number, label in enumerate(sorted({image.label for image in images}))}
+        self.classes = [str(number) for number in numbers.values()]
+        self.pointers = [[image.name, numbers[image.label]] for image in images]
 
     def read(self, name: str) -> bytes:
         """The content of one file."""

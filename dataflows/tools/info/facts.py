@@ -9,7 +9,8 @@ Facts are a JSON object; what is not known is null.
     tiles              tiled: how many JPEGs have tiles; stored_whole: how many have not, by reason; null if not wanted
     bytes              of records: total, least, median, most, histogram; pixels: height * width * 3 of all images
     sizes              distinct; most_common: width, height, images, of eight; shorter_side, longer_side: histograms
-    classes            number, empty; least, median, most: images of one class; histogram of these; counts: class, name,
+    classes            number, empty; sorted: whether records are in the order of their classes; least, median, most:
+                       images of one class; histogram of these; counts: class, name,
                        images, by class number
     found              findings: images and examples (file names) by finding; skipped: name and reason of each file;
                        left_out: how many files were not looked at, by kind (names.py); equal_files: groups of equal
@@ -107,7 +108,8 @@ def _classes(labels: np.ndarray, made: IndexMeta) -> dict[str, Any]:
     images = dict.fromkeys(range(len(made.classes)), 0) | dict(zip(present, counts))
     named = [(*made.class_of(label), count) for label, count in sorted(images.items())]
     counted = np.array([*images.values()])
-    return {"number": len(made.classes), "empty": int((counted == 0).sum()), **_spread(counted),
+    return {"number": len(made.classes), "empty": int((counted == 0).sum()),
+            "sorted": bool((np.diff(labels) >= 0).all()), **_spread(counted),
             "histogram": _histogram(counted),
             "counts": [{"class": folder, "name": name, "images": count} for folder, name, count in named]}
 

@@ -70,8 +70,8 @@ def _made(facts: dict[str, Any]) -> Part:
         ("split", printable(f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} of "
                             f"{plural(facts['classes']['number'], 'class', 'classes')}")),
         ("source", printable(dump["layout"])),
-        ("order", "that of the source: sorted by class" if dump["seed"] is None
-         else f"a permutation, of seed {dump['seed']}"),
+        ("order", f"a permutation, of seed {dump['seed']}" if dump["seed"] is not None
+         else f"that of the source{': sorted by class' * facts['classes']['sorted']}"),
         ("options", printable(", ".join(options) or "none")),
         ("tools", printable(", ".join(f"{name} {version}" for name, version in dump["tools"].items()) or "not stated")),
         ("index", printable(f"{facts['index']}: the dump is complete")),

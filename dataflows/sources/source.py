@@ -1,0 +1,117 @@
+"""What every source of images tells, and what the dump asks of it.
+
+A pointer is a list that starts with the image's name. `ImageSource` is that of files, `[name, label]`; samples.py has
+pointers that hold their image.
+"""
+import os
+from typing import Any, Iterator, Sequence
+
+import numpy as np
+
+from dataflows.sources.folders import Unreadable
+from dataflows.sources.names import EXTENSIONS
+
+Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a label
+
+
+class ImageSource:
+    """The images of one split: pointers to them, and the way to read one. Its classes are DataFlows, too.
+
+    pointers: all of them, as a sequence; None where they come one by one, in an order that only the source knows.
+    listed: whether the pointers tell names and labels before any image is read.
+    seed: of the permutation in which they come; None where they have the order of the source.
+    root: where the names are, for messages: a folder or a tar; "" where they are nowhere on the disk.
+    unit: what a pointer points to, for messages.
+    classes: the name of each class number; None where the greatest label tells how many there are.
+    class_names: what they are called; the same where nothing says it.
+    layout: one line that says what was found, with paths relative to the source.
+    left_out: how many files there are that are no images by their names, by kind (`names.py`).
+    unreadable: folders, links and parts whose images nobody can tell.
+    empty: paths of the classes without an image.
+    """
+
+    pointers: Sequence[list[Any]] | None = None
+    listed = True
+    seed: int | None = None
+    root = ""
+    unit = "file"
+    classes: list[str] | None = None
+    class_names: list[str] | None = None
+    layout = ""
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, int] = {}
+        self.unreadable: list[Unreadable] = []
+        self.empty: list[str] = []
+
+    def refuse(self, *, unreadable: bool = True) -> None:
+        """Raises for what would leave images out, naming all of it: FileNotFoundError for classes without any, and
+        OSError for what is in `unreadable`, unless that is False.
+        """
+        lost = self._told_unreadable() if unreadable else ""
+        told = [lost] if lost else []
+        if self.empty:
+            one = len(self.empty) == 1
+            told.append(f"{'class' if one else 'classes'} {', '.join(self.empty)} {'holds' if one else 'hold'} no "
+                        f"image: every class needs at least one file ending in {', '.join(EXTENSIONS)}. Remove or fill "
+                        f"{'it' if one else 'them'}")
+        if told:
+            raise (OSError if lost else FileNotFoundError)(". ".join(told))
+
+    def _told_unreadable(self) -> str:
+        if not self.unreadable:
+            return ""
+        named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
+        return (f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: {named}. "
+                f"Make them readable or remove them; a dump leaves them out with on_error='skip'")
+
+    @property
+    def count(self) -> int | None:
+        """How many pointers there are, or None where that is not known before the last."""
+        return None if self.pointers is None else len(self.pointers)
+
+    def __len__(self) -> int:
+        if self.pointers is None:
+            raise TypeError(f"{type(self).__name__} does not know its length")
+        return len(self.pointers)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        assert self.pointers is not None
+        return iter(self.pointers)
+
+    def read(self, name: str) -> bytes:
+        """The content of one file. Raises OSError when it cannot be read. May be called from any thread."""
+        raise NotImplementedError
+
+    def load(self, pointer: list[Any]) -> Loaded:
+        """The image that a pointer points to, and its label. Raises OSError or RecordError. For any thread."""
+        return self.read(pointer[0]), pointer[1]
+
+    def place(self, pointer: list[Any]) -> str:
+        """Where that image is, for messages."""
+        return os.path.join(self.root, pointer[0])
+
+
+class FilePointers(Sequence[list[Any]]):
+    """`[name, label]` lists, made when they are asked for: a list of 1.28 million takes 200 MB.
+
+    names: bytes array (n,). labels: array (n,) of int32. order: int64 array (n,), which of them comes when.
+    """
+
+    def __init__(self, names: np.ndarray, labels: np.ndarray, order: np.ndarray) -> None:
+        self._names, self._labels, self._order = names, labels, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        place = self._order[number]
+        return [os.fsdecode(self._names[place]), int(self._labels[place])]
+
+
+def permutation(count: int, seed: int | None) -> np.ndarray:
+    """The order of `count` pointers: int64 (count,), a function of `seed` alone, or the source's own where it is None.
+    """
+    return np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
