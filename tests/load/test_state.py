@@ -400,6 +400,6 @@ def test_a_resumed_run_may_have_another_transform(order, path):
 @pytest.mark.parametrize("transform", ["RandomResizedCrop", 224, (224, 224)])
 def test_a_wrong_transform_is_refused_and_the_old_one_stays(path, transform):
     loader = make("shuffled", path)
-    with pytest.raises(TypeError, match="transform must be RandomResizedCrop, CenterCrop, a callable or None, not "):
+    with pytest.raises(TypeError, match="must be RandomResizedCrop, CenterCrop, a callable, a list or Compose of such"):
         loader.transform = transform
     assert loader.transform is CROP and frozen(loader) == frozen(make("shuffled", path))
