@@ -3,8 +3,7 @@
 LMDBIterLoader decodes in threads and yields batches of torch tensors. LMDBIterDataset is an iterable dataset for
 torch's own DataLoader, which its workers share out among themselves.
 """
-import os
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -23,6 +22,7 @@ from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order, sequential_kind
 from dataflows.order.pointers import checked_indices
 from dataflows.order.ranks import Ranks
+from dataflows.storage.shards.files import PathLike
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow
 
@@ -38,7 +38,9 @@ class LMDBIterLoader(TorchBatches):
     whose datapoints are numpy arrays. A loader pickles at any time; its running iterations are no part of the copy.
 
     Args:
-        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
+            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
+            one file with the records of all.
         batch_size: Images per batch, of each rank.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
@@ -130,7 +132,7 @@ class LMDBIterLoader(TorchBatches):
     """
 
     @suggests
-    def __init__(self, path: str | os.PathLike[str], batch_size: int, *, order: str = "local",
+    def __init__(self, path: PathLike | Sequence[PathLike], batch_size: int, *, order: str = "local",
                  shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
                  world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
                  io: str = "auto", cache: str = "keep", verify: bool = False, max_pixels: int = MAX_PIXELS,
@@ -160,7 +162,9 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     process opens the file for itself.
 
     Args:
-        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
+            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
+            one file with the records of all.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
             records and then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to
@@ -216,7 +220,7 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     """
 
     @suggests
-    def __init__(self, path: str | os.PathLike[str], *, order: str = "local", shuffle_buffer: int = 0,
+    def __init__(self, path: PathLike | Sequence[PathLike], *, order: str = "local", shuffle_buffer: int = 0,
                  block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
                  uneven: str | None = None, indices: Any = None, repeats: int = 1,
                  transform: Transform | None = None,

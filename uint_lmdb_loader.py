@@ -3,8 +3,7 @@
 LMDBLoader decodes in threads and yields batches of torch tensors. LMDBDataset is a map-style dataset for torch's own
 DataLoader, in the manner of torchvision's ImageFolder.
 """
-import os
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import torch
 
@@ -19,6 +18,7 @@ from dataflows.load.to_torch import ToTorch
 from dataflows.options import suggests
 from dataflows.order.order import Order
 from dataflows.order.pointers import checked_indices
+from dataflows.storage.shards.files import PathLike
 from dataflows.storage.store import Store
 
 __all__ = ["LMDBDataset", "LMDBLoader"]
@@ -33,7 +33,9 @@ class LMDBLoader(TorchBatches):
     whose datapoints are numpy arrays. A loader pickles at any time; its running iterations are no part of the copy.
 
     Args:
-        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
+            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
+            one file with the records of all.
         batch_size: Images per batch, of each rank.
         shuffle: Whether each epoch is a new permutation of all records, which ranks share in turns. Without it,
             each rank reads one range of the file.
@@ -119,7 +121,7 @@ class LMDBLoader(TorchBatches):
     """
 
     @suggests
-    def __init__(self, path: str | os.PathLike[str], batch_size: int, *, shuffle: bool = True, seed: int = 0,
+    def __init__(self, path: PathLike | Sequence[PathLike], batch_size: int, *, shuffle: bool = True, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
                  indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
                  verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
@@ -148,7 +150,9 @@ class LMDBDataset(MapSamples):
     forks: each process opens the file for itself.
 
     Args:
-        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it.
+        path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
+            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
+            one file with the records of all.
         transform: As that of the loaders: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or
             Compose whose first is one of them; or a pipeline of torchvision or timm as it is; or any callable on an
             image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
@@ -183,7 +187,7 @@ class LMDBDataset(MapSamples):
     """
 
     @suggests
-    def __init__(self, path: str | os.PathLike[str],
+    def __init__(self, path: PathLike | Sequence[PathLike],
                  transform: Transform | None = None, target_transform: Callable[[int], Any] | None = None, *,
                  image_type: str | None = None, return_index: bool = False, array_layout: str = "HWC",
                  array_channels: str = "RGB", io: str = "auto", verify: bool = False,

@@ -5,6 +5,7 @@
     page_cache      which pages are asked for, and which are given back
     index           the sidecar file: its columns and its meta object
     index_meta      the parts of that object: what they mean, how they are written, read and checked
+    shards/         several files that are read as one
     record          a datapoint [image, label] and its bytes
     read_msgpack    msgpack read in place
     read_pickle     an unpickler that makes plain arrays and nothing else

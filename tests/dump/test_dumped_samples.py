@@ -20,22 +20,14 @@ from dataflows.tensorpack import DataFlow, LMDBData, LMDBSerializer
 from dataflows.tools.info.facts import as_text, describe
 from dump_imagenet import check_split, dump_split
 from helpers.paths import ROOT
-from helpers.photos import encode_jpeg, make_photo
+from helpers.photos import make_photo
+from helpers.samples import COUNT, SAMPLES, Stream
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
-
-COUNT = 40
 
 
 @pytest.fixture(autouse=True)
 def _small_transactions(monkeypatch):
     monkeypatch.setattr(write, "_TRANSACTION_BYTES", 20_000)
-
-
-def photo(number):
-    return encode_jpeg(make_photo(40 + number, 60 + number % 7, number))
-
-
-SAMPLES = [(photo(number), number % 3) for number in range(COUNT)]
 
 
 class Flow(DataFlow):
@@ -146,14 +138,6 @@ class Stopping:
 Stopping.__name__ = "Stream"
 
 
-class Stream:
-    def __init__(self, samples):
-        self.samples = samples
-
-    def __iter__(self):
-        return iter(self.samples)
-
-
 @pytest.mark.parametrize("options", [{}, {"format": "uint8"}], ids=str)
 def test_a_stream_that_is_interrupted_goes_on(tmp_path, options):
     dump(Stream(SAMPLES), tmp_path / "once", **options)
@@ -203,8 +187,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from dataflows.dump import write
 from dump_imagenet import dump_split
-sys.path.insert(0, sys.argv[2] + "/dump")
-from test_dumped_samples import SAMPLES, Stream
+from helpers.samples import SAMPLES, Stream
 write._TRANSACTION_BYTES = 20_000
 class Killing(Stream):
     def __iter__(self):

@@ -1,6 +1,5 @@
-"""A data set in many LMDB files, each complete by itself, and read as one.
+"""Several LMDB files, each complete by itself, that are read as one.
 
-    files     which files a path means: a manifest, a pattern, a list
-    manifest  train.manifest.json: the shards of a dump, and what is known of them all
+    files     which files a path means: a pattern, or a list
     records   their records by number, those of one file after those of another
 """
