@@ -10,6 +10,7 @@ anything; what an earlier dump had left may have been renamed or removed before,
 which writes nothing, 0: a dump would succeed; 1: it would not.
 """
 import argparse
+import glob
 import os
 import sys
 import traceback
@@ -17,18 +18,19 @@ from typing import Any, Callable, Sequence
 
 from dataflows.arguments import ArgumentParser
 from dataflows.dump.check import Checked
-from dataflows.dump.journal import is_verified, journal_path
-from dataflows.dump.publish import leftovers
+from dataflows.dump.recovery.journal import is_verified, journal_path
+from dataflows.dump.recovery.publish import leftovers
 from dataflows.dump.split import check_split, dump_split, lmdb_path
 from dataflows.dump.summary import Summary
 from dataflows.errors import NotStarted
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.storage.index import index_path, temporary_index_path
+from dataflows.storage.shards.manifest import manifest_path
 from dataflows.terminal import fill_standard_streams, say, warn
 
 __all__ = ["Checked", "Summary", "check_split", "dump_split", "main"]
 
-_WRITING = ("shuffle", "seed", "resume")  # options of which a check knows nothing
+_WRITING = ("shuffle", "seed", "resume", "shards")  # options of which a check knows nothing
 
 
 def _parser() -> ArgumentParser:
@@ -59,6 +61,8 @@ def _parser() -> ArgumentParser:
         help=f"refuse images whose header states more (default {MAX_PIXELS})")
     add("--check", action="store_true", help="examine all files, list what would stop the dump and all that is found, "
         "and write nothing; --seed, --no-shuffle and --resume play no part in it")
+    add("--shards", type=int, metavar="N", help="write N files, SPLIT-00000-of-0000N.lmdb and so on, and a manifest of "
+        "them, SPLIT.manifest.json, which loaders take for one file")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--resume", action="store_true", help="go on with a dump that was interrupted, if there is one")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
@@ -89,6 +93,27 @@ class _Ending:
         return 0 if complete else code
 
 
+class _ShardsEnding:
+    """The same of a dump into shards, which is complete when its manifest is there."""
+
+    def __init__(self, target: str, split: str) -> None:
+        self._manifest = manifest_path(target, split)
+        self._journals = os.path.join(glob.escape(target), journal_path(f"{glob.escape(split)}-*-of-*.lmdb"))
+        self._before = _identity(self._manifest)
+
+    def tell(self, what: str) -> int:
+        """Says on stderr what happened and what is kept; returns the exit code."""
+        complete = _identity(self._manifest) not in (None, self._before)
+        kept = "nothing was kept"
+        if complete:
+            kept = "the dump is complete and verified all the same"
+        elif glob.glob(self._journals):
+            kept = ("what was written is kept: go on from there with --resume, or start anew with --overwrite, or in "
+                    "another folder")
+        code = _failed(f"{what}; {kept}")
+        return 0 if complete else code
+
+
 def _identity(path: str) -> tuple[int, int] | None:
     """Tells a file from another of the same name."""
     try:
@@ -107,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _ending_well(lambda: _check(arguments), lambda what: _failed(f"{what}; nothing was written"))
     if arguments["target"] is None:
         parser.error("the following arguments are required: --target (but for --check)")
-    return _ending_well(lambda: _dump(arguments), _Ending(arguments["target"], arguments["split"]).tell)
+    ending = _Ending if arguments["shards"] is None else _ShardsEnding
+    return _ending_well(lambda: _dump(arguments), ending(arguments["target"], arguments["split"]).tell)
 
 
 def _check(arguments: dict[str, Any]) -> int:

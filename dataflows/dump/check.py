@@ -5,8 +5,8 @@ from typing import Callable, Iterable, NamedTuple
 
 from dataflows.dump import findings
 from dataflows.dump.columns import Columns
-from dataflows.dump.journal import SkippedFile, StoredFile
-from dataflows.dump.resume import refuse_existing
+from dataflows.dump.recovery.journal import SkippedFile, StoredFile
+from dataflows.dump.recovery.resume import refuse_existing
 from dataflows.dump.space import in_pages, refuse_too_small
 from dataflows.dump.write import Packed
 from dataflows.sources.source import ImageSource

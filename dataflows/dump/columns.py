@@ -8,7 +8,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from dataflows.dump import findings
-from dataflows.dump.journal import SkippedFile, StoredFile
+from dataflows.dump.recovery.journal import SkippedFile, StoredFile
 from dataflows.storage.index import Index
 from dataflows.storage.index_meta import IndexMeta
 
@@ -58,9 +58,17 @@ class Columns:
             self.untiled[row.untiled] += 1
         self.findings.add(row.findings, bytes.fromhex(row.digest))
 
-    def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: IndexMeta) -> Index:
-        """The index of the records, given where they are, int64 (count,), and what is known without them."""
-        found = self.findings.collected(self.labels, meta.classes, meta.split)
+    def with_classes(self, meta: IndexMeta, known: Sequence[str] | None) -> IndexMeta:
+        """`meta` with the classes that are known, or those of `classes`."""
+        return meta if known is not None else dataclasses.replace(meta, classes=self.classes(None),
+                                                                  class_names=self.classes(None))
+
+    def index(self, nbytes: np.ndarray, offsets: np.ndarray, meta: IndexMeta, *, whole: bool = True) -> Index:
+        """The index of the records, given where they are, int64 (count,), and what is known without them.
+
+        whole: whether these are all images of the split, whose numbers by class are to be those of ImageNet's.
+        """
+        found = self.findings.collected(self.labels, meta.classes, meta.split if whole else "")
         skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
         meta = dataclasses.replace(meta, untiled=dict(self.untiled), skipped=skipped, **found._asdict())
         return Index(label=np.array(self.labels), height=np.array(self.heights), width=np.array(self.widths),

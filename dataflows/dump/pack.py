@@ -8,8 +8,8 @@ from typing import Any, Iterator
 import numpy as np
 import tqdm
 
-from dataflows.dump.journal import SkippedFile, StoredFile
 from dataflows.dump.prepare import Preparation
+from dataflows.dump.recovery.journal import SkippedFile, StoredFile
 from dataflows.dump.write import Packed
 from dataflows.errors import RecordError
 from dataflows.images.examine import digest

@@ -3,37 +3,31 @@
 The steps are those of the other modules of this folder, in order. write_lmdb is the short way of them: records and
 index, for files that nobody else sees and that are not kept.
 """
-import contextlib
-import dataclasses
-import hashlib
 import logging
 import os
 import time
 from importlib.metadata import version
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Sequence
 
-from dataflows.dump import check, publish
+from dataflows.dump import check
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
-from dataflows.dump.journal import Journal, SkippedFile
+from dataflows.dump.one_file import Options, dump_file, refusing
 from dataflows.dump.pack import FilePacker, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
-from dataflows.dump.resume import ResumePoint, find_resume_point, refuse_existing, refuse_other_samples, rest
-from dataflows.dump.space import refuse_full_disk
-from dataflows.dump.summary import Busy, Summary, summarize
-from dataflows.dump.verify import read_back
+from dataflows.dump.shards import dump_shards
+from dataflows.dump.summary import Summary, summarize
 from dataflows.dump.write import PackedLMDBSerializer
-from dataflows.errors import Damaged, NoTiling, NotStarted, Refused
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.jpeg.tile import make_ready
 from dataflows.options import integer, one_of, suggests
 from dataflows.processors import default_workers
 from dataflows.sources.opening import open_source
 from dataflows.sources.source import ImageSource
-from dataflows.storage.btree import locate, read_header
+from dataflows.storage.btree import locate
 from dataflows.storage.index import Index, index_path, write_index
 from dataflows.storage.index_meta import IndexMeta
-from dataflows.terminal import printable, progress_bar, warn
+from dataflows.terminal import progress_bar, warn
 
 __all__ = ["check_split", "dump_split", "lmdb_path", "write_lmdb"]
 
@@ -46,7 +40,8 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                format: str = "jpeg", max_side: int | None = None, shorter_side: int | None = None, quality: int = 90,
                tiles: bool = True, trust: bool = False, shuffle: bool | None = None, seed: int = 0,
                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
-               overwrite: bool = False, resume: bool = False, progress: bool = True) -> Summary:
+               overwrite: bool = False, resume: bool = False, shards: int | None = None,
+               progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
     source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
@@ -74,6 +69,9 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     resume: go on with a dump that was interrupted, if there is one; the file is the same, byte for byte, as without
         the interruption. Refused when source, options or versions differ. Without it, what is left is removed. An
         iterable is read again from its start, and what is stored already is compared with it.
+    shards: write so many files, split-00000-of-00008.lmdb and so on, each complete by itself, and a manifest of them,
+        split.manifest.json, which loaders and datasets take for one file. Their records are those of one file, in its
+        order. With `overwrite`, files are replaced one by one, and the manifest is removed before the first.
     progress: show what was found in the source, and a progress bar, on stderr.
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
@@ -87,50 +85,23 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     ('DIR/val.lmdb', 'jpeg', 10)
     """
     started, path = time.perf_counter(), lmdb_path(target, split)
-    with _refusing():
+    with refusing():
         preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
                                    quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
         seed = integer("seed", seed, 0)
+        shards = None if shards is None else integer("shards", shards, 1)
         _make_tiling_ready(preparation, progress)
         files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
         files.refuse(unreadable=on_error != "skip")
         meta = _meta(files, preparation, split)
-        header = _header(files, preparation, meta)
-        os.makedirs(target, exist_ok=True)
-        journal = Journal(path)
-
-    with contextlib.closing(journal):
-        with _refusing(path):
-            start = find_resume_point(path, journal, header, on_error, resume=resume, overwrite=overwrite)
-            if not start.written and files.pointers is not None:
-                refuse_full_disk(target, files.pointers, FilePacker(files, preparation, "skip"),
-                                 len(files.pointers) - start.files, num_workers)
-
-        with _keeping_what_is_written(path, journal):
-            if not start.files and not start.written:
-                journal.begin(header)
-            busy = Busy()
-            if start.written:
-                refuse_other_samples(files, journal, start, path)
-            else:
-                busy = _write(files, FilePacker(files, preparation, on_error), start, path, journal, num_workers,
-                              progress)
-            columns = Columns(journal.rows())
-            columns.unreadable += [SkippedFile(*unreadable) for unreadable in files.unreadable]
-            columns.refuse_empty(files.root or "the source")
-            if files.classes is None:  # the greatest label says how many there are
-                numbers = columns.classes(None)
-                meta = dataclasses.replace(meta, classes=numbers, class_names=numbers)
-            if not start.published:
-                publish.prepare(path, _verified_index(path, columns, meta, num_workers, progress), journal)
-                refuse_existing(path, overwrite)  # somebody else may have made one meanwhile
-                publish.rename(path)
-            summary = summarize(path, columns, resumed=None if start.published else start.records,
-                                num_workers=num_workers, busy=busy, seconds=time.perf_counter() - started)
-
-        _remove(journal, path)
-    return summary
+    options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
+                      resume=resume, progress=progress)
+    if shards is not None:
+        return dump_shards(files, os.fspath(target), split, shards, meta, options, started)
+    dumped = dump_file(files, path, meta, options)
+    return summarize(path, dumped.columns, resumed=dumped.resumed, num_workers=num_workers, busy=dumped.busy,
+                     seconds=time.perf_counter() - started)
 
 
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
@@ -151,7 +122,7 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
     (True, 10, [], {'grayscale': ['n01440764/n01440764_1.JPEG']})
     """
     started = time.perf_counter()
-    with _refusing():
+    with refusing():
         preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
                                    quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
         num_workers = _workers(num_workers)
@@ -189,20 +160,6 @@ def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
 
 
 # Before anything is written
-
-
-@contextlib.contextmanager
-def _refusing(path: str | None = None) -> Iterator[None]:
-    """Raises errors of the body as Refused, or as NotStarted if it changed what an earlier dump to `path` had left."""
-    before = _temporary(path)
-    try:
-        yield
-    except (OSError, ValueError, NoTiling) as error:
-        raise (Refused if _temporary(path) == before else NotStarted)(str(error)) from error
-
-
-def _temporary(path: str | None) -> list[str]:
-    return [] if path is None else publish.leftovers(path)
 
 
 def _preparation(split: str, on_error: str, **options: Any) -> Preparation:
@@ -243,70 +200,3 @@ def _meta(files: ImageSource, preparation: Preparation, split: str) -> IndexMeta
     return IndexMeta(format=preparation.format, split=split, seed=files.seed, classes=files.classes or [],
                      class_names=files.class_names or [], layout=files.layout, left_out=files.left_out,
                      options=options, tools=tools, file_size=0, rest_crc32=0)
-
-
-def _header(files: ImageSource, preparation: Preparation, meta: IndexMeta) -> dict[str, Any]:
-    """What the journal says of the dump: all that decides about its bytes."""
-    return {"format": preparation.format, **meta.options, "trust": not preparation.compare_pixels,
-            "seed": meta.seed, "max_pixels": preparation.max_pixels, "files": files.count,
-            "source": _digest(files), "tools": meta.tools}
-
-
-def _digest(files: ImageSource) -> str:
-    """Tells one list of source files, in their order, from another; not their content. Of samples, only their kind."""
-    digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
-    if not files.listed:
-        digest.update(files.layout.encode())
-    for name, label in files if files.listed else ():
-        digest.update(os.fsencode(name) + b"\0%d\n" % label)
-    return digest.hexdigest()
-
-
-# Writing
-
-
-@contextlib.contextmanager
-def _keeping_what_is_written(path: str, journal: Journal) -> Iterator[None]:
-    """If the body fails, keeps the unfinished dump if there is a record in it that is worth it."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, Damaged) or not _has_records(publish.partial_path(path)) and not journal.verified:
-            with contextlib.suppress(OSError):  # what went wrong before is the news
-                publish.discard(path, journal)
-        raise
-
-
-def _has_records(partial: str) -> bool:
-    try:
-        return read_header(partial).entries > 1
-    except (OSError, ValueError):
-        return False
-
-
-def _write(files: ImageSource, packer: FilePacker, start: ResumePoint, path: str, journal: Journal, num_workers: int,
-           progress: bool) -> Busy:
-    """Adds what is missing to the unfinished LMDB and its journal."""
-    began = time.perf_counter()
-    with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=progress, initial=start.files,
-                      unit=" images") as bar:
-        packed = with_progress(packed_files(rest(files, journal, start.files, path), packer, num_workers), bar)
-        writing = PackedLMDBSerializer.save(packed, publish.partial_path(path), first=start.records, log=journal.add)
-    return Busy(packer.seconds, writing, time.perf_counter() - began)
-
-
-def _verified_index(path: str, columns: Columns, meta: IndexMeta, num_threads: int, progress: bool) -> Index:
-    """The index of the written file, once the disk has been found to hold each of its records."""
-    partial = publish.partial_path(path)
-    nbytes, offsets, rest = read_back(partial, columns.checksums, name=os.path.basename(path), num_threads=num_threads,
-                                      progress=progress)
-    meta = dataclasses.replace(meta, file_size=os.path.getsize(partial), rest_crc32=rest)
-    return columns.index(nbytes, offsets, meta)
-
-
-def _remove(journal: Journal, path: str) -> None:
-    try:
-        journal.remove()
-    except OSError as error:
-        logger.warning("%s is complete and verified, but its journal cannot be removed: %s. Remove it",
-                       printable(path), printable(str(error)))

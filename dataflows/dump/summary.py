@@ -6,7 +6,7 @@ import numpy as np
 
 from dataflows.dump import findings
 from dataflows.dump.columns import Columns
-from dataflows.storage.index import index_path, load_index
+from dataflows.storage.store import Store
 from dataflows.terminal import plural, printable
 
 
@@ -96,14 +96,18 @@ class Summary:
 
 def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: int, busy: Busy,
               seconds: float) -> Summary:
-    """The summary of a dump that is complete; `resumed` of its records were there already, None for all of them."""
-    index = load_index(path, path)
-    assert index is not None
+    """The summary of a complete dump to `path`, a file or a manifest.
+
+    resumed: how many of its records were there already; None for all of them.
+    """
+    store = Store(path)
+    index = store.index
+    assert index is not None and store.index_path is not None
     meta, found = index.meta, index.meta.findings
     resumed = index.count if resumed is None else resumed
     return Summary(
         path=path,
-        index_path=index_path(path),
+        index_path=store.index_path,
         format=meta.format,
         count=index.count,
         num_classes=len(index.classes),

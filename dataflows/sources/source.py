@@ -3,6 +3,7 @@
 A pointer is a list that starts with the image's name. `ImageSource` is that of files, `[name, label]`; samples.py has
 pointers that hold their image.
 """
+import copy
 import os
 from typing import Any, Iterator, Sequence
 
@@ -70,6 +71,13 @@ class ImageSource:
         """How many pointers there are, or None where that is not known before the last."""
         return None if self.pointers is None else len(self.pointers)
 
+    def part(self, start: int, stop: int) -> "ImageSource":
+        """Those of its images from `start` to before `stop`; what nobody could look into is the whole's."""
+        assert self.pointers is not None
+        other = copy.copy(self)
+        other.pointers, other.unreadable = _Stretch(self.pointers, start, stop), []
+        return other
+
     def __len__(self) -> int:
         if self.pointers is None:
             raise TypeError(f"{type(self).__name__} does not know its length")
@@ -90,6 +98,23 @@ class ImageSource:
     def place(self, pointer: list[Any]) -> str:
         """Where that image is, for messages."""
         return os.path.join(self.root, pointer[0])
+
+
+class _Stretch(Sequence[list[Any]]):
+    """Consecutive items of a sequence, asked for when they are needed."""
+
+    def __init__(self, items: Sequence[list[Any]], start: int, stop: int) -> None:
+        self._items, self._start, self._count = items, start, stop - start
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(self._count))]
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        return self._items[self._start + number]
 
 
 class FilePointers(Sequence[list[Any]]):

@@ -11,6 +11,7 @@ from dataflows.storage.index import Index, find_index, load_index
 from dataflows.storage.paths import existing_file
 from dataflows.storage.records import IndexedRecords, Records, SearchedRecords
 from dataflows.storage.shards.files import PathLike, shard_files
+from dataflows.storage.shards.manifest import SUFFIX, load_manifest
 from dataflows.storage.shards.records import ShardedRecords
 from dataflows.terminal import printable
 
@@ -140,7 +141,8 @@ def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
     shards = shard_files(files)
     if shards is None:
         return _open_file(path, *options)
-    return ShardedRecords(path, [_open_file(shard, *options) for shard in shards])
+    return ShardedRecords(path, [_open_file(shard, *options) for shard in shards],
+                          load_manifest(path) if path.endswith(SUFFIX) else None)
 
 
 def _open_file(path: str, io: str, drop: bool, verify: bool) -> Records:

@@ -165,14 +165,14 @@ def test_another_stream_does_not_go_on(tmp_path, change, words):
 
 
 def test_a_stream_that_is_written_and_not_read_back_is_compared_whole(tmp_path, monkeypatch):
-    from dataflows.dump import split
+    from dataflows.dump import one_file
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     dump(Stream(SAMPLES), tmp_path / "once")
     with monkeypatch.context() as patch:
-        patch.setattr(split, "read_back", interrupted)
+        patch.setattr(one_file, "read_back", interrupted)
         with pytest.raises(KeyboardInterrupt):
             dump(Stream(SAMPLES), tmp_path / "often")
     for other, words in ((SAMPLES[:-1], "ended after 39 samples"), (SAMPLES + SAMPLES[:1], "more than 40 samples now")):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataflows.dump.journal import SkippedFile
 from dataflows.dump.pack import FilePacker
 from dataflows.dump.prepare import Preparation
+from dataflows.dump.recovery.journal import SkippedFile
 from dataflows.sources.imagenet import ImageNetFiles
 from dump_imagenet import main
 from helpers.fuse import mounted

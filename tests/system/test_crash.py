@@ -13,9 +13,10 @@ import sys
 import pytest
 
 import dump_imagenet
-from dataflows.dump import journal as journals
-from dataflows.dump import publish, space, split, write
-from dataflows.dump.journal import Journal, SkippedFile, StoredFile
+from dataflows.dump import one_file, space, split, write
+from dataflows.dump.recovery import journal as journals
+from dataflows.dump.recovery import publish
+from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.verify import verify
 from dataflows.errors import Damaged, Locked, NotStarted, Refused
 from dataflows.sources.imagenet import ImageNetFiles
@@ -395,7 +396,8 @@ def test_each_ending_tells_what_is_kept(source, tmp_path, clean, earlier, monkey
 
     shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
     with monkeypatch.context() as patch:
-        patch.setattr(publish if hasattr(publish, method) else split, method, failing)
+        module = next(module for module in (publish, one_file, split) if hasattr(module, method))
+        patch.setattr(module, method, failing)
         code = command_line(source, tmp_path, "--overwrite")
     if method == "find_resume_point" and isinstance(error, OSError):
         assert code == 2 and "no disk" in capsys.readouterr().err
@@ -446,7 +448,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_full_in_the_middle(source, small_disk, clean, monkeypatch):
-    monkeypatch.setattr(split, "refuse_full_disk", lambda *_: None)
+    monkeypatch.setattr(one_file, "refuse_full_disk", lambda *_: None)
     (small_disk / "val.lmdb").write_bytes(b"precious")
     (small_disk / "filler").write_bytes(bytes(300_000))
     with pytest.raises(OSError, match="No space left|could not be written"):

@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from dataflows.dump.journal import Journal
+from dataflows.dump.recovery.journal import Journal
 from dataflows.dump.verify import verify
 from dataflows.errors import Locked
 from dataflows.storage.flush import flush

@@ -1,18 +1,29 @@
-"""The files that a path means: one LMDB, those that a pattern matches, or a list of them."""
+"""The files that a path means: one LMDB, those of a manifest, those that a pattern matches, or a list of them."""
 import glob
 import os
 import re
 from typing import Sequence
+
+from dataflows.storage.shards.manifest import SUFFIX, load_manifest
 
 PathLike = str | os.PathLike[str]
 _NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})\.lmdb")
 _NAMED = 3
 
 
+def shard_name(split: str, number: int, count: int) -> str:
+    """The name of a shard; it says how many there are, so that a missing one is seen.
+
+    >>> shard_name("train", 17, 140)
+    'train-00017-of-00140.lmdb'
+    """
+    return f"{split}-{number:05d}-of-{count:05d}.lmdb"
+
+
 def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
     """The files that `path` means, in their order; None if it means one LMDB.
 
-    path: a pattern of glob that matches LMDBs, all of them if their names say how many there are, as
+    path: a manifest; a pattern of glob that matches LMDBs, all of them if their names say how many there are, as
         "train-00017-of-00140.lmdb" does; or a list of LMDBs.
 
     Raises FileNotFoundError where one is missing, and ValueError where one comes twice or none is named.
@@ -23,6 +34,9 @@ def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
             raise ValueError("a list of LMDBs must name one at least")
     else:
         path = os.fspath(path)
+        if path.endswith(SUFFIX):
+            folder = os.path.dirname(path)
+            return [os.path.join(folder, shard.name) for shard in load_manifest(path).shards]
         if os.path.exists(path) or not glob.has_magic(path):
             return None
         files = sorted(file for file in glob.glob(path) if file.endswith((".lmdb", ".mdb")))

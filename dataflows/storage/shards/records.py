@@ -10,6 +10,7 @@ import numpy as np
 from dataflows.storage.index import Index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.records import Records
+from dataflows.storage.shards.manifest import Manifest, Shard
 
 _COLUMNS = [field.name for field in dataclasses.fields(Index) if field.name != "meta"]
 
@@ -23,17 +24,31 @@ class ShardedRecords(Records):
     Raises ValueError where their classes differ.
     """
 
-    def __init__(self, path: str, parts: list[Records]) -> None:
+    def __init__(self, path: str, parts: list[Records], manifest: Manifest | None = None) -> None:
         super().__init__(path, "pread")  # nothing is read here but by the parts
         self._parts = parts
         self._starts = np.cumsum([0, *map(len, parts)])
         self.listed = all(part.listed for part in parts)
         indices = [part.index for part in parts if part.index is not None]
+        if manifest is not None:
+            self._refuse_others(manifest)
         if len(indices) == len(parts):
             self._refuse_other_classes(indices)
             columns = {name: np.concatenate([getattr(index, name) for index in indices]) for name in _COLUMNS}
-            self.index = Index(meta=joined_meta(indices), **columns)
-            self.index_path = parts[0].index_path
+            self.index = Index(meta=joined_meta(indices) if manifest is None else manifest.meta, **columns)
+            self.index_path = parts[0].index_path if manifest is None else path
+
+    def _refuse_others(self, manifest: Manifest) -> None:
+        for shard, part in zip(manifest.shards, self._parts):
+            if part.index is None:
+                raise ValueError(f"{part.path} has no index, which each shard of {self.path} has to have. Copy it "
+                                 f"there, or dump the shard again")
+            found = Shard.of(shard.name, part.index)
+            if found != shard:
+                raise ValueError(f"{part.path} is not the shard that {self.path} names: it has {found.count:,} records "
+                                 f"in {found.file_size:,} bytes with checksum {found.crc32:08x}, and the shard "
+                                 f"{shard.count:,} in {shard.file_size:,} with {shard.crc32:08x}. It is of another "
+                                 f"dump, or was written anew: copy it again, or merge the shards again")
 
     def _refuse_other_classes(self, indices: list[Index]) -> None:
         for part, index in zip(self._parts, indices):

@@ -3,10 +3,10 @@ import logging
 import os
 from typing import Any, Iterator, NamedTuple
 
-from dataflows.dump.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.pack import image_digest
 from dataflows.dump.prepare import CONVERTED
-from dataflows.dump.publish import clear, leftovers, partial_path, rename
+from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
+from dataflows.dump.recovery.publish import clear, leftovers, partial_path, rename
 from dataflows.errors import RecordError
 from dataflows.order.parts import Slice
 from dataflows.sources.source import ImageSource
@@ -53,6 +53,12 @@ def find_resume_point(path: str, journal: Journal, header: dict[str, Any], on_er
     clear(path)
     journal.clear()
     return ResumePoint()
+
+
+def is_done(path: str, journal: Journal, header: dict[str, Any], on_error: str) -> bool:
+    """Whether an earlier dump like this one has finished a shard, whose journal stays for its manifest."""
+    return (journal.verified and not leftovers(path) and os.path.exists(path) and os.path.exists(index_path(path))
+            and not _differences(journal, header, on_error))
 
 
 def _finish(path: str, journal: Journal, header: dict[str, Any], on_error: str, resume: bool,

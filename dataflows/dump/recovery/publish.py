@@ -9,7 +9,7 @@ Between 2 and 4, whoever comes next does what is left of it.
 """
 import os
 
-from dataflows.dump.journal import Journal
+from dataflows.dump.recovery.journal import Journal
 from dataflows.storage.flush import flush
 from dataflows.storage.index import Index, index_path, temporary_index_path, write_index
 
