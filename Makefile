@@ -21,7 +21,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Each torchvision needs a torch of its own, which is not the one of constraints.txt.
 BESIDE := .venv-torchvision
-TORCHVISION_TESTS = $$(grep -rlE 'importorskip\("(torchvision|timm)|^OPTIONAL|^FRAMEWORKS' tests --include='test_*.py')
+TORCHVISION_TESTS = $$(grep -rlE 'importorskip\("(torchvision|timm)' tests --include='test_*.py') \
+	tests/system/test_documents.py tests/system/test_frameworks.py
 
 .PHONY: demo train test test-torchvision fuzz lint docs hooks coverage package clean
 .DELETE_ON_ERROR:

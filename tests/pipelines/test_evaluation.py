@@ -11,8 +11,8 @@ from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 pytest.importorskip("torchvision")
-from torchvision import models, transforms  # noqa: E402
-from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+from torchvision import models, transforms
+from torchvision.transforms import InterpolationMode, v2
 
 BILINEAR, BICUBIC = InterpolationMode.BILINEAR, InterpolationMode.BICUBIC
 

@@ -8,8 +8,8 @@ from helpers.presets import MEAN, STD, batches, pil_images
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 pytest.importorskip("torchvision")
-from torchvision import transforms  # noqa: E402
-from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode, v2
 
 NEAREST, SIZE = InterpolationMode.NEAREST, 40
 TAIL = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]

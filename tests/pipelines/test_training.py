@@ -12,9 +12,9 @@ from helpers.presets import MEAN, STD, ClassificationPresetTrain, batches, level
 from uint_lmdb_loader import LMDBLoader
 
 pytest.importorskip("torchvision")
-from torchvision import transforms  # noqa: E402
-from torchvision.transforms import InterpolationMode, v2  # noqa: E402
-from torchvision.transforms import functional as F  # noqa: E402
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import functional as F
 
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 MOST = {"bilinear": 1, "bicubic": 3}  # levels from torchvision on PIL images

@@ -11,7 +11,7 @@ from uint_lmdb_iterloader import LMDBIterDataset
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 pytest.importorskip("torchvision")
-from torchvision.transforms import v2  # noqa: E402
+from torchvision.transforms import v2
 
 CENTER = [v2.Resize(48), v2.CenterCrop(40)]
 TAIL = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
