@@ -126,17 +126,18 @@ def test_all_fenced_code_says_what_it_is():
 
 # Commands.
 
-def train_example():
-    spec = importlib.util.spec_from_file_location("train_example", ROOT / "examples" / "train.py")
+def example(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_example", ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
 
 
 PROGRAMS = {"dump-imagenet": dump_imagenet.main, "dump_imagenet.py": dump_imagenet.main, "benchmark.py": benchmark.main,
-            "examples/train.py": train_example(), "dataflows": dataflows.__main__.main}
+            "examples/train.py": example("train"), "examples/fidelity.py": example("fidelity"),
+            "dataflows": dataflows.__main__.main}
 COMMAND = re.compile(r"(?:dump-imagenet|python (?:-m (?=dataflows))?|torchrun (?:--[\w-]+ \d+ )*)"
-                     r"(dump_imagenet\.py|benchmark\.py|examples/train\.py|dataflows)?(.*)")
+                     r"(dump_imagenet\.py|benchmark\.py|examples/train\.py|examples/fidelity\.py|dataflows)?(.*)")
 
 
 class Parsed(Exception):
