@@ -1,13 +1,15 @@
 # make demo    synthetic photos -> LMDB files -> epochs of both loaders; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite, in as many processes as there are processors
+# make test-torchvision   the tests that need torchvision, timm, Lightning or Accelerate, in an environment of their own,
+#              .venv-torchvision, for which it fetches some 5 GB
 # make fuzz    the readers on many more hostile files than the test suite has time for
 # make lint    ruff, and mypy in its strict mode; with Python >= 3.11, for numpy's types
 # make docs    builds a site from docs/ and the docstrings, into site/; warnings are errors
 # make hooks   has git run the same before each commit
 # make coverage   the test suite, and which lines it did not run; it takes longer than make test
 # make package    builds wheel and sdist, installs the wheel into an empty environment, and uses it there
-# make clean   removes .venv, caches, builds, site/ and demo/
+# make clean   removes the environments, caches, builds, site/ and demo/
 # Needs Python >= 3.10 with venv; everything else is installed into .venv, at the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -17,7 +19,12 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo train test fuzz lint docs hooks coverage package clean
+# Each torchvision needs a torch of its own, which is not the one of constraints.txt.
+BESIDE := .venv-torchvision
+TORCHVISION_TESTS = $$(grep -rlE 'importorskip\("(torchvision|timm)' tests --include='test_*.py') \
+	tests/system/test_documents.py tests/system/test_frameworks.py
+
+.PHONY: demo train test test-torchvision fuzz lint docs hooks coverage package clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -40,6 +47,9 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 # process, for a debugger.
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-torchvision: $(BESIDE)/installed
+	$(BESIDE)/bin/python -m pytest -n auto $(TORCHVISION_TESTS) $(PYTEST_ARGS)
 
 fuzz: .venv/installed
 	$(BIN)/python -m pytest tests/system/test_fuzz.py --hypothesis-profile=fuzz $(PYTEST_ARGS)
@@ -97,6 +107,14 @@ export EPOCH
 	$(PIP) install --quiet -c constraints.txt -e '.[test]'
 	@touch $@
 
+$(BESIDE)/installed: setup.py constraints.txt constraints-torchvision.txt
+	rm -rf $(BESIDE)
+	$(PYTHON) -m venv $(BESIDE)
+	sed '/^torch==/d' constraints.txt > $(BESIDE)/constraints.txt
+	$(BESIDE)/bin/python -m pip --disable-pip-version-check install --quiet -c $(BESIDE)/constraints.txt \
+		-r constraints-torchvision.txt -e '.[test]'
+	@touch $@
+
 .venv/lint-installed: .venv/installed
 	$(PIP) install --quiet -c constraints.txt ruff mypy types-tqdm pre-commit
 	@touch $@
@@ -106,5 +124,5 @@ export EPOCH
 	@touch $@
 
 clean:
-	rm -rf .venv demo build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv $(BESIDE) demo build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,9 @@ and format, and writes benchmark.json, which holds every epoch, and benchmark.pn
 
 Each contestant has a process of its own. In each round, every contestant runs one epoch while the others are stopped.
 The first round warms up, and the others count. Batches are uint8 (B, 3, 224, 224). For train they are shuffled,
-randomly cropped and flipped; for any other split, images are resized to 256 and center-cropped. An epoch should have
+randomly cropped and flipped; for any other split, images are resized to 256 and center-cropped. Contestants named
+-erasing and -trivial go on as torchvision's reference training does, to normalized float32: with RandomErasing, or with
+TrivialAugmentWide; ratios are taken among those that do the same. An epoch should have
 2,000 images or more, because some contestants have hundreds ready when it starts. The table shows medians over the
 counted epochs:
 

@@ -12,5 +12,5 @@
     pointers        what the chain of keys costs its thread
     report          tables and plots
     copies          a split in the format of another library, made once
-    opencv, decoder, dataloader     what several contestants share
+    opencv, decoder, dataloader, recipes    what several contestants share
 """

@@ -40,21 +40,23 @@ def serve(contestant: Contestant, job: Job, commands: Connection, lifeline: Conn
         with contestant.open(job) as epoch:
             commands.send({"open_s": time.perf_counter() - started})
             while (number := commands.recv()) is not None:
-                commands.send(epoch(number) if contestant.own_figures else run_epoch(epoch, number, job))
+                commands.send(epoch(number) if contestant.own_figures
+                              else run_epoch(epoch, number, job, "float32" if contestant.recipe else "uint8"))
         commands.send({"closed": True})
     except Exception:
         commands.send({"error": traceback.format_exc()})
 
 
-def run_epoch(epoch: Any, number: int, job: Job) -> dict[str, Any]:
-    """Consumes one epoch and returns its figures. Raises ValueError when it is not what the job asks for."""
+def run_epoch(epoch: Any, number: int, job: Job, dtype: str) -> dict[str, Any]:
+    """Consumes one epoch and returns its figures. Raises ValueError when it is not what the job asks for, with images
+    of this dtype."""
     images, first_batch_s = 0, None
     main_thread = time.thread_time()
     started = time.perf_counter()
     for batch, labels in epoch(number):
         if first_batch_s is None:
             first_batch_s = time.perf_counter() - started
-        _check(batch, labels, job)
+        _check(batch, labels, job, dtype)
         images += len(labels)
     seconds = time.perf_counter() - started
     if images != job.images:
@@ -63,11 +65,11 @@ def run_epoch(epoch: Any, number: int, job: Job) -> dict[str, Any]:
             "main_thread_us_per_image": (time.thread_time() - main_thread) / images * 1e6}
 
 
-def _check(images: Any, labels: Any, job: Job) -> None:
+def _check(images: Any, labels: Any, job: Job, dtype: str) -> None:
     found = (str(images.dtype), *images.shape, str(labels.dtype), *labels.shape)
     count = len(labels)
-    if found != ("torch.uint8", count, 3, SIZE, SIZE, "torch.int64", count) or not 0 < count <= job.batch_size:
-        raise ValueError(f"a batch is {found[:5]} with labels {found[5:]}; expected is uint8 (B, 3, {SIZE}, {SIZE}) "
+    if found != (f"torch.{dtype}", count, 3, SIZE, SIZE, "torch.int64", count) or not 0 < count <= job.batch_size:
+        raise ValueError(f"a batch is {found[:5]} with labels {found[5:]}; expected is {dtype} (B, 3, {SIZE}, {SIZE}) "
                          f"with int64 (B,), B from 1 to {job.batch_size}")
 
 

@@ -9,11 +9,18 @@ _SERIES = {"files": "#9a9a9a", "jpeg": "#1f5f8b", "uint8": "#e0913a"}  # what a 
 
 
 def ratio(result: dict[str, Any], baseline: dict[str, Any] | None) -> float | None:
-    """How many times the baseline's images/s: the median over the rounds of the run, each compared within itself."""
-    if baseline is None or baseline["error"] or result["error"]:
+    """How many times the baseline's images/s: the median over the rounds of the run, each compared within itself. None
+    if one of them failed, or if they do other work: that of another recipe.
+    """
+    if baseline is None or baseline["error"] or result["error"] or _recipe(result) != _recipe(baseline):
         return None
     pairs = zip(result["epochs"][1:], baseline["epochs"][1:])
     return statistics.median(ours["images_per_s"] / theirs["images_per_s"] for ours, theirs in pairs)
+
+
+def _recipe(result: dict[str, Any]) -> str:
+    contestant = CONTESTANTS.get(result["contestant"])  # readers of cold storage are none, and have no recipe
+    return contestant.recipe if contestant else ""
 
 
 def limit_ratio(result: dict[str, Any], limits: Sequence[dict[str, Any]]) -> float | None:

@@ -88,13 +88,7 @@ class Training:
         self.args, self.device = args, device
         # On a GPU, channels_last convolutions in bfloat16 are the fast ones.
         self.layout = torch.channels_last if gpu else torch.contiguous_format
-        options = dict(num_workers=args.workers, worker_type=args.worker_type, seed=args.seed, device=device,
-                       pin_memory=gpu, channels_last=gpu, normalize=(MEAN, STD))
-        # Ranks are those of torch.distributed. "pad" gives each equally many batches, without which DDP would hang.
-        self.train_loader = LMDBLoader(args.data / "train.lmdb", args.batch_size, drop_last=True, uneven="pad",
-                                       transform=RandomResizedCrop(resolution(0, args)), **options)
-        self.val_loader = LMDBLoader(args.data / "val.lmdb", args.batch_size, shuffle=False, uneven="keep",
-                                     transform=CenterCrop(args.size, resize=args.size * 8 // 7), **options)
+        self.train_loader, self.val_loader = self.make_loaders()
         classes = class_count(args.data / "train.lmdb", args.data / "val.lmdb")
         torch.manual_seed(args.seed)
         self.model = resnet(classes, args.width, args.blocks).to(device, memory_format=self.layout)
@@ -104,6 +98,22 @@ class Training:
         self.optimizer = torch.optim.SGD(self.model.parameters(), args.lr, 0.9, weight_decay=5e-5, nesterov=True)
         steps = args.epochs * len(self.train_loader)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: learning_rate(step, steps))
+
+    def make_loaders(self) -> tuple[LMDBLoader, LMDBLoader]:
+        """Of train and of val."""
+        args, gpu = self.args, self.device.type == "cuda"
+        options = dict(num_workers=args.workers, worker_type=args.worker_type, seed=args.seed, device=self.device,
+                       pin_memory=gpu, channels_last=gpu, normalize=(MEAN, STD))
+        # Ranks are those of torch.distributed. "pad" gives each equally many batches, without which DDP would hang.
+        train = LMDBLoader(args.data / "train.lmdb", args.batch_size, drop_last=True, uneven="pad",
+                           transform=RandomResizedCrop(resolution(0, args)), **options)
+        return train, LMDBLoader(args.data / "val.lmdb", args.batch_size, shuffle=False, uneven="keep",
+                                 transform=CenterCrop(args.size, resize=args.size * 8 // 7), **options)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.train_loader.set_epoch(epoch)  # after resuming, this keeps the place in the epoch
+        if self.train_loader.transform.size[0] != resolution(epoch, self.args):
+            self.train_loader.transform = RandomResizedCrop(resolution(epoch, self.args))
 
     def run(self) -> float:
         """Trains from where the run is to its end, and returns the share of val that the model gets right."""
@@ -119,9 +129,7 @@ class Training:
 
     def train(self, epoch: int) -> str:
         """Trains for what is left of an epoch, and returns its mean loss and its speed, of all ranks, as text."""
-        self.train_loader.set_epoch(epoch)  # after resuming, this keeps the place in the epoch
-        if self.train_loader.transform.size[0] != resolution(epoch, self.args):
-            self.train_loader.transform = RandomResizedCrop(resolution(epoch, self.args))
+        self.start_epoch(epoch)
         self.ddp.train()
         losses, batches, start = torch.zeros((), dtype=torch.float64, device=self.device), 0, time.perf_counter()
         for images, labels in self.train_loader:

@@ -3,8 +3,9 @@
 A contestant is a context manager, called with a Job, that yields a function `epoch`. `epoch(number)` returns an
 iterable of `(images, labels)`: torch tensors, images uint8 RGB of shape (B, 3, 224, 224) with B at most the job's
 batch size, labels int64 of shape (B,). Over one epoch these are the job's number of images, randomly cropped, mirrored
-and shuffled for train, center-cropped for any other split. What is expensive to make belongs before the yield, what a
-training loop pays for in each epoch into `epoch`.
+and shuffled for train, center-cropped for any other split. Contestants of a recipe take part in train alone, and their
+images are normalized float32, after the transforms of benchmarks/recipes.py. What is expensive to make belongs before
+the yield, what a training loop pays for in each epoch into `epoch`.
 
 Contestants are named by module and function, so that listing them imports neither them nor their libraries.
 """
@@ -52,6 +53,7 @@ class Contestant:
     needs: tuple[str, ...] = ()  # others' modules, without which it is skipped; so it is where they do not start
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: str | None = None  # the figure of limit.py that its processor time is compared with
+    recipe: str = ""  # the transforms after cropping, of recipes.py; ratios are taken to contestants of the same
     own_figures: bool = False  # `epoch` returns figures and no batches: a measurement in a contestant's place
 
     def open(self, job: Job) -> contextlib.AbstractContextManager[Epoch]:
@@ -77,9 +79,27 @@ def _installed(module: str) -> bool:
         return False
 
 
-BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned", "pool", "memmap")  # the table's ratios are to these
+BASELINES = ("folder-pil", "tensorpack", "tensorpack-tuned", "pool", "memmap", "torchvision-trivial",
+             "torchvision-erasing")  # the table's ratios are to these
 
 _SOURCE: dict[str, Any] = {"formats": ("jpeg",), "by_format": False}  # one group shows what reads the source's bytes
+
+
+def _recipe(reader: str, recipe: str, function: str, about: str, by_format: bool = True, **options: Any) -> Contestant:
+    """One that does what torchvision's reference training does to each image."""
+    return Contestant(f"{reader}-{recipe}", function, about, splits=("train",), by_format=by_format,
+                      needs=("torchvision",), recipe=recipe, options={"recipe": recipe, **options})
+
+
+def _recipes(recipe: str, what: str) -> tuple[Contestant, ...]:
+    """The folder with torchvision, which is the baseline, and ours."""
+    return (
+        _recipe("torchvision", recipe, "torch_folder:torchvision", f"torch DataLoader over ImageFolder, {what}",
+                by_format=False),
+        _recipe("dataset", recipe, "ours:dataset", f"torch DataLoader over LMDBDataset, {what}"),
+        _recipe("loader", recipe, "ours:loader", f"LMDBLoader, {what}"),
+    )
+
 
 # A new one also belongs into setup.py's extra `benchmark`, and into the table of docs/figures.md.
 _ALL = (  # their functions are named from this folder on
@@ -119,6 +139,12 @@ _ALL = (  # their functions are named from this folder on
     Contestant("loader-linear-fast", "ours:loader", "LMDBLoader with both: the work that rivals do",
                formats=("jpeg",), options={"antialias": False, "fast_decode": True}, limit="limit_linear_fast_ms"),
     Contestant("iterloader", "ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
+    *_recipes("erasing", "torchvision's recipe with RandomErasing(0.25)"),
+    *_recipes("trivial", "torchvision's recipe with TrivialAugmentWide"),
+    _recipe("loader-processes", "trivial", "ours:loader", "the same LMDBLoader, worker processes",
+            worker_type="process"),
+    _recipe("loader-callable", "trivial", "ours:whole_images", "LMDBLoader, the same as a callable on whole images, "
+            "worker processes"),
 )
 CONTESTANTS = {one.name: dataclasses.replace(one, function=f"{__name__}.{one.function}") for one in _ALL}
 LIMIT = Contestant("limit", "benchmarks.limit:limit", "what the work on an image takes at least", own_figures=True)

@@ -2,6 +2,7 @@
 import contextlib
 from typing import Any, Iterator
 
+from benchmarks import recipes
 from benchmarks.contestants import RESIZE, SHUFFLE_BUFFER, SIZE, Epoch, Job
 from benchmarks.dataloader import torch_epochs
 from dataflows import CenterCrop, RandomResizedCrop
@@ -14,9 +15,10 @@ def transform(job: Job, **options: bool) -> RandomResizedCrop | CenterCrop:
 
 
 @contextlib.contextmanager
-def dataset(job: Job) -> Iterator[Epoch]:
-    """torch's DataLoader over LMDBDataset."""
-    with contextlib.closing(LMDBDataset(job.lmdb, transform=transform(job))) as samples:
+def dataset(job: Job, recipe: str = "") -> Iterator[Epoch]:
+    """torch's DataLoader over LMDBDataset. A recipe is given as torchvision has it, as are those of `loader`."""
+    steps = recipes.transforms(recipe) if recipe else transform(job)
+    with contextlib.closing(LMDBDataset(job.lmdb, transform=steps)) as samples:
         yield torch_epochs(samples, job)
 
 
@@ -29,13 +31,26 @@ def _epochs(loader: Any) -> Epoch:
 
 
 @contextlib.contextmanager
-def loader(job: Job, num_workers: int | None = None, **options: bool) -> Iterator[Epoch]:
+def loader(job: Job, num_workers: int | None = None, recipe: str = "", worker_type: str = "thread",
+           **options: bool) -> Iterator[Epoch]:
     """LMDBLoader: shuffled keys for train, the file's order otherwise. `num_workers` overrides the job's; the options
-    are the transform's.
+    are those of the crop, where there is no recipe.
     """
-    threads = job.num_workers if num_workers is None else num_workers
-    with LMDBLoader(job.lmdb, job.batch_size, transform=transform(job, **options), num_workers=threads,
+    workers = job.num_workers if num_workers is None else num_workers
+    steps = recipes.transforms(recipe) if recipe else transform(job, **options)
+    with LMDBLoader(job.lmdb, job.batch_size, transform=steps, num_workers=workers, worker_type=worker_type,
                     shuffle=job.training) as batches:
+        yield _epochs(batches)
+
+
+@contextlib.contextmanager
+def whole_images(job: Job, recipe: str) -> Iterator[Epoch]:
+    """LMDBLoader with a callable that it knows nothing of: it decodes whole images, and PIL crops them."""
+    from torchvision.transforms import Compose
+
+    augment = Compose(recipes.on_pil_images(recipe)).__call__  # a Compose itself would be taken apart
+    with LMDBLoader(job.lmdb, job.batch_size, transform=augment, image_type="pil", num_workers=job.num_workers,
+                    worker_type="process", normalize=(recipes.MEAN, recipes.STD)) as batches:
         yield _epochs(batches)
 
 

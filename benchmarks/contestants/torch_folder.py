@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from benchmarks import recipes
 from benchmarks.contestants import RESIZE, SIZE, Epoch, Job
 from benchmarks.dataloader import torch_epochs
 from benchmarks.opencv import random_box
@@ -54,12 +55,15 @@ def folder_pil(job: Job) -> Iterator[Epoch]:
 
 
 @contextlib.contextmanager
-def torchvision(job: Job) -> Iterator[Epoch]:
+def torchvision(job: Job, recipe: str = "") -> Iterator[Epoch]:
     """torch's DataLoader over torchvision's ImageFolder and transforms, as its reference training has them."""
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    steps = ([transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()] if job.training
-             else [transforms.Resize(RESIZE), transforms.CenterCrop(SIZE)])
-    folder = os.path.join(job.source, job.split)
-    yield torch_epochs(ImageFolder(folder, transforms.Compose([*steps, transforms.PILToTensor()])), job)
+    if recipe:
+        steps = recipes.transforms(recipe)
+    elif job.training:
+        steps = [*recipes.on_pil_images(recipe), transforms.PILToTensor()]
+    else:
+        steps = [transforms.Resize(RESIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
+    yield torch_epochs(ImageFolder(os.path.join(job.source, job.split), transforms.Compose(steps)), job)

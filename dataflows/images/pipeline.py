@@ -150,10 +150,10 @@ def _taken_apart(given: Any, parts: list[Any], image_type: str | None) -> Pipeli
         crop, used, why = known.crop_of(parts[len(lead):], on_tensors=not converts or any(map(known.takes_pil, lead)))
     rest = parts[len(lead) + used:] if crop else parts
     steps, tail = _without_tail(rest)
-    if crop and steps:
+    if crop and any(map(known.takes_pil, lead)):
         # The crop comes as a tensor, of which ToImage makes one of torchvision's own; the others have nothing to do.
-        steps = [part for part in lead if known.name_of(part) == "ToImage"] + steps
-        converts = converts and not any(map(known.takes_pil, lead))
+        steps = [part for part in lead if known.name_of(part) == "ToImage" and steps] + steps
+        converts, tail = False, dataclasses.replace(tail, to_tensor=True)
     return Pipeline(given, crop, tuple(steps), image_type or ("pil" if converts else "tensor"), tail, why, parts=True)
 
 

@@ -80,10 +80,12 @@ class ToTorch:
         return (*batch, torch.from_numpy(numbers)) if self.return_index and numbers is not None else batch
 
     def collate(self, samples: list[Any]) -> Any:
-        """A batch of a dataset's samples, (image, label) or more, which have had the tail of their transform."""
-        images = _stack([planar(image) for image, *_ in samples])
-        images = [*map(self.convert, images)] if isinstance(images, list) else self.convert(images)
-        return [images, *default_collate([rest for _, *rest in samples])]
+        """A batch of a dataset's samples, (image, label) or more, which have had the tail of their transform: of the
+        shapes that the loader's have."""
+        first, *rest = map(list, zip(*samples))
+        images = _stack([planar(image) for image in first])
+        converted = [self.convert(image) for image in images] if isinstance(images, list) else self.convert(images)
+        return [converted, *map(default_collate, rest)]
 
     def for_samples(self) -> "ToTorch":
         """The same for `collate`: in host memory, without a tail, and without a batch_transform."""

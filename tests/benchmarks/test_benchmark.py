@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import benchmark
-from benchmarks import cold
+from benchmarks import cold, recipes
 from benchmarks.child import run_epoch
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.copies import copy_of
@@ -328,6 +328,29 @@ def test_thread_pool_yields_every_sample_of_an_epoch_once(name, photos, uint8_lm
             assert any(not np.array_equal(a[1], b[1]) for a, b in zip(first, second))
 
 
+RECIPES = [name for name, contestant in CONTESTANTS.items() if contestant.recipe]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_does_what_torchvisions_reference_training_does(name, photos, tiled_lmdb, tmp_path):
+    pytest.importorskip("torchvision", reason="the recipes are torchvision's")
+    job = Job(str(photos), "train", str(tiled_lmdb / "train.lmdb"), str(tmp_path), 23, 8, 2)
+    epochs = epochs_of(CONTESTANTS[name], job, range(6))
+    labels = [sorted(int(label) for _, labels in epoch for label in labels) for epoch in epochs]
+    assert labels == [[0] * 9 + [1] * 8 + [2] * 6] * 6
+    images = np.concatenate([batch.numpy() for epoch in epochs for batch, _ in epoch])
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (recipes.MEAN, recipes.STD))
+    assert images.shape == (6 * 23, 3, 224, 224) and images.dtype == np.float32
+    erased = (images == 0).all(1).mean((1, 2)) > 0.01  # no pixel is the mean by itself
+    levels = (images * std + mean)[~erased] * 255
+    assert np.abs(levels - levels.round()).max() < 0.01 and (levels.round().min(), levels.round().max()) == (0, 255)
+    black = (levels.round() == 0).all(1).mean((1, 2)) > 0.01  # what TrivialAugmentWide turned or moved in
+    if CONTESTANTS[name].recipe == "erasing":
+        assert 0.1 < erased.mean() < 0.4 and black.mean() < 0.05
+    else:
+        assert not erased.any() and 0.1 < black.mean() < 0.6
+
+
 def test_rivals_decode_every_image_within_a_few_levels(photos):
     from benchmarks.decoder import decode_fast
     from benchmarks.opencv import decode
@@ -400,6 +423,13 @@ def test_ratios_are_medians_within_rounds(group):
     baseline, ours, failed = group["results"]
     assert ratio(ours, baseline) == 2.0  # of 2, 3 and 2; the warm-up does not count
     assert ratio(failed, baseline) is None and ratio(ours, failed) is None and ratio(ours, None) is None
+
+
+def test_ratios_are_of_the_same_work():
+    folder, ours, erasing = (result(name, [1, 100 * times, 200 * times]) for name, times in
+                             (("torchvision-trivial", 1), ("loader-trivial", 4), ("loader-erasing", 8)))
+    assert ratio(ours, folder) == 4.0
+    assert ratio(erasing, folder) is ratio(result("loader", [1, 2, 3]), folder) is ratio(ours, erasing) is None
 
 
 def test_table_and_plot_show_what_failed_and_what_is_unknown(group, tmp_path):

@@ -593,3 +593,16 @@ def test_a_transform_that_gives_no_image_is_named_with_its_record(path, worker_t
 def test_a_device_that_is_not_there_is_refused_at_once(path):
     with pytest.raises(ValueError, match="device='cuda' is not to be had here"):
         LMDBLoader(path, 4, device="cuda")
+
+
+@pytest.mark.parametrize("transform, options", [
+    (CenterCrop(16, 20), {}), (CenterCrop(16, 20), {"image_type": "pil"}), (lambda image: image[:16, :16], {}),
+    (lambda image: image.crop((0, 0, 16, 16)), {"image_type": "pil", "dtype": torch.float32}), (None, {})])
+def test_a_dataloader_of_the_loaders_parts_has_its_batches(tiled_lmdb, transform, options):
+    with LMDBLoader(tiled_lmdb / "val.lmdb", 4, transform=transform, num_workers=1, **options) as loader:
+        parts = torch.utils.data.DataLoader(loader.dataset, batch_sampler=loader.batch_sampler,
+                                            collate_fn=loader.collate_fn)
+        for (images, labels), (expected, expected_labels) in zip(list(parts), list(loader), strict=True):
+            assert torch.equal(labels, expected_labels) and type(images) is type(expected)
+            for image, other in zip(images, expected, strict=True):
+                assert image.dtype == other.dtype and torch.equal(image, other)

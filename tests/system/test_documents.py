@@ -15,15 +15,35 @@ from helpers.paths import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = [ROOT, ROOT / "dataflows", ROOT / "benchmarks"]  # of files that the text names
-OPTIONAL = ("torchvision", "datasets")  # what blocks may use, and the tests do not install
+OPTIONAL = ("torchvision", "timm", "lightning", "accelerate", "datasets")  # what blocks may use, and may be missing
 # What stands for a user's own in the documents, and what it is here: a small dump, and few of everything.
 PLACEHOLDERS = {r'"DIR/': '"{folder}/', r'"TARGET"': '"{target}"', r"(?<=, )256(?=[,)])": "4",
-                r"range\(90\)": "range(2)", r"num_workers=8": "num_workers=2", r"num_classes=1000": "num_classes=3"}
+                r"range\(90\)": "range(2)", r"num_workers=8": "num_workers=2", r"num_classes=1000": "num_classes=3",
+                r"max_epochs=90": 'max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False'}
 
 
 def your_torchvision_transform(image):
     """A PIL image to a tensor."""
     return torch.from_numpy(np.array(image.convert("RGB").resize((8, 8)))).permute(2, 0, 1)
+
+
+def your_lightning_module():
+    """The smallest that trains on batches of the documents."""
+    lightning = importlib.import_module("lightning")
+
+    class Model(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Linear(3, 3)
+
+        def training_step(self, batch, number):
+            images, labels = batch
+            return torch.nn.functional.cross_entropy(self.net(images.mean((2, 3))), labels)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Model()
 
 
 def name(path):
@@ -57,18 +77,26 @@ def commands(text):
 PYTHON = [path for path in DOCUMENTS if any(kind == "python" for kind, _, _ in code_blocks(path.read_text()))]
 
 
+FRAMEWORKS = [ROOT / "docs" / "frameworks.md"]
+WARNS = pytest.mark.filterwarnings("default")  # Lightning and Accelerate advise, and use what torch will drop
+
+
 def test_the_documents_have_python():
     assert {"README.md", "docs/migration.md", "docs/tuning.md"} <= set(map(name, PYTHON))
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=name)
+@pytest.mark.parametrize("path", [pytest.param(path, id=name(path), marks=WARNS if path in FRAMEWORKS else ())
+                                  for path in PYTHON])
 def test_python_runs(path, tiled_lmdb, tmp_path):
     """Block by block, in one namespace: as somebody would who reads from the top."""
     namespace, left_out = {"your_torchvision_transform": your_torchvision_transform}, []
+    if installed("lightning") and "your_lightning_module" in path.read_text():
+        namespace["your_lightning_module"] = your_lightning_module()
     try:
         for kind, line, block in code_blocks(path.read_text()):
             if kind == "python":
-                missing = [module for module in OPTIONAL if f"from {module}" in block and not installed(module)]
+                missing = [module for module in OPTIONAL if re.search(f"^(from|import) {module}\\b", block, re.M)
+                           and not installed(module)]
                 left_out += [f"line {line} needs {module}" for module in missing]
                 if not missing:
                     run(block, line, path, {"folder": tiled_lmdb, "target": tmp_path}, namespace)
@@ -98,17 +126,18 @@ def test_all_fenced_code_says_what_it_is():
 
 # Commands.
 
-def train_example():
-    spec = importlib.util.spec_from_file_location("train_example", ROOT / "examples" / "train.py")
+def example(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_example", ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
 
 
 PROGRAMS = {"dump-imagenet": dump_imagenet.main, "dump_imagenet.py": dump_imagenet.main, "benchmark.py": benchmark.main,
-            "examples/train.py": train_example(), "dataflows": dataflows.__main__.main}
+            "examples/train.py": example("train"), "examples/fidelity.py": example("fidelity"),
+            "dataflows": dataflows.__main__.main}
 COMMAND = re.compile(r"(?:dump-imagenet|python (?:-m (?=dataflows))?|torchrun (?:--[\w-]+ \d+ )*)"
-                     r"(dump_imagenet\.py|benchmark\.py|examples/train\.py|dataflows)?(.*)")
+                     r"(dump_imagenet\.py|benchmark\.py|examples/train\.py|examples/fidelity\.py|dataflows)?(.*)")
 
 
 class Parsed(Exception):
@@ -189,9 +218,9 @@ def test_options_in_the_text_exist(parse):
 
 
 def test_targets_of_make_exist():
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     used = {match[1] for path in DOCUMENTS for command in commands(path.read_text())
-            if (match := re.match(r"make ([a-z]+)", command))}
+            if (match := re.match(r"make ([a-z-]+)", command))}
     assert {"demo", "train", "test"} <= used <= set(targets)
 
 

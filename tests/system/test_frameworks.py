@@ -1,4 +1,4 @@
-"""The loaders in Lightning and under Accelerate, which are no part of what the tests install: skipped where missing."""
+"""The loaders in Lightning, in Fabric and under Accelerate; skipped where these are missing."""
 import importlib.util
 import json
 import os
@@ -78,6 +78,26 @@ def fit(*data, resume=None, trainer=None, datamodule=None):
     return model, trainer.global_rank
 
 
+def in_fabric():  # the same training without a Trainer, and what Fabric says to a loader that it is to wrap
+    fabric, seen = lightning.Fabric(accelerator="cpu", devices=1), []
+    fabric.launch()
+    with make() as loader:
+        try:
+            fabric.setup_dataloaders(loader)
+        except TypeError as error:
+            refused = str(error)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
+        net, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), 0.01))
+        for epoch in range(3):
+            loader.set_epoch(epoch)
+            for number, (images, labels) in enumerate(loader):
+                optimizer.zero_grad()
+                fabric.backward(nn.functional.cross_entropy(net(images / 255), labels))
+                optimizer.step()
+                seen.append([epoch, number, sums(images)])
+    return seen, refused
+
+
 def main():
     loader, seen = make(), {"expected": []}
     for epoch in range(3):
@@ -88,10 +108,10 @@ def main():
         with open(f"{out}/{rank}.json", "w") as file:
             json.dump(seen | {"ddp": model.seen}, file)
         return
-    seen["a loader"] = fit(make())[0].seen
+    seen["in Fabric"], seen["refused"] = in_fabric()
+    seen["a loader"] = fit(make(), trainer={"callbacks": [SaveAt(6), SaveAt(8)]})[0].seen  # of 6 steps in an epoch
     seen["reloaded"] = fit(datamodule=Data(), trainer={"reload_dataloaders_every_n_epochs": 1})[0].seen
-    for step in (6, 8):  # of 6 in an epoch
-        fit(make(), trainer={"callbacks": [SaveAt(step)]})
+    for step in (6, 8):
         seen[f"resumed at {step}"] = fit(make(), resume=step)[0].seen
         seen[f"resumed at {step}, reloaded"] = fit(datamodule=Data(), resume=step,
                                                    trainer={"reload_dataloaders_every_n_epochs": 1})[0].seen
@@ -111,13 +131,14 @@ ACCELERATE = """
 import json, sys
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, skip_first_batches
 from torch import nn
 
 from dataflows import RandomResizedCrop
 from uint_lmdb_loader import LMDBLoader
 
-loader = LMDBLoader(f"{sys.argv[1]}/train.lmdb", 4, transform=RandomResizedCrop(16), num_workers=1)
+loader = LMDBLoader(f"{sys.argv[1]}/train.lmdb", 4, transform=RandomResizedCrop(16), num_workers=1,
+                    dtype=torch.float32)
 accelerator = Accelerator(cpu=True)
 model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
 model, optimizer, prepared = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 0.01), loader)
@@ -127,11 +148,20 @@ for epoch in range(2):
     loader.set_epoch(epoch)
     for images, labels in prepared:
         optimizer.zero_grad()
-        accelerator.backward(nn.functional.cross_entropy(model(images / 255), labels))
+        accelerator.backward(nn.functional.cross_entropy(model(images), labels))
         optimizer.step()
         seen.append([epoch, 0, labels.tolist()])
+
+
+def batches(loader):
+    return [[labels.tolist(), list(images.shape), str(images.dtype), str(labels.dtype)] for images, labels in loader]
+
+
+loader.set_epoch(2)
+rest = batches(skip_first_batches(prepared, 2))
+whole = batches(loader)
 with open(f"{sys.argv[2]}/{accelerator.process_index}.json", "w") as file:
-    json.dump(seen, file)
+    json.dump({"seen": seen, "whole": whole, "rest": rest}, file)
 accelerator.end_training()
 """
 
@@ -161,7 +191,7 @@ def test_epochs_differ(lightning):
     assert len(lightning["expected"]) == 18 and len({str(sums) for _, _, sums in lightning["expected"]}) == 18
 
 
-@pytest.mark.parametrize("name", ["a loader", "reloaded", "with evaluations"])
+@pytest.mark.parametrize("name", ["a loader", "reloaded", "with evaluations", "in Fabric"])
 def test_epochs_follow_each_other_in_lightning(lightning, name):
     assert lightning[name] == lightning["expected"]
 
@@ -170,6 +200,10 @@ def test_epochs_follow_each_other_in_lightning(lightning, name):
 @pytest.mark.parametrize("reloaded", ["", ", reloaded"])
 def test_a_run_that_is_resumed_goes_on_in_lightning(lightning, step, reloaded):
     assert lightning[f"resumed at {step}{reloaded}"] == lightning["expected"][step:]
+
+
+def test_fabric_says_that_it_wraps_only_a_data_loader(lightning):
+    assert "Only PyTorch DataLoader" in lightning["refused"]  # so the documents give it the loader as it is
 
 
 def test_evaluations_are_alike_in_lightning(lightning):
@@ -185,10 +219,21 @@ def test_ranks_share_a_loader_that_lightning_was_given(uint8_lmdb, tmp_path):
         assert len(alone) == 23 and not alone - seen and seen.total() == 24
 
 
-def test_ranks_share_a_loader_that_is_older_than_the_accelerator(uint8_lmdb, tmp_path):
+@pytest.fixture(scope="module")
+def accelerate(uint8_lmdb, tmp_path_factory):
+    out = tmp_path_factory.mktemp("accelerate")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ranks = run("accelerate", ACCELERATE, tmp_path, uint8_lmdb, tmp_path, launcher=launcher)
+    ranks = run("accelerate", ACCELERATE, out, uint8_lmdb, out, launcher=launcher)
     assert len(ranks) == 2
+    return ranks
+
+
+def test_ranks_share_a_loader_that_is_older_than_the_accelerator(accelerate):
     for epoch in range(2):
-        seen = labels_of_epoch(ranks, epoch)
+        seen = labels_of_epoch([rank["seen"] for rank in accelerate], epoch)
         assert seen.total() == 24 and not Counter({0: 9, 1: 8, 2: 6}) - seen
+
+
+def test_first_batches_that_accelerate_skips_are_those_of_the_epoch(accelerate):
+    for rank in accelerate:
+        assert len(rank["whole"]) == 3 and rank["rest"] == rank["whole"][2:]  # labels, shapes and dtypes

@@ -84,8 +84,8 @@ def test_the_sdist_has_what_it_takes_to_test_and_to_demonstrate(sdist):
                for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {"tests/system/test_package.py", "tests/conftest.py", "docs/design.md", "examples/train.py"} <= folders
     assert names - generated == modules() | folders | {
-        "benchmark.py", "setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "constraints.txt", "mkdocs.yml",
-        "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
+        "benchmark.py", "setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "constraints.txt",
+        "constraints-torchvision.txt", "mkdocs.yml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
 
 
 def test_the_sdist_builds_the_same_wheel(sdist, wheel):
