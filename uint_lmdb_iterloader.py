@@ -39,8 +39,8 @@ class LMDBIterLoader(TorchBatches):
 
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
-            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
-            one file with the records of all.
+            one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
+            batches and states are those of one file with the records of all.
         batch_size: Images per batch, of each rank.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
@@ -163,8 +163,8 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
 
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
-            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
-            one file with the records of all.
+            one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
+            batches and states are those of one file with the records of all.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
             records and then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to

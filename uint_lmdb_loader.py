@@ -34,8 +34,8 @@ class LMDBLoader(TorchBatches):
 
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
-            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
-            one file with the records of all.
+            one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
+            batches and states are those of one file with the records of all.
         batch_size: Images per batch, of each rank.
         shuffle: Whether each epoch is a new permutation of all records, which ranks share in turns. Without it,
             each rank reads one range of the file.
@@ -151,8 +151,8 @@ class LMDBDataset(MapSamples):
 
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
-            one: a list of them, or a pattern such as "DIR/train-*.lmdb". Their records, batches and states are those of
-            one file with the records of all.
+            one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
+            batches and states are those of one file with the records of all.
         transform: As that of the loaders: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or
             Compose whose first is one of them; or a pipeline of torchvision or timm as it is; or any callable on an
             image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
