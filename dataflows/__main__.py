@@ -28,12 +28,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("info", help="what a file is, how it was made, what is in it")
     command.set_defaults(run=_info)
-    command.add_argument("file", help="the LMDB; much more is told of one with an index")
+    command.add_argument("file", help="the LMDB, or the manifest of shards; much more is told with an index")
     command.add_argument("--json", action="store_true", help="for programs")
 
     command = commands.add_parser("sheet", help="samples with their labels, before and after the transform")
     command.set_defaults(run=_sheet)
-    command.add_argument("file", help="the LMDB")
+    command.add_argument("file", help="the LMDB, or the manifest of shards")
     command.add_argument("--transform", choices=("train", "val"), default="train",
                          help="RandomResizedCrop(224) or CenterCrop(224) (default: train)")
     command.add_argument("--count", type=int, default=24, metavar="N",
@@ -48,14 +48,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("advise", help="what loading will cost on this machine, and how to do it best")
     command.set_defaults(run=_advise)
-    command.add_argument("source", help="an LMDB, or a folder with one sub-folder per class")
+    command.add_argument("source", help="an LMDB, the manifest of shards, or a folder with one sub-folder per class")
     command.add_argument("--gpu-rate", type=float, metavar="IMG_S", help="images/s that the training takes")
     command.add_argument("--workers", type=int, metavar="N", help="threads (default: one per processor)")
     command.add_argument("--json", action="store_true", help="for programs")
 
     command = commands.add_parser("verify", help="read a dump again and compare each byte with its checksums")
     command.set_defaults(run=_verify)
-    command.add_argument("file", help="the LMDB, with its index beside it")
+    command.add_argument("file", help="the LMDB, with its index beside it, or the manifest of shards")
     command.add_argument("--num-threads", type=int, metavar="N", help="that read (default: one per processor)")
     command.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     return parser

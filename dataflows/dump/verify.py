@@ -18,6 +18,8 @@ from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, find_index, index_path, load_index
 from dataflows.storage.paged_file import pread
 from dataflows.storage.paths import existing_file
+from dataflows.storage.shards.files import PathLike, shard_files
+from dataflows.storage.store import Store
 from dataflows.system import advise
 from dataflows.terminal import printable, progress_bar
 from dataflows.threads import map_ordered
@@ -42,9 +44,11 @@ class VerifyReport(NamedTuple):
         return "\n  ".join(map(printable, (text, *found[1:])))
 
 
-def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, progress: bool = True) -> VerifyReport:
+def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = None, progress: bool = True
+           ) -> VerifyReport:
     """Reads an LMDB and its index again, and compares each byte with the checksums that were taken when dumping.
 
+    path: of an LMDB, or what means several: a manifest, a pattern or a list, whose files are verified one by one.
     num_threads: that read, by default one per processor. progress: show a progress bar on stderr.
 
     Raises FileNotFoundError when there is no such file, NoChecksums when it has no index, and ValueError when one of
@@ -53,8 +57,19 @@ def verify(path: str | os.PathLike[str], *, num_threads: int | None = None, prog
     >>> print(verify("val.lmdb", progress=False))
     val.lmdb: 10 records, ... MB read in ... s, ... MB/s: all as they were written
     """
-    path, started = os.fspath(path), time.perf_counter()
-    file = existing_file(path)
+    files = shard_files(path)
+    if files is None:
+        assert isinstance(path, (str, os.PathLike))
+        return _verify_file(os.fspath(path), num_threads, progress)
+    store = Store(path)  # which compares the shards with their manifest
+    reports = [_verify_file(file, num_threads, progress) for file in files]
+    return VerifyReport(store.path, len(store), sum(one.size for one in reports),
+                        [f"{one.path}, {reason}" for one in reports for reason in one.bad],
+                        sum(one.seconds for one in reports))
+
+
+def _verify_file(path: str, num_threads: int | None, progress: bool) -> VerifyReport:
+    started, file = time.perf_counter(), existing_file(path)
     if find_index(path, file) is None:
         raise NoChecksums(f"{path} has no index {os.path.basename(index_path(path))}, which holds the checksums to "
                           f"compare it with. Dump it again to have one")

@@ -72,6 +72,11 @@ class Store:
         return records
 
     @property
+    def files(self) -> list[str]:
+        """The files with the data, in the order of their records."""
+        return [existing_file(path) for path in shard_files(self._files) or [self.path]]
+
+    @property
     def index(self) -> Index | None:
         """What is known of each record without reading it; None if nothing is."""
         return self._records.index

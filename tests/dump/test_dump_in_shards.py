@@ -13,6 +13,8 @@ from dataflows.dump import write
 from dataflows.dump.verify import verify
 from dataflows.errors import Refused
 from dataflows.storage.store import Store
+from dataflows.tools.advise.sources import Records
+from dataflows.tools.info.facts import describe
 from dump_imagenet import dump_split
 from helpers.samples import SAMPLES, Stream
 from helpers.shards import arrays
@@ -109,3 +111,28 @@ def test_the_command_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
         assert dump_imagenet.main(command) == 1
     assert "interrupted; what was written is kept: go on from there with --resume" in capsys.readouterr().err
     assert dump_imagenet.main([*command, "--resume"]) == 0
+
+
+def test_tools_take_the_manifest(photos, tmp_path):
+    one, many = dump(photos, tmp_path / "one"), dump(photos, tmp_path / "many", shards=3)
+    single, facts = describe(one.path), describe(many.path)
+    assert facts["records"] == 23 and facts["index"] == many.path
+    assert facts["file_bytes"] == sum(path.stat().st_size for path in (tmp_path / "many").glob("*.lmdb"))
+    assert {name for name in single if single[name] != facts[name]} <= {"path", "index", "file_bytes", "slack_bytes"}
+    report = verify(many.path, progress=False)
+    assert (report.records, report.bad, report.size) == (23, [], facts["file_bytes"])
+    source = Records(many.path)
+    pieces = source.pieces(np.random.default_rng(0), facts["file_bytes"], in_order=False)
+    assert {piece.path for piece in pieces} == {os.fspath(path) for path in (tmp_path / "many").glob("*.lmdb")}
+    assert all(0 <= piece.offset <= os.path.getsize(piece.path) - piece.nbytes for piece in pieces)
+    source.close()
+
+
+def test_damage_is_found_in_its_shard(photos, tmp_path):
+    path = dump(photos, tmp_path, shards=3).path
+    file = tmp_path / "train-00001-of-00003.lmdb"
+    with open(file, "r+b") as handle:
+        handle.seek(int(Store(file).index.offset[2]) + 50)
+        handle.write(b"\xff" * 8)
+    [bad] = verify(path, progress=False).bad
+    assert bad.startswith(f"{file}, key 00000002 (")

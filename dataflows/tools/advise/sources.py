@@ -41,7 +41,9 @@ class Records:
         self._store = Store(path)
         self._reader = RecordReader(self._store)
         self.path, self.count = path, len(self._store)
-        self._file_bytes = os.path.getsize(data_file(path))
+        self._files = self._store.files
+        self._ends = np.cumsum([*map(os.path.getsize, self._files)])  # of each file, were they one
+        self._file_bytes = int(self._ends[-1])
         index = self._store.index
         self.permuted = None if index is None else index.meta.shuffled
         self._options = {} if index is None else index.meta.options or {}
@@ -80,7 +82,14 @@ class Records:
         count = min(places, max(1, nbytes // size))
         first = int(generator.integers(places - count + 1))
         chosen = range(first, first + count) if in_order else generator.permutation(places)[:count].tolist()
-        return [Piece(data_file(self.path), place * size, size) for place in chosen]
+        return [self._piece(place * size, size) for place in chosen]
+
+    def _piece(self, offset: int, nbytes: int) -> Piece:
+        """A stretch of the files, were they one: it lies in the file where it starts, and ends there at the latest."""
+        number = int(np.searchsorted(self._ends, offset, side="right"))
+        start = int(self._ends[number - 1]) if number else 0
+        own = int(self._ends[number]) - start
+        return Piece(self._files[number], max(0, min(offset - start, own - nbytes)), min(nbytes, own))
 
     def close(self) -> None:
         """Lets go of the file."""

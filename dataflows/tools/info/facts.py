@@ -28,7 +28,6 @@ from typing import Any, Iterable
 import numpy as np
 
 from dataflows.errors import RecordError
-from dataflows.storage.environment import data_file
 from dataflows.storage.index import Index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.store import Store
@@ -56,7 +55,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     store = Store(path)
     index = store.index
-    facts = {"path": store.path, "file_bytes": os.path.getsize(data_file(store.path)),
+    facts = {"path": store.path, "file_bytes": sum(map(os.path.getsize, store.files)),
              "index": store.index_path, "records": len(store)}
     parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "found"))
     if index is not None and store.index_path is not None:
