@@ -24,13 +24,30 @@ class Tail:
 
     to_tensor: whether it begins with a tensor, whatever was before it. scale: float32 from 0 to 1. normalize: (mean,
     std) of three numbers each, which is then applied. erase: is called for each image of shape (3, h, w) at last, as
-    RandomErasing.
+    RandomErasing. conversions: those of the user's transforms that to_tensor and scale stand for.
     """
 
     to_tensor: bool = False
     scale: bool = False
     normalize: tuple[Any, Any] | None = None
     erase: Callable[[torch.Tensor], torch.Tensor] | None = None
+    conversions: tuple[Callable[[Any], Any], ...] = ()
+
+    def converted(self, image: Any) -> Any:
+        """An image after the steps, ready for its batch: uint8 and RGB, or a tensor of fractions. What is neither, such
+        as a gray PIL image or an int16 tensor, is converted as the user's own transforms do it.
+
+        Raises TypeError for what is no image.
+        """
+        if not self.to_tensor or _is_ready(image):
+            return image
+        if not (isinstance(image, torch.Tensor) or hasattr(image, "__array_interface__")):
+            raise TypeError(f"the steps of the transform gave {type(image).__name__} to its conversion to tensors, "
+                            f"which is done for a whole batch of images. They must give an image; if they give "
+                            f"something else, put all of the transform into one function")
+        for convert in self.conversions:
+            image = convert(image)
+        return image
 
     def __str__(self) -> str:
         normalize = self.normalize and "Normalize(mean=({}), std=({}))".format(
@@ -89,14 +106,16 @@ class Pipeline:
         """A crop in such memory as what image_type says."""
         return torch.from_numpy(crop) if self.image_type == "tensor" else as_image(crop, self.image_type)
 
-    def __call__(self, image: Any) -> Any:
-        """Applies the steps to an image of image_type, cropped already."""
+    def apply(self, image: Any) -> Any:
+        """What the steps make of an image of image_type that is cropped already, ready for the tail. It has this name,
+        and a pipeline cannot be called, so that nobody takes the steps for all of the transform."""
         for step in self.steps:
             image = step(image)
-        return image
+        return self.tail.converted(image)
 
 
-def pipeline_of(transform: Transform | None, image_type: str | None = None, default_type: str = "tensor") -> Pipeline:
+def pipeline_of(transform: Transform | Pipeline | None, image_type: str | None = None,
+                default_type: str = "tensor") -> Pipeline:
     """Takes a transform apart.
 
     transform: RandomResizedCrop or CenterCrop; a callable; a list or Compose, the first of which may be one of those
@@ -150,10 +169,13 @@ def _taken_apart(given: Any, parts: list[Any], image_type: str | None) -> Pipeli
         crop, used, why = known.crop_of(parts[len(lead):], on_tensors=not converts or any(map(known.takes_pil, lead)))
     rest = parts[len(lead) + used:] if crop else parts
     steps, tail = _without_tail(rest)
+    if crop and any(map(known.takes_pil, lead)):
+        converts = False
+        tail = dataclasses.replace(tail, to_tensor=True)
     if crop and steps:
-        # The crop comes as a tensor, of which ToImage makes one of torchvision's own; the others have nothing to do.
-        steps = [part for part in lead if known.name_of(part) == "ToImage"] + steps
-        converts = converts and not any(map(known.takes_pil, lead))
+        # A crop that comes as a tensor needs no conversion, but the one to torchvision's own kind of tensor.
+        kept = lead if image_type in ("pil", "numpy") else [part for part in lead if known.name_of(part) == "ToImage"]
+        steps = kept + steps
     return Pipeline(given, crop, tuple(steps), image_type or ("pil" if converts else "tensor"), tail, why, parts=True)
 
 
@@ -176,18 +198,29 @@ def _without_tail(parts: list[Any]) -> tuple[list[Any], Tail]:
 def _as_tail(parts: list[Any]) -> Tail | None:
     """What transforms of uint8 images do, if all of them can be done for a batch at once; None if not."""
     scale, normalize, erase = False, None, None
+    conversions: list[Any] = []
     for part in parts:
         if known.is_to_tensor(part) or (known.changes_nothing(part) and not scale):
-            continue
-        if not scale and known.is_to_float(part):
+            conversions.append(part)
+        elif not scale and known.is_to_float(part):
             scale = True
+            conversions.append(part)
         elif scale and not normalize and not erase and known.normalize_of(part):
             normalize = known.normalize_of(part)
         elif scale and not erase and known.name_of(part) == "RandomErasing":
             erase = part
         else:
             return None
-    return Tail(bool(parts), scale, normalize, erase)
+    return Tail(bool(parts), scale, normalize, erase, tuple(conversions))
+
+
+def _is_ready(image: Any) -> bool:
+    """Whether the tail of a batch does for it what it does for images: uint8 and RGB, or a tensor of fractions."""
+    if isinstance(image, torch.Tensor):
+        return image.dtype == torch.uint8 or image.is_floating_point()
+    if isinstance(image, np.ndarray):
+        return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    return getattr(image, "mode", None) == "RGB"
 
 
 _KINDS = {"tensor": "uint8 tensors (3, H, W)", "numpy": "uint8 arrays (H, W, 3)", "pil": "PIL images"}
@@ -211,6 +244,10 @@ def planar(image: Any) -> Any:
     image = np.asarray(image)
     if not image.size:
         raise ValueError(f"the transform gave an image without pixels, of shape {image.shape}")
+    if image.dtype.kind not in "biufc":
+        raise TypeError(f"the transform gave an array of dtype {image.dtype}, of which torch makes no tensor: it must "
+                        f"be of numbers")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim == 3 and image.shape[2] == 3:
         return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
     return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")
