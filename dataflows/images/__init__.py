@@ -1,8 +1,10 @@
 """Between bytes and pixels: what a file is, its decoding, and the crop that training sees.
 
     transforms  RandomResizedCrop and CenterCrop: the plan of boxes for many images at once, and their interpolation
-    pipeline    a user's transform as what is fused into decoding, done for each image, and done for each batch
-    known_transforms    what transforms of torchvision and timm say of themselves
+    pipeline    a user's transform, taken apart: what is fused into decoding, called for each image, done for a batch
+    tail        what is done for a batch
+    image_types what callables get: tensors, arrays or PIL images
+    known_transforms  what transforms of torchvision and timm say of themselves
     plan        the columns of a plan, and what follows from one: which part of an image is needed, at which size
     uniforms    the random numbers of a sample, by (seed, epoch, position), and which of them is for what
     codecs      encoded bytes to RGB pixels, whole or reduced, and back

@@ -37,7 +37,8 @@ def parts_of(transform: Any) -> list[Any] | None:
         parts = _of_weights(transform)
     else:
         return None
-    return [part for item in parts for part in parts_of(item) or [item]]
+    taken_apart = ((parts_of(item), item) for item in parts)
+    return [part for inner, item in taken_apart for part in ([item] if inner is None else inner)]
 
 
 def _of_weights(preset: Any) -> list[Any]:
@@ -75,7 +76,10 @@ def normalize_of(transform: Any) -> tuple[tuple[float, ...], tuple[float, ...]] 
     """(mean, std) of a Normalize for three channels whose values the loaders take, else None."""
     if name_of(transform) != "Normalize":
         return None
-    mean, std = (tuple(float(x) for x in values) for values in (transform.mean, transform.std))
+    try:
+        mean, std = (tuple(float(x) for x in values) for values in (transform.mean, transform.std))
+    except TypeError:  # one number for all channels
+        return None
     fits = len(mean) == len(std) == 3 and max(map(abs, mean)) <= 1 and 0 < min(std) and max(std) <= 1
     return (mean, std) if fits else None
 

@@ -1,42 +1,20 @@
 """A user's transform as what is fused into decoding, what is called for each image, and what is done for each batch."""
 import dataclasses
 import logging
-import textwrap
 from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
 
 from dataflows.images import known_transforms as known
-from dataflows.images.resize import to_planes
+from dataflows.images.image_types import IMAGE_TYPES, KINDS, as_image
+from dataflows.images.tail import Tail, as_tail, name_of_step
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused
 from dataflows.options import one_of
 
 Crop = RandomResizedCrop | CenterCrop
 Transform = Crop | Callable[[Any], Any] | Sequence[Any]
-IMAGE_TYPES = ("tensor", "numpy", "pil")
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Tail:
-    """What is done to a whole batch of uint8 images, in this order, where its tensors are.
-
-    to_tensor: whether it begins with a tensor, whatever was before it. scale: float32 from 0 to 1. normalize: (mean,
-    std) of three numbers each, which is then applied. erase: is called for each image of shape (3, h, w) at last, as
-    RandomErasing.
-    """
-
-    to_tensor: bool = False
-    scale: bool = False
-    normalize: tuple[Any, Any] | None = None
-    erase: Callable[[torch.Tensor], torch.Tensor] | None = None
-
-    def __str__(self) -> str:
-        normalize = self.normalize and "Normalize(mean=({}), std=({}))".format(
-            *(", ".join(f"{value:g}" for value in values) for values in self.normalize))
-        steps = ["float32 from 0 to 1" if self.scale else None, normalize, self.erase and _name(self.erase)]
-        return ", ".join(step for step in steps if step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +44,7 @@ class Pipeline:
         """(when, what) of each of its stages that does something."""
         whole = "whole images" + f" ({self.why})" * bool(self.why)
         rows = [("while decoding", whole if self.crop is None else _options(self.crop)),
-                (f"per image, on {_KINDS[self.image_type]}", ", ".join(map(_name, self.steps))),
+                (f"per image, on {KINDS[self.image_type]}", ", ".join(map(name_of_step, self.steps))),
                 ("per batch", str(self.tail))]
         return [row for row in rows if row[1]]
 
@@ -89,14 +67,16 @@ class Pipeline:
         """A crop in such memory as what image_type says."""
         return torch.from_numpy(crop) if self.image_type == "tensor" else as_image(crop, self.image_type)
 
-    def __call__(self, image: Any) -> Any:
-        """Applies the steps to an image of image_type, cropped already."""
+    def apply(self, image: Any) -> Any:
+        """What the steps make of an image of image_type that is cropped already, ready for the tail. It has this name,
+        and a pipeline cannot be called, so that nobody takes the steps for all of the transform."""
         for step in self.steps:
             image = step(image)
-        return image
+        return self.tail.converted(image)
 
 
-def pipeline_of(transform: Transform | None, image_type: str | None = None, default_type: str = "tensor") -> Pipeline:
+def pipeline_of(transform: Transform | Pipeline | None, image_type: str | None = None,
+                default_type: str = "tensor") -> Pipeline:
     """Takes a transform apart.
 
     transform: RandomResizedCrop or CenterCrop; a callable; a list or Compose, the first of which may be one of those
@@ -147,13 +127,17 @@ def _taken_apart(given: Any, parts: list[Any], image_type: str | None) -> Pipeli
         crop, used, why = parts[0], 1, ""
     else:
         lead = _leading(parts)
-        crop, used, why = known.crop_of(parts[len(lead):], on_tensors=not converts or any(map(known.takes_pil, lead)))
+        on_pil = converts and not any(map(known.takes_pil, lead))
+        crop, used, why = known.crop_of(parts[len(lead):], on_tensors=not on_pil)
     rest = parts[len(lead) + used:] if crop else parts
     steps, tail = _without_tail(rest)
     if crop and any(map(known.takes_pil, lead)):
-        # The crop comes as a tensor, of which ToImage makes one of torchvision's own; the others have nothing to do.
-        steps = [part for part in lead if known.name_of(part) == "ToImage" and steps] + steps
-        converts, tail = False, dataclasses.replace(tail, to_tensor=True)
+        converts = False
+        tail = dataclasses.replace(tail, to_tensor=True)
+    if crop and steps:
+        # A crop that comes as a tensor needs no conversion, but the one to torchvision's own kind of tensor.
+        kept = lead if image_type in ("pil", "numpy") else [part for part in lead if known.name_of(part) == "ToImage"]
+        steps = kept + steps
     return Pipeline(given, crop, tuple(steps), image_type or ("pil" if converts else "tensor"), tail, why, parts=True)
 
 
@@ -167,53 +151,10 @@ def _leading(parts: list[Any]) -> list[Any]:
 def _without_tail(parts: list[Any]) -> tuple[list[Any], Tail]:
     """`parts` without those at their end that can be done for a batch at once, and these."""
     for start in range(len(parts) + 1):
-        tail = _as_tail(parts[start:])
+        tail = as_tail(parts[start:])
         if tail is not None:
             return parts[:start], tail
     raise AssertionError("the empty list is a tail")
-
-
-def _as_tail(parts: list[Any]) -> Tail | None:
-    """What transforms of uint8 images do, if all of them can be done for a batch at once; None if not."""
-    scale, normalize, erase = False, None, None
-    for part in parts:
-        if known.is_to_tensor(part) or (known.changes_nothing(part) and not scale):
-            continue
-        if not scale and known.is_to_float(part):
-            scale = True
-        elif scale and not normalize and not erase and known.normalize_of(part):
-            normalize = known.normalize_of(part)
-        elif scale and not erase and known.name_of(part) == "RandomErasing":
-            erase = part
-        else:
-            return None
-    return Tail(bool(parts), scale, normalize, erase)
-
-
-_KINDS = {"tensor": "uint8 tensors (3, H, W)", "numpy": "uint8 arrays (H, W, 3)", "pil": "PIL images"}
-
-
-def as_image(pixels: np.ndarray, image_type: str) -> Any:
-    """uint8 pixels of shape (H, W, 3) as what `image_type` says."""
-    if image_type == "tensor":
-        return torch.from_numpy(planar(pixels))
-    if image_type == "numpy":
-        return pixels
-    from PIL import Image  # only image_type="pil" needs it
-
-    return Image.fromarray(pixels)
-
-
-def planar(image: Any) -> Any:
-    """An array or PIL image as an array that torch takes, (3, H, W) if it was (H, W, 3); other things as they are."""
-    if not hasattr(image, "__array_interface__"):  # numpy and PIL have it, torch tensors lack it
-        return image
-    image = np.asarray(image)
-    if not image.size:
-        raise ValueError(f"the transform gave an image without pixels, of shape {image.shape}")
-    if image.ndim == 3 and image.shape[2] == 3:
-        return to_planes(image) if image.dtype == np.uint8 else np.ascontiguousarray(image.transpose(2, 0, 1))
-    return image if image.flags.writeable and image.flags.c_contiguous else image.copy("C")
 
 
 def _options(crop: Crop) -> str:
@@ -221,8 +162,3 @@ def _options(crop: Crop) -> str:
     options = [f"{field.name}={getattr(crop, field.name)!r}" for field in dataclasses.fields(crop)
                if getattr(crop, field.name) != field.default]
     return f"{type(crop).__name__}({', '.join(options)})"
-
-
-def _name(transform: Any) -> str:
-    name = getattr(transform, "__name__", None)
-    return name if isinstance(name, str) else textwrap.shorten(repr(transform), 100, placeholder=" ...)")

@@ -43,7 +43,7 @@ class Decoding:
 
     batch_size: int
     drop_last: bool = False
-    transform: Transform | None = None
+    transform: Transform | Pipeline | None = None
     channels_last: bool = False
     num_workers: int | None = None
     worker_type: str = "thread"

@@ -80,7 +80,7 @@ class Conversion:
 
     def _from_floats(self, images: torch.Tensor, mean: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
         """Of images that a step of the transform has made other numbers of."""
-        if self._scaled and images.is_floating_point():
+        if self._scaled and images.is_floating_point() and images.ndim >= 3 and images.shape[-3] == 3:
             return images.float().mul(255).sub_(mean).mul_(factor)
         raise ValueError(f"normalize expects uint8 images of shape (3, H, W), and the transform gives "
                          f"{images.dtype} of shape {tuple(images.shape)}: normalize in one place only")

@@ -8,8 +8,10 @@ from typing import Any, Callable, Iterator, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from dataflows.images.pipeline import Pipeline, Transform, as_image, pipeline_of, planar
+from dataflows.images.image_types import as_image, planar
+from dataflows.images.pipeline import Pipeline, Transform, pipeline_of
 from dataflows.load.decode.batch_memory import Recycler
+from dataflows.load.decode.noted import Noted
 from dataflows.load.decode.reader import RecordReader
 from dataflows.load.state import check_state
 from dataflows.load.to_torch import ToTorch
@@ -26,7 +28,7 @@ class Samples:
     options are documented there.
     """
 
-    def __init__(self, reader: RecordReader, transform: Transform | None,
+    def __init__(self, reader: RecordReader, transform: Transform | Pipeline | None,
                  target_transform: Callable[[int], Any] | None, image_type: str | None, return_index: bool, /) -> None:
         self._store = reader.store
         self._reader = reader
@@ -72,8 +74,11 @@ class Samples:
         pipeline = self._pipeline
         samples = []
         for number, (image, label) in zip(numbers, self._images(numbers, pipeline)):
-            target = label if self.target_transform is None else self.target_transform(label)
-            samples.append((pipeline(image), target, number)[:3 if self._return_index else 2])
+            with Noted("transform", self._store, number):
+                image = pipeline.apply(image)
+            with Noted("target_transform", self._store, number):
+                target = label if self.target_transform is None else self.target_transform(label)
+            samples.append((image, target, number)[:3 if self._return_index else 2])
         return samples if not pipeline.tail.to_tensor else self._finished(samples)
 
     def _images(self, numbers: list[int], pipeline: Pipeline) -> Iterator[tuple[Any, Any]]:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from dataflows.images.pipeline import Tail, planar
+from dataflows.images.image_types import planar
+from dataflows.images.tail import Tail
 from dataflows.load.conversion import Conversion
 from dataflows.load.decode.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
 
@@ -38,24 +39,28 @@ class ToTorch:
         self._format = torch.channels_last if channels_last else torch.preserve_format
         self._asked_dtype, self._asked_normalize = dtype, normalize
         self._batch_transform, self.return_index = batch_transform, return_index
-        self._take(Tail())
+        self._take(Tail(), scaled=False)
 
     def with_tail(self, tail: Tail) -> "ToTorch":
         """The same, with another tail. Raises ValueError where it does not go with the options."""
         other = copy.copy(self)
-        other._take(tail)
+        other._take(tail, scaled=tail.scale)
         return other
 
-    def _take(self, tail: Tail) -> None:
+    def _take(self, tail: Tail, *, scaled: bool) -> None:
+        """scaled: whether images that come as fractions are from 0 to 1."""
         normalize = self._asked_normalize
         if tail.normalize is not None and normalize is not None:
             raise ValueError("the transform has a Normalize, and normalize is given, too: normalize in one place only")
+        if tail.erase is not None and normalize is not None:
+            raise ValueError("the transform ends with RandomErasing, which normalize would come before: put a "
+                             "Normalize before it into the transform instead")
         dtype = self._asked_dtype or (torch.uint8 if normalize is None and not tail.scale else torch.float32)
         if (normalize is not None or tail.scale) and not dtype.is_floating_point:
             raise ValueError(f"{'normalize' if normalize is not None else 'the transform'} gives fractions, so dtype "
                              f"must be a floating one, not {dtype}")
         self.convert = Conversion(dtype, tail.normalize or normalize, self._device, self._format,
-                                  scaled=tail.normalize is not None)
+                                  scaled=scaled)
         self._tail = tail
 
     @property
@@ -67,7 +72,7 @@ class ToTorch:
                  positions: np.ndarray | None = None) -> Batch:
         """The batch of an epoch as tensors. Draws of what is called here are a function of (seed, epoch, position)."""
         images = torch.from_numpy(images) if isinstance(images, np.ndarray) else _stack(images)
-        targets = torch.from_numpy(labels) if isinstance(labels, np.ndarray) else default_collate(labels)
+        targets = torch.from_numpy(labels) if isinstance(labels, np.ndarray) else _collated(labels)
         targets = self._transfer(targets)
         if isinstance(images, list):
             images = [self.convert(self._transfer(image)) for image in images]
@@ -91,7 +96,7 @@ class ToTorch:
         """The same for `collate`: in host memory, without a tail, and without a batch_transform."""
         other = copy.copy(self)
         other._device, other._pin, other._batch_transform = None, False, None
-        other._take(Tail())
+        other._take(Tail(), scaled=self._tail.scale)
         return other
 
     def _drawn(self, seed: int, epoch: int, positions: np.ndarray, images: Any, targets: Any) -> tuple[Any, Any]:
@@ -115,6 +120,16 @@ class ToTorch:
         if self._device is None or not isinstance(tensor, torch.Tensor):
             return tensor
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)
+
+
+def _collated(labels: list[Any]) -> Any:
+    """What a target_transform gave, as one batch."""
+    try:
+        return default_collate(labels)
+    except (TypeError, RuntimeError) as error:
+        raise type(error)(f"what target_transform gives cannot become one batch: {error}. It must give numbers, texts, "
+                          f"tensors of one shape, or tuples or dicts of these") from error
+
 
 def _checked(device: torch.device | str) -> torch.device:
     """The device, if it is one and is there."""

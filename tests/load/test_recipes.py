@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.pipeline import Pipeline, Tail, pipeline_of
+from dataflows.images.pipeline import Pipeline, pipeline_of
+from dataflows.images.tail import Tail
 from dataflows.load.to_torch import ToTorch
 from uint_lmdb_iterloader import LMDBIterDataset, LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
@@ -340,6 +341,48 @@ def test_a_batch_draws_what_single_samples_draw(path):
     torch.manual_seed(0)
     batch = dataset.__getitems__([*range(6)])
     assert all(torch.equal(image, other) for (image, _), other in zip(batch, single, strict=True))
+
+
+class _Ends:
+    """A transform that draws from an iterator, which has an end."""
+
+    def __init__(self):
+        self.numbers = iter(range(12))
+
+    def __call__(self, image):
+        next(self.numbers)
+        return image
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: LMDBLoader(path, 5, transform=[CROP, _Ends()], num_workers=0),
+    lambda path: LMDBLoader(path, 5, transform=[CROP, _Ends()], num_workers=2),
+    lambda path: LMDBLoader(path, 5, transform=CROP, target_transform=_Ends(), num_workers=0),
+    lambda path: DataLoader(LMDBDataset(path, [CROP, _Ends()]), 5),
+    lambda path: DataLoader(LMDBDataset(path, CROP, _Ends()), 5),
+    lambda path: LMDBIterDataset(path, transform=[CROP, _Ends()]),
+    lambda path: LMDBIterDataset(path, transform=_Ends()),
+], ids=["caller", "threads", "target", "DataLoader", "its target", "iterable", "iterable, whole"])
+def test_a_callable_that_stops_ends_no_epoch_silently(path, make):
+    with pytest.raises(RuntimeError, match="transform raised StopIteration for .*train.lmdb.*give next a default"):
+        list(make(path))
+
+
+def test_what_a_callable_of_a_dataset_raises_names_the_record(path):
+    def fail(_):
+        raise KeyError("mine")
+
+    for options in ({"transform": [CROP, fail]}, {"target_transform": fail}):
+        with pytest.raises(KeyError, match="mine") as raised:
+            LMDBDataset(path, **options)[3]
+        if hasattr(raised.value, "__notes__"):
+            assert "train.lmdb" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("result", [None, object()])
+def test_targets_that_no_batch_is_made_of_are_named(path, result):
+    with pytest.raises(TypeError, match="what target_transform gives cannot become one batch.*It must give numbers"):
+        list(LMDBLoader(path, 5, transform=CROP, target_transform=lambda label: result))
 
 
 def test_numbers_of_a_batch_are_checked(path):

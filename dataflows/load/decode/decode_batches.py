@@ -7,9 +7,11 @@ from typing import Any, Callable, ContextManager, Generator, Iterator
 
 import numpy as np
 
-from dataflows.images.pipeline import Pipeline, as_image, planar
+from dataflows.images.image_types import as_image, planar
+from dataflows.images.pipeline import Pipeline
 from dataflows.images.resize import to_planes
 from dataflows.load.decode.batch_memory import Recycler, ResultMemory, Results
+from dataflows.load.decode.noted import Noted
 from dataflows.load.decode.reader import RecordReader
 from dataflows.load.decode.seeds import PER_IMAGE, generators_kept, seed_generators, seeds_of
 from dataflows.load.meter import Meter, Spent, Watch
@@ -162,8 +164,8 @@ class DecodeBatches(ProxyDataFlow):
                 watch.transform_running += time.thread_time() - running
 
     def _apply(self, image: Any, number: int) -> Any:
-        with self._noted("transform", number):
-            result = self._pipeline(image)
+        with Noted("transform", self._reader.store, number):
+            result = self._pipeline.apply(image)
             if result is None:
                 raise TypeError("the transform gave None: it must return an image, so a `return` may be missing")
             return planar(result)
@@ -173,16 +175,6 @@ class DecodeBatches(ProxyDataFlow):
             return batch.labels
         targets = []
         for number, label in zip(batch.numbers, batch.labels.tolist()):
-            with self._noted("target_transform", number):
+            with Noted("target_transform", self._reader.store, number):
                 targets.append(self._target_transform(label))
         return targets
-
-    @contextlib.contextmanager
-    def _noted(self, what: str, number: int) -> Iterator[None]:
-        """Names file and key in what the user's callables raise."""
-        try:
-            yield
-        except Exception as error:
-            if hasattr(error, "add_note"):  # Python 3.11 and later
-                error.add_note(f"raised by the {what} of {self._reader.store.place(number)}")
-            raise

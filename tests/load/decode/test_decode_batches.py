@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataflows.images.pipeline import pipeline_of, planar
+from dataflows.images.image_types import planar
+from dataflows.images.pipeline import pipeline_of
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
 from dataflows.load.decode.decode_batches import DecodeBatches
 from dataflows.load.decode.reader import RecordReader
