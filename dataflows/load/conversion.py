@@ -1,6 +1,7 @@
 """uint8 images as the numbers that a model takes: of another dtype, from 0 to 1, normalized."""
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -26,6 +27,7 @@ class Conversion:
         self._constants = None if normalize is None else _constants(normalize, device)
         self._level = torch.tensor(1 / 255, dtype=torch.float32, device=device)
         self._floats: Recycler | None = None
+        self._levels: np.ndarray | None = None
 
     def __call__(self, images: Any) -> Any:
         """Images of shape (3, H, W), or a batch of them; what is no tensor stays as it is."""
@@ -41,13 +43,14 @@ class Conversion:
     def each(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
         """The same for each of these; where they are alike, they become parts of one batch in memory."""
         first = images[0]
-        if first.dtype != torch.uint8 or len({(image.shape, image.dtype) for image in images}) > 1 or first.ndim != 3:
+        if (first.dtype != torch.uint8 or first.ndim != 3 or not all(image.is_contiguous() for image in images)
+                or len({(image.shape, image.dtype) for image in images}) > 1):
             return [self(image) for image in images]
         if not self._dtype.is_floating_point:
             return images
         floats = self._memory(first.expand(len(images), *first.shape))
         for image, out in zip(images, floats):
-            self._scale(image, out)
+            self._look_up(image, out)
         return list(floats)
 
     def _from_uint8(self, images: torch.Tensor) -> torch.Tensor:
@@ -55,23 +58,41 @@ class Conversion:
         if self._constants is not None and (images.ndim < 3 or images.shape[-3] != 3):
             raise ValueError(f"normalize expects images of shape (3, H, W), and the transform gives "
                              f"{tuple(images.shape)}")
-        if images.ndim < 4 or images.device.type != "cpu":
-            return self._scale(images, None)
-        # One image at a time, while it is in the processor's cache, into memory that was used before: 0.15 ms, and 0.90
-        # for all at once into fresh memory.
+        in_order = images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last)
+        if images.ndim != 4 or images.device.type != "cpu" or not in_order:
+            return self._scale(images)
         floats = self._memory(images)
         for image, out in zip(images, floats):
-            self._scale(image, out)
+            self._look_up(image, out)
         return floats
 
-    def _scale(self, images: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+    def _scale(self, images: torch.Tensor) -> torch.Tensor:
         if self._constants is None:
-            return torch.mul(images, self._level, out=out)
-        return torch.sub(images, self._constants[0], out=out).mul_(self._constants[1])
+            return images * self._level
+        return torch.sub(images, self._constants[0]).mul_(self._constants[1])
+
+    def _look_up(self, image: torch.Tensor, out: torch.Tensor) -> None:
+        """What `_scale` gives for an image, bit for bit, in `out`: 0.14 ms for 224 x 224 pixels in memory that was used
+        before, and 0.90 for a whole batch in fresh memory. torch would wake its pool for it, whose idle threads spin.
+        """
+        tables = self._tables()
+        if out.is_contiguous():
+            for number, (plane, result) in enumerate(zip(image.numpy(), out.numpy())):
+                cv2.LUT(plane, tables[number % len(tables)], dst=result)
+        else:  # channels-last memory: all channels at once
+            of_channels = np.ascontiguousarray(np.broadcast_to(tables.T, (256, image.shape[0])))[None]
+            cv2.LUT(image.permute(1, 2, 0).numpy(), of_channels, dst=out.permute(1, 2, 0).numpy())
+
+    def _tables(self) -> np.ndarray:
+        """What each of the 256 levels becomes, float32: of shape (3, 256), or (1, 256) where channels are alike."""
+        if self._levels is None:
+            levels = torch.arange(256, dtype=torch.uint8, device=self._level.device)
+            self._levels = self._scale(levels).reshape(-1, 256).cpu().numpy()
+        return self._levels
 
     def _memory(self, images: torch.Tensor) -> torch.Tensor:
         """float32 for so many images, in the order of axes that they have in memory."""
-        last = images.stride(1) == 1 and images.shape[1] > 1
+        last = not images.is_contiguous() and images.stride(1) == 1
         shape = tuple(images.permute(0, 2, 3, 1).shape if last else images.shape)
         if self._floats is None or self._floats.shape[1:] != shape[1:] or self._floats.shape[0] < len(images):
             self._floats = Recycler(shape, _KEPT, np.dtype(np.float32))
