@@ -46,6 +46,7 @@ setup(
         "msgpack-numpy>=0.4.8",    # of 2022; older ones are not tested
         "numba>=0.57",             # for Python 3.11; older ones are not tested
         "tqdm>=4.62",
+        "threadpoolctl>=3.1",      # ThreadpoolController
     ],
     extras_require={
         "plot": ["matplotlib>=3.7"],

@@ -11,6 +11,7 @@ from dataflows.images.image_types import planar
 from dataflows.images.tail import Tail
 from dataflows.load.conversion import Conversion
 from dataflows.load.decode.seeds import ERASE, PER_BATCH, generators_kept, seed_generators, seeds_of
+from dataflows.threads import torch_in_one_thread
 
 Batch = tuple[Any, ...]  # (images, labels), or (images, labels, record numbers)
 
@@ -61,7 +62,7 @@ class ToTorch:
                              f"must be a floating one, not {dtype}")
         self.convert = Conversion(dtype, tail.normalize or normalize, self._device, self._format,
                                   scaled=scaled)
-        self._tail = tail
+        self._tail, self._erase = tail, _in_place(tail.erase)
 
     @property
     def needs_pointers(self) -> bool:
@@ -80,7 +81,7 @@ class ToTorch:
             images = self.convert(self._transfer(images))
         batch = images, targets
         if positions is not None and (self._tail.erase or self._batch_transform):
-            with generators_kept():
+            with generators_kept(), torch_in_one_thread():
                 batch = self._drawn(seed, epoch, positions, images, targets)
         return (*batch, torch.from_numpy(numbers)) if self.return_index and numbers is not None else batch
 
@@ -101,12 +102,12 @@ class ToTorch:
 
     def _drawn(self, seed: int, epoch: int, positions: np.ndarray, images: Any, targets: Any) -> tuple[Any, Any]:
         """The batch after what draws at random."""
-        if self._tail.erase is not None:
+        if self._erase is not None:
             for place, number in enumerate(seeds_of(ERASE, seed, epoch, positions)):
                 seed_generators(number)
                 image = images[place]
-                erased = self._tail.erase(image)
-                if erased is not image:
+                erased = self._erase(image)
+                if erased.data_ptr() != image.data_ptr():
                     images[place] = erased
         if self._batch_transform is None:
             return images, targets
@@ -129,6 +130,15 @@ def _collated(labels: list[Any]) -> Any:
     except (TypeError, RuntimeError) as error:
         raise type(error)(f"what target_transform gives cannot become one batch: {error}. It must give numbers, texts, "
                           f"tensors of one shape, or tuples or dicts of these") from error
+
+
+def _in_place(erase: Any) -> Any:
+    """The same RandomErasing, which may write into what it is given: a batch of our own."""
+    if not hasattr(erase, "inplace"):
+        return erase
+    erase = copy.copy(erase)
+    erase.inplace = True
+    return erase
 
 
 def _checked(device: torch.device | str) -> torch.device:

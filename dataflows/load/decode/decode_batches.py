@@ -18,7 +18,7 @@ from dataflows.load.meter import Meter, Spent, Watch
 from dataflows.order.epoch import Epoch
 from dataflows.processors import usable_cpus
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
-from dataflows.threads import map_ordered
+from dataflows.threads import map_ordered, torch_in_one_thread
 
 # Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's
 # GIL: parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
@@ -154,7 +154,7 @@ class DecodeBatches(ProxyDataFlow):
         images = self._images(batch, part, epoch, watch)
         seeds = seeds_of(PER_IMAGE, self._epoch.seed, epoch, batch.positions) if self._seeds else []
         kept: ContextManager[None] = generators_kept() if self._in_caller else contextlib.nullcontext()
-        with kept, contextlib.closing(images):
+        with kept, torch_in_one_thread(), contextlib.closing(images):
             for i, image in images:
                 started, running = time.perf_counter(), time.thread_time()
                 if seeds:
