@@ -15,7 +15,7 @@ from typing import Any, Iterable, Iterator, Sequence
 from dataflows.dump import check, publish
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
-from dataflows.dump.journal import Journal, SkippedFile
+from dataflows.dump.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.pack import FilePacker, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.resume import ResumePoint, find_resume_point, refuse_existing, refuse_other_samples, rest
@@ -51,9 +51,12 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
 
     source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
         pattern of tar shards; or a DataFlow or any other iterable of [image, label] or [image, label, name]. Image:
-        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
-    labels: a CSV file of file,label, with the labels of the images in the folder `source`.
-    classes: of such an iterable, the name of each class number; by default the numbers themselves.
+        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0, or a list or
+        array of numbers, as many for each image; name: a text.
+    labels: a CSV file of file,label, with the labels of the images in the folder `source`. Several columns of labels
+        are a vector of numbers.
+    classes: of such an iterable, the name of each class number; by default the numbers themselves. Where labels are
+        vectors, the name of each of their numbers.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
         larger, no decoding when training.
     max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at
@@ -258,7 +261,7 @@ def _digest(files: ImageSource) -> str:
     if not files.listed:
         digest.update(files.layout.encode())
     for name, label in files if files.listed else ():
-        digest.update(os.fsencode(name) + b"\0%d\n" % label)
+        digest.update(os.fsencode(name) + (b"\0%d\n" % label if isinstance(label, int) else b"\0" + label.tobytes()))
     return digest.hexdigest()
 
 
@@ -290,7 +293,9 @@ def _write(files: ImageSource, packer: FilePacker, start: ResumePoint, path: str
     began = time.perf_counter()
     with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=progress, initial=start.files,
                       unit=" images") as bar:
-        packed = with_progress(packed_files(rest(files, journal, start.files, path), packer, num_workers), bar)
+        first = next((row for row in journal.rows() if isinstance(row, StoredFile)), None)
+        left = rest(files, journal, start.files, path)
+        packed = with_progress(packed_files(left, packer, num_workers, first), bar)
         writing = PackedLMDBSerializer.save(packed, publish.partial_path(path), first=start.records, log=journal.add)
     return Busy(packer.seconds, writing, time.perf_counter() - began)
 
