@@ -36,9 +36,10 @@ class Checked:
 
     def __str__(self) -> str:
         verdict = "a dump with these options would succeed" if self.ok else "a dump with these options would fail"
-        lines = [f"{verdict}: {self.count:,} images {labels_text(self.num_classes, self.vectors)} as "
-                 f"{self.format}, about {self.stored_bytes / 1e6:,.1f} MB (files "
-                 f"{self.source_bytes / 1e6:,.1f} MB); checked in {self.seconds:.1f} s, nothing was written. Source: {self.layout}"]
+        labels = labels_text(self.num_classes, self.vectors)
+        lines = [f"{verdict}: {self.count:,} images {labels} as {self.format}, about "
+                 f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB); checked in "
+                 f"{self.seconds:.1f} s, nothing was written. Source: {self.layout}"]
         lines += self.refusals
         if self.failures:
             lines.append(f"{len(self.failures):,} {'would stop it' if self.stops else 'would be left out'}:")
