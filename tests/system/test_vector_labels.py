@@ -24,6 +24,7 @@ from dataflows.dump.verify import verify
 from dataflows.errors import RecordError, Refused
 from dataflows.storage import record
 from dataflows.storage.index import load_index
+from dataflows.tools.advise.sources import Records
 from dataflows.tools.info.facts import as_text, describe
 from dataflows.tools.sheet.views import Views
 from dump_imagenet import check_split, dump_split
@@ -207,6 +208,7 @@ def test_what_people_look_at(path, foreign, tmp_path, capsys):
         with Views(file) as views:
             [view] = views([3], None)
         assert view.class_name == ", ".join(f"{name} {number:.3g}" for name, number in zip(names, LABELS[3]))
+    assert [Records(file).read(3).label for file in (path, foreign)] == [0, 0]  # advise's, which sorts by label
     with LMDBLoader(path, 8) as loader:
         assert shuffle_quality(loader).mixing == pytest.approx(1)
 
