@@ -256,19 +256,19 @@ class Stream:
 
 
 KILLED = """
-import sys
-sys.path[:0] = [sys.argv[2], sys.argv[2] + "/system"]
-from test_vector_labels import SAMPLES, Stream
+import runpy, sys
+sys.path.insert(0, sys.argv[2])
+here = runpy.run_path(sys.argv[3])
 from dataflows.dump import write
 from dump_imagenet import dump_split
 write._TRANSACTION_BYTES = 1
-dump_split(Stream(SAMPLES, 39), sys.argv[1], "val", progress=False)
+dump_split(here["Stream"](here["SAMPLES"], 39), sys.argv[1], "val", progress=False)
 """
 
 
 def test_a_dump_that_is_killed_goes_on(tmp_path, monkeypatch):
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(ROOT / "tests")], cwd=ROOT,
-                            timeout=100, capture_output=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(ROOT / "tests"), __file__],
+                            cwd=ROOT, timeout=100, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     monkeypatch.setattr(write, "_TRANSACTION_BYTES", 1)
     dump(Stream(SAMPLES), tmp_path / "once")
