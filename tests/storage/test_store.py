@@ -671,7 +671,8 @@ def test_an_index_of_another_version(ours, monkeypatch, version, words):
     monkeypatch.setattr("dataflows.storage.index.VERSION", version)
     os.replace(write_index(index, ours), index_path(ours))
     monkeypatch.undo()
-    refused(ours, index_path(ours), f"of version {version!r}, and this package reads versions 2 and 3", words, "Remove it")
+    refused(ours, index_path(ours), f"of version {version!r}, and this package reads versions 2 and 3", words,
+            "Remove it")
 
 
 def test_an_index_that_may_not_be_read_is_not_called_damaged(ours):
