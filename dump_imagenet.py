@@ -43,7 +43,8 @@ def _parser() -> ArgumentParser:
     add("--target", help="folder to write SPLIT.lmdb and its index into; may be left out with --check")
     add("--split", required=True, help="train, val, or any other split of the source")
     add("--labels", metavar="FILE.csv", help="labels of the images in the folder --source: the header file,label, then "
-        "on each line a path below the folder and a class, by number or name")
+        "on each line a path below the folder and a class, by number or name; or several columns of numbers, which are "
+        "a vector")
     add("--format", choices=("jpeg", "uint8"), default="jpeg", help="store JPEGs, or decoded pixels")
     add("--max-side", type=int, metavar="N", help="shrink images whose longer side exceeds N pixels")
     add("--shorter-side", type=int, metavar="N", help="shrink images whose shorter side exceeds N pixels")

@@ -78,8 +78,8 @@ class LMDBIterLoader(TorchBatches):
         image_type: What callables of `transform` get: "numpy" for a uint8 array of shape (H, W, 3), "tensor" for a
             uint8 torch tensor of shape (3, H, W), "pil" for a PIL image; RGB in each case. By default "numpy" for a
             single callable; "tensor" in a list or Compose, and "pil" where it converts PIL images to tensors later.
-        target_transform: A callable on the label of each image, an int, in the workers. Labels are then collated as
-            torch's DataLoader does it.
+        target_transform: A callable on the label of each image, an int or a float32 array of shape (k,), in the
+            workers. Labels are then collated as torch's DataLoader does it.
         num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
             or one rank's share of the processors where several ranks are known to run on this machine: by torchrun, or
             by torch.distributed with a MASTER_ADDR of localhost. Of threads with a fused transform, no more run than
@@ -107,10 +107,10 @@ class LMDBIterLoader(TorchBatches):
             `loader.source_names(numbers)` says which images these were.
 
     Yields:
-        `(images, labels)`, torch tensors, or `(images, labels, numbers)`. labels: int64 of shape (B,). images: uint8 of
-        shape (B, 3, h, w) in RGB, 0 to 255; or float32 where `transform` ends with ToDtype or Normalize. Where
-        `transform` gives images of different shapes, as None does for photos, images are a list of B tensors of shape
-        (3, H, W).
+        `(images, labels)`, torch tensors, or `(images, labels, numbers)`. labels: int64 of shape (B,), or float32 of
+        shape (B, k) where they are vectors. images: uint8 of shape (B, 3, h, w) in RGB, 0 to 255; or float32 where
+        `transform` ends with ToDtype or Normalize. Where `transform` gives images of different shapes, as None does for
+        photos, images are a list of B tensors of shape (3, H, W).
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -189,7 +189,8 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
             image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
             anew in each worker and epoch; so a resumed StatefulDataLoader repeats the samples, but not the crops.
             `print(dataset.transform)` shows what is fused, and what is not. May be set later.
-        target_transform: A callable on the class number, an int.
+        target_transform: A callable on the label: a class number, an int; or a vector, a float32 array of shape (k,).
+            Without it, a vector is a tensor.
         image_type: What an image is, without a transform and for its callables: "tensor" for a uint8 torch tensor of
             shape (3, H, W), "numpy" for a uint8 array of shape (H, W, 3), "pil" for a PIL image; RGB in each case. By
             default "pil" in a list or Compose that converts PIL images to tensors, else "tensor". May be set later.
@@ -224,7 +225,7 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
                  block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
                  uneven: str | None = None, indices: Any = None, repeats: int = 1,
                  transform: Transform | None = None,
-                 target_transform: Callable[[int], Any] | None = None, image_type: str | None = None,
+                 target_transform: Callable[[Any], Any] | None = None, image_type: str | None = None,
                  return_index: bool = False, array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
                  verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         store = Store(path, io=io, verify=verify)

@@ -4,7 +4,7 @@ import os
 from typing import Callable, Iterable, NamedTuple
 
 from dataflows.dump import findings
-from dataflows.dump.columns import Columns
+from dataflows.dump.columns import Columns, labels_text
 from dataflows.dump.recovery.journal import SkippedFile, StoredFile
 from dataflows.dump.recovery.resume import refuse_existing
 from dataflows.dump.space import in_pages, refuse_too_small
@@ -20,7 +20,8 @@ class Checked:
     layout: str  # what was found in the source
     format: str  # "jpeg" or "uint8"
     count: int  # files that would be stored
-    num_classes: int
+    num_classes: int  # or numbers of each label
+    vectors: bool  # whether labels are vectors
     source_bytes: int  # sum of their sizes
     stored_bytes: int  # that their records would take
     seconds: float
@@ -35,7 +36,8 @@ class Checked:
 
     def __str__(self) -> str:
         verdict = "a dump with these options would succeed" if self.ok else "a dump with these options would fail"
-        lines = [f"{verdict}: {self.count:,} images of {self.num_classes:,} classes as {self.format}, about "
+        labels = labels_text(self.num_classes, self.vectors)
+        lines = [f"{verdict}: {self.count:,} images {labels} as {self.format}, about "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB); checked in "
                  f"{self.seconds:.1f} s, nothing was written. Source: {self.layout}"]
         lines += self.refusals
@@ -83,13 +85,14 @@ def result(files: ImageSource, found: Collected, path: str | None, *, split: str
                 *_refusal(lambda: columns.refuse_empty(files.root or "the source", files.unit))]
     names = [os.fsdecode(name) for name in columns.names]
     classes = columns.classes(files.classes)
-    told = columns.findings.collected(columns.labels, classes, split)
+    told = columns.found(classes, split)
     return Checked(
         ok=not refusals and (on_error == "skip" or not failures),
         layout=files.layout,
         format=format,
         count=len(columns),
         num_classes=len(classes),
+        vectors=bool(columns.label_size),
         source_bytes=columns.source_bytes,
         stored_bytes=found.nbytes,
         seconds=seconds,

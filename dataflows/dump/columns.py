@@ -11,13 +11,21 @@ from dataflows.dump import findings
 from dataflows.dump.recovery.journal import SkippedFile, StoredFile
 from dataflows.storage.index import Index
 from dataflows.storage.index_meta import IndexMeta
+from dataflows.terminal import plural
+
+
+def labels_text(count: int, vectors: bool) -> str:
+    """What labels are, for a summary: "of 3 classes", or "with labels of 3 numbers" where they are vectors."""
+    return f"with labels of {plural(count, 'number')}" if vectors else f"of {plural(count, 'class', 'classes')}"
 
 
 class Columns:
     """What the journal says of all source files, by column: a million StoredFiles would take 400 MB."""
 
     def __init__(self, rows: Iterable[StoredFile | SkippedFile]) -> None:
-        self.labels, self.heights, self.widths, self.checksums = array("i"), array("i"), array("i"), array("I")
+        self.label_size = 0  # numbers of each label; 0 where labels are class numbers
+        self._class_numbers, self._vectors = array("i"), bytearray()
+        self.heights, self.widths, self.checksums = array("i"), array("i"), array("I")
         self.names: list[bytes] = []
         self.source_bytes = 0
         self.untiled: Counter[str] = Counter()
@@ -44,11 +52,30 @@ class Columns:
                          f"{self.skipped[0].name}: {self.skipped[0].reason}")
 
     def classes(self, known: Sequence[str] | None) -> list[str]:
-        """The name of each class number: as it is known, or the numbers themselves up to the greatest label."""
-        return [str(n) for n in range(max(self.labels, default=-1) + 1)] if known is None else list(known)
+        """The name of each class number: as it is known, or the numbers themselves up to the greatest label.
+
+        Where labels are vectors, the name of each of their numbers.
+        """
+        count = self.label_size or max(self._class_numbers, default=-1) + 1
+        return [str(n) for n in range(count)] if known is None else list(known)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of each record: int32 (count,), or float32 (count, label_size)."""
+        if self.label_size:
+            return np.frombuffer(bytes(self._vectors), "<f4").reshape(-1, self.label_size)
+        return np.array(self._class_numbers, np.int32)
+
+    def found(self, classes: Sequence[str], split: str) -> findings.Findings:
+        """What was found in all of them."""
+        return self.findings.collected(self.labels, classes, split)
 
     def _add(self, row: StoredFile) -> None:
-        self.labels.append(row.label)
+        if isinstance(row.label, str):
+            self.label_size = row.label_size
+            self._vectors += bytes.fromhex(row.label)
+        else:
+            self._class_numbers.append(row.label)
         self.heights.append(row.height)
         self.widths.append(row.width)
         self.checksums.append(row.crc32)
@@ -68,9 +95,9 @@ class Columns:
 
         whole: whether these are all images of the split, whose numbers by class are to be those of ImageNet's.
         """
-        found = self.findings.collected(self.labels, meta.classes, meta.split if whole else "")
+        found = self.found(meta.classes, meta.split if whole else "")
         skipped = [skip._asdict() for skip in (*self.unreadable, *sorted(self.skipped))]
         meta = dataclasses.replace(meta, untiled=dict(self.untiled), skipped=skipped, **found._asdict())
-        return Index(label=np.array(self.labels), height=np.array(self.heights), width=np.array(self.widths),
+        return Index(label=self.labels, height=np.array(self.heights), width=np.array(self.widths),
                      nbytes=nbytes, offset=offsets, crc32=np.array(self.checksums), name=np.array(self.names),
                      meta=meta)

@@ -37,14 +37,15 @@ class FindingsCollector:
         for finding in findings:
             self._records.setdefault(finding, []).append(number)
 
-    def collected(self, labels: Sequence[int], classes: Sequence[str], split: str) -> Findings:
-        """All that was found, given the label of every record."""
+    def collected(self, labels: np.ndarray | Sequence[int], classes: Sequence[str], split: str) -> Findings:
+        """All that was found, given the label of every record: integers (n,), or vectors, float32 (n, k)."""
+        labels = np.asarray(labels)
         groups = duplicates(self._digests)
-        across = [group for group in groups if len({labels[number] for number in group}) > 1]
+        across = [group for group in groups if len({labels[number].tobytes() for number in group}) > 1]
         found = self._records | {DUPLICATE: sorted(chain(*groups)), ACROSS: sorted(chain(*across))}
-        counts = np.bincount(np.asarray(labels, np.int64), minlength=len(classes)).tolist()
-        return Findings({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups,
-                        class_counts(split, classes, counts))
+        remarks = [] if labels.ndim > 1 else class_counts(
+            split, classes, np.bincount(labels.astype(np.int64), minlength=len(classes)).tolist())
+        return Findings({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups, remarks)
 
 
 def duplicates(digests: bytes | bytearray) -> list[list[int]]:

@@ -11,7 +11,7 @@ from dataflows.dump.columns import Columns
 from dataflows.dump.pack import FilePacker, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.recovery import publish
-from dataflows.dump.recovery.journal import Journal, SkippedFile
+from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.recovery.resume import (
     ResumePoint,
     find_resume_point,
@@ -109,7 +109,7 @@ def _digest(files: ImageSource) -> str:
     if not files.listed:
         digest.update(files.layout.encode())
     for name, label in files if files.listed else ():
-        digest.update(os.fsencode(name) + b"\0%d\n" % label)
+        digest.update(os.fsencode(name) + (b"\0%d\n" % label if isinstance(label, int) else b"\0" + label.tobytes()))
     return digest.hexdigest()
 
 
@@ -161,7 +161,8 @@ def _write(files: ImageSource, start: ResumePoint, path: str, journal: Journal, 
     packer = FilePacker(files, options.preparation, options.on_error)
     with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=options.progress, initial=start.files,
                       unit=" images") as bar:
-        packed = packed_files(rest(files, journal, start.files, path), packer, options.num_workers)
+        first = next((row for row in journal.rows() if isinstance(row, StoredFile)), None)
+        packed = packed_files(rest(files, journal, start.files, path), packer, options.num_workers, first)
         writing = PackedLMDBSerializer.save(with_progress(packed, bar), publish.partial_path(path),
                                             first=start.records, log=journal.add)
     return Busy(packer.seconds, writing, time.perf_counter() - began)

@@ -9,10 +9,11 @@ import numpy as np
 import tqdm
 
 from dataflows.dump.prepare import Preparation
-from dataflows.dump.recovery.journal import SkippedFile, StoredFile
+from dataflows.dump.recovery.journal import SkippedFile, StoredFile, noted
 from dataflows.dump.write import Packed
 from dataflows.errors import RecordError
 from dataflows.images.examine import digest
+from dataflows.label_vectors import size_text
 from dataflows.sources.source import ImageSource
 from dataflows.storage import record
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
@@ -36,7 +37,8 @@ class FilePacker:
     """
 
     def __init__(self, files: ImageSource, preparation: Preparation, on_error: str) -> None:
-        self._files, self._preparation, self._on_error = files, preparation, on_error
+        self._files, self._preparation, self.on_error = files, preparation, on_error
+        self.unit = files.unit
         self._lock = threading.Lock()
         self.seconds = 0.0
 
@@ -58,12 +60,12 @@ class FilePacker:
         except (OSError, RecordError) as error:
             if isinstance(error, OSError):
                 self._raise_what_is_not_the_files(pointer, error)
-            if self._on_error == "skip":
+            if self.on_error == "skip":
                 return Packed(None, SkippedFile(name, str(error)))
             raise ValueError(f"{self._files.place(pointer)}: {error}. Repair or remove the {self._files.unit}; "
                              f"on_error='skip' leaves out what cannot be read") from error
         packed = Packed(record.pack([prepared.image, label]))
-        packed.note = StoredFile(name=name, label=label, height=prepared.height, width=prepared.width,
+        packed.note = StoredFile(name=name, label=noted(label), height=prepared.height, width=prepared.width,
                                  crc32=packed.crc32,
                                  source_bytes=image.nbytes if isinstance(image, np.ndarray) else len(image),
                                  untiled=prepared.untiled, findings=list(prepared.findings),
@@ -84,9 +86,37 @@ def image_digest(image: Any) -> str:
     return digest(image if isinstance(image, bytes) else repr(image.shape).encode() + image.tobytes()).hex()
 
 
-def packed_files(pointers: Any, packer: FilePacker, num_workers: int) -> DataFlow:
-    """The Packed records of a DataFlow of pointers, in their order; made in threads."""
-    return OrderedThreadMapData(pointers, packer, num_threads=num_workers, buffer_size=max(_AHEAD, 4 * num_workers))
+def packed_files(pointers: Any, packer: FilePacker, num_workers: int, first: StoredFile | None = None) -> DataFlow:
+    """The Packed records of a DataFlow of pointers, in their order; made in threads.
+
+    Labels that are not like the first record's, which `first` is where it is written already, are faults of theirs.
+    """
+    packed = OrderedThreadMapData(pointers, packer, num_threads=num_workers, buffer_size=max(_AHEAD, 4 * num_workers))
+    return _LabelsAlike(packed, packer, first)
+
+
+class _LabelsAlike(ProxyDataFlow):
+    """Packed records whose labels are all class numbers, or all vectors of one length."""
+
+    def __init__(self, ds: DataFlow, packer: FilePacker, first: StoredFile | None) -> None:
+        super().__init__(ds)
+        self._packer, self._first = packer, first
+
+    def __iter__(self) -> Iterator[Packed]:
+        first = self._first
+        for packed in self.ds:
+            if isinstance(packed.note, StoredFile):
+                first = first or packed.note
+                if packed.note.label_size != first.label_size:
+                    packed = self._refused(packed.note, first)
+            yield packed
+
+    def _refused(self, row: StoredFile, first: StoredFile) -> Packed:
+        reason = (f"its label is {size_text(row.label_size)}, and that of the first one, {first.name}, is "
+                  f"{size_text(first.label_size)}: all must be class numbers, or vectors of one length")
+        if self._packer.on_error == "skip":
+            return Packed(None, SkippedFile(row.name, reason))
+        raise ValueError(f"{self._packer.unit} {row.name}: {reason}. Correct it; on_error='skip' leaves it out")
 
 
 def with_progress(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:

@@ -46,9 +46,12 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
 
     source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
         pattern of tar shards; or a DataFlow or any other iterable of [image, label] or [image, label, name]. Image:
-        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0; name: a text.
-    labels: a CSV file of file,label, with the labels of the images in the folder `source`.
-    classes: of such an iterable, the name of each class number; by default the numbers themselves.
+        encoded bytes, or uint8 pixels of shape (H, W, 3) in RGB or (H, W); label: an integer from 0, or a list or
+        array of numbers, as many for each image; name: a text.
+    labels: a CSV file of file,label, with the labels of the images in the folder `source`. Several columns of labels
+        are a vector of numbers.
+    classes: of such an iterable, the name of each class number; by default the numbers themselves. Where labels are
+        vectors, the name of each of their numbers.
     format: "jpeg" keeps the files' JPEG coefficients; "uint8" stores decoded RGB pixels of shape (H, W, 3): 5-6 times
         larger, no decoding when training.
     max_side, shorter_side: shrink larger images to this many pixels (antialiased, never enlarged), encoded anew at

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataflows.dump import findings
-from dataflows.dump.columns import Columns
+from dataflows.dump.columns import Columns, labels_text
 from dataflows.storage.store import Store
 from dataflows.terminal import plural, printable
 
@@ -58,7 +58,8 @@ class Summary:
     index_path: str
     format: str  # "jpeg" or "uint8"
     count: int  # records written
-    num_classes: int
+    num_classes: int  # or numbers of each label
+    vectors: bool  # whether labels are vectors
     source_bytes: int  # sum of the sizes of the source files that were written
     stored_bytes: int  # size of the LMDB file
     pixel_bytes: int  # sum of height * width * 3 of the stored images
@@ -75,8 +76,8 @@ class Summary:
 
     def __str__(self) -> str:
         rate = (self.count - self.resumed) / self.seconds
-        classes = plural(self.num_classes, "class", "classes")
-        lines = [f"{self.path}: {plural(self.count, 'image')} of {classes} as {self.format}, "
+        labels = labels_text(self.num_classes, self.vectors)
+        lines = [f"{self.path}: {plural(self.count, 'image')} {labels} as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
                  f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {rate:,.0f} "
                  f"images/s; every record read back" + (f"; {self.resumed:,} were there already" * bool(self.resumed))
@@ -111,6 +112,7 @@ def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: 
         format=meta.format,
         count=index.count,
         num_classes=len(index.classes),
+        vectors=bool(index.label_size),
         source_bytes=columns.source_bytes,
         stored_bytes=meta.file_size,
         pixel_bytes=3 * int(np.dot(index.height.astype(np.int64), index.width)),

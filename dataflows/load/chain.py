@@ -61,7 +61,7 @@ class Decoding:
         if self.worker_type == "process" and self.num_workers == 0:
             raise ValueError("worker_type='process' needs num_workers of at least 1")
         if not (self.target_transform is None or callable(self.target_transform)):
-            raise TypeError(f"target_transform must be a callable on a class number, not {self.target_transform!r}")
+            raise TypeError(f"target_transform must be a callable on a label, not {self.target_transform!r}")
         object.__setattr__(self, "pipeline", pipeline_of(self.transform, self.image_type, "numpy"))
 
     @property

@@ -5,6 +5,7 @@ import operator
 from collections import deque
 from typing import Any, Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -29,7 +30,7 @@ class Samples:
     """
 
     def __init__(self, reader: RecordReader, transform: Transform | Pipeline | None,
-                 target_transform: Callable[[int], Any] | None, image_type: str | None, return_index: bool, /) -> None:
+                 target_transform: Callable[[Any], Any] | None, image_type: str | None, return_index: bool, /) -> None:
         self._store = reader.store
         self._reader = reader
         self._image_type = image_type
@@ -73,11 +74,14 @@ class Samples:
         self._store.will_need(numbers)
         pipeline = self._pipeline
         samples = []
+        finish = self.target_transform
+        if finish is None and self._reader.label_size:
+            finish = torch.from_numpy
         for number, (image, label) in zip(numbers, self._images(numbers, pipeline)):
             with Noted("transform", self._store, number):
                 image = pipeline.apply(image)
             with Noted("target_transform", self._store, number):
-                target = label if self.target_transform is None else self.target_transform(label)
+                target = label if finish is None else finish(label)
             samples.append((image, target, number)[:3 if self._return_index else 2])
         return samples if not pipeline.tail.to_tensor else self._finished(samples)
 
@@ -104,20 +108,27 @@ class Samples:
         return [(image if erase is None else erase(image), *rest) for image, (_, *rest) in zip(finished, samples)]
 
     @fixed_property
-    def targets(self) -> list[int]:
-        """The class number of each record. Without an index, reading them reads the whole file once, with a warning."""
-        labels: list[int] = self._reader.labels().tolist()
-        return labels
+    def targets(self) -> list[int] | np.ndarray:
+        """The class number of each record; or vectors, as float32 of shape (n, k).
+
+        Without an index, reading them reads the whole file once, with a warning.
+        """
+        labels = self._reader.labels()
+        return labels if self._reader.label_size else labels.tolist()
 
     @fixed_property
     def classes(self) -> list[str]:
         """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index.
+
+        Where labels are vectors, what each of their numbers is called.
 
         Raises ValueError where labels are no class numbers: without an index, negative ones, and such as are greater
         than any number of classes; `classes[target]` could not hold for them.
         """
         if self._store.index is not None:
             return self._store.index.classes
+        if self._reader.label_size:
+            return [str(number) for number in range(self._reader.label_size)]
         least, greatest, most = min(self.targets), max(self.targets), max(len(self), _MOST_CLASSES)
         if least < 0 or greatest >= most:
             raise ValueError(f"{self._store.path}: its labels are from {least:,} to {greatest:,}, and class numbers "

@@ -122,7 +122,8 @@ class TorchBatches:
 
     @property
     def classes(self) -> list[str]:
-        """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index."""
+        """Class folder names (wnids, for ImageNet) by class number; the numbers themselves without an index. Where
+        labels are vectors, what each of their numbers is called."""
         return self.dataset.classes
 
     def source_names(self, numbers: Any) -> list[str]:
@@ -180,7 +181,9 @@ class TorchBatches:
 
     @fixed_property
     def labels(self) -> np.ndarray:
-        """The class number of each record of the file. Without an index, the whole file is read once, with a warning.
+        """The class number of each record of the file, int64 (n,); or vectors, float32 (n, k).
+
+        Without an index, the whole file is read once, with a warning.
         """
         return self._reader.labels()
 

@@ -63,7 +63,8 @@ class ShuffleQuality:
 def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     """Looks at the order of a loader's first epochs, as its rank reads them; the loader's own place does not change.
 
-    loader: LMDBLoader or LMDBIterLoader. Without an index, labels are read from the whole file, with a warning.
+    loader: LMDBLoader or LMDBIterLoader. Without an index, labels are read from the whole file, with a warning. Where
+        labels are vectors, equal ones count as a class.
     epochs: how many; at least 2 to compare an epoch with the one before.
 
     Raises ValueError for less than one epoch.
@@ -78,6 +79,8 @@ def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     """
     epochs = integer("epochs", epochs, 1)
     records, labels = loader.records, loader.labels
+    if labels.ndim > 1:  # equal vectors are a class
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     counts = np.unique(labels[records], return_counts=True)[1]  # labels may be any numbers
     expected = np.bincount(records, minlength=len(labels))
     entropies: list[float] = []

@@ -1,11 +1,12 @@
 """Images in a folder whose labels are in a CSV file: `file,label`.
 
-    file,label              file,label
-    cats/1.jpg,cat          a.png,3
-    dogs/7.jpg,dog          b.png,0
+    file,label              file,label              file,red,round
+    cats/1.jpg,cat          a.png,3                 a.png,0,1
+    dogs/7.jpg,dog          b.png,0                 b.png,0.5,1
 
 The first line is the header, and its first column is called `file`: a path below the folder. Labels are class numbers,
-from 0, or names of classes, which are numbered in sorted order. Text is UTF-8, with or without a byte order mark.
+from 0, or names of classes, which are numbered in sorted order. Several columns of labels are a vector of numbers,
+which are called as the columns. Text is UTF-8, with or without a byte order mark.
 """
 import csv
 import io
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
+from dataflows.label_vectors import MOST_NUMBERS
 from dataflows.sources.annotations import utf8
 from dataflows.sources.folders import Unreadable, read_file, tree
 from dataflows.sources.names import by_kind, is_image, kind_left_out
@@ -25,6 +27,7 @@ from dataflows.tensorpack import DataFlow
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CLASS = re.compile(r"\d{1,9}", re.ASCII)
+_GREATEST = float(np.finfo(np.float32).max)
 _SHOWN = 3  # of many faults
 
 
@@ -33,8 +36,8 @@ class LabelFile(NamedTuple):
 
     files: list[str]  # normalized paths
     lines: list[int]  # where each is listed
-    labels: np.ndarray  # int32 (n,)
-    classes: list[str] | None  # by class number; None where the file has numbers
+    labels: np.ndarray  # int32 (n,); or vectors, float32 (n, k)
+    classes: list[str] | None  # by class number; None where the file has numbers; of vectors, the names of columns
 
 
 class LabelledFiles(ImageSource, DataFlow):
@@ -103,15 +106,17 @@ def read_labels(path: str) -> LabelFile:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     faults = _Faults(path)
     files: dict[str, int] = {}  # and the line of each
-    labels: list[str] = []
+    labels: list[list[str]] = []
     try:
-        _refuse_header(next(rows, []), path)
+        header = [name.strip() for name in next(rows, [])]
+        _refuse_header(header, path)
         for row in rows:
             if row:
-                _add(row, rows.line_num, files, labels, faults)
+                _add(row, len(header), rows.line_num, files, labels, faults)
     except csv.Error as error:
         raise ValueError(f"{path}, line {rows.line_num}: it is not CSV ({error})") from error
-    numbers, classes = _classes(labels, [*files.values()], faults)
+    read = _classes if len(header) == 2 else _vectors
+    numbers, classes = read(labels, [*files.values()], header[1:], faults)
     faults.refuse()
     if not files:
         raise ValueError(f"{path} lists no file: its header must be followed by lines such as cats/1.jpg,cat")
@@ -139,27 +144,54 @@ class _Faults:
 
 
 def _refuse_header(header: list[str], path: str) -> None:
-    if len(header) != 2 or header[0].strip() != "file":
+    if len(header) < 2 or header[0] != "file":
         raise ValueError(f"{path}, line 1: {','.join(header)[:60]!r} must be the header, file,label: the names of two "
-                         f"columns, of which the first is called file. Add it as the first line")
+                         f"or more columns, of which the first is called file. Add it as the first line")
+    if len(header) > 2 and (len(set(header)) < len(header) or "" in header):
+        raise ValueError(f"{path}, line 1: the columns of a header must have names, and each its own, for they are the "
+                         f"names of the label's numbers; {','.join(header)[:60]!r} has not. Rename or remove columns")
+    if len(header) > MOST_NUMBERS + 1:
+        raise ValueError(f"{path}, line 1: it has {len(header):,} columns, and a label may have {MOST_NUMBERS:,}")
 
 
-def _add(row: list[str], line: int, files: dict[str, int], labels: list[str], faults: _Faults) -> None:
+def _add(row: list[str], columns: int, line: int, files: dict[str, int], labels: list[list[str]], faults: _Faults
+         ) -> None:
     """Adds one line, or tells what is wrong with its columns or its file."""
     name = os.path.normpath(row[0]) if row[0] else ""
-    if len(row) != 2:
-        faults.add(line, f"it has {len(row)} columns, and the header has 2; quote a comma that belongs to a name")
+    if len(row) != columns:
+        faults.add(line, f"it has {len(row)} columns, and the header has {columns}; quote a comma that belongs to "
+                         f"a name")
     elif not name or "\0" in name or name.split(os.sep)[0] in ("", "..", "."):
         faults.add(line, f"file {row[0][:60]!r} must be a path below the folder of the source")
     elif name in files:
         faults.add(line, f"{name} is listed already, in line {files[name]}")
     else:
         files[name] = line
-        labels.append(row[1].strip())
+        labels.append([label.strip() for label in row[1:]])
 
 
-def _classes(labels: list[str], lines: list[int], faults: _Faults) -> tuple[np.ndarray, list[str] | None]:
+def _vectors(rows: list[list[str]], lines: list[int], names: list[str], faults: _Faults
+             ) -> tuple[np.ndarray, list[str] | None]:
+    """Vectors, float32 (n, k), and the names of their numbers."""
+    vectors = np.zeros((len(rows), len(names)), np.float32)
+    for row, line, vector in zip(rows, lines, vectors):
+        wrong = next((place for place, text in enumerate(row) if not _is_number(text)), None)
+        if wrong is None:
+            vector[:] = [float(text) for text in row]
+        else:
+            faults.add(line, f"{names[wrong]} is {row[wrong][:60]!r}, and must be a number that float32 holds. Several "
+                             f"columns of labels are numbers, and none is missing, NaN or infinite")
+    return vectors, names
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and abs(float(text)) <= _GREATEST
+
+
+def _classes(rows: list[list[str]], lines: list[int], _: list[str], faults: _Faults
+             ) -> tuple[np.ndarray, list[str] | None]:
     """Class numbers, int32 (n,), and the names of classes, or None where the labels are numbers."""
+    labels = [label for [label] in rows]
     numeric = bool(labels) and _NUMBER.fullmatch(labels[0]) is not None
     for label, line in zip(labels, lines):
         if (_NUMBER.fullmatch(label) is not None) != numeric or not label:

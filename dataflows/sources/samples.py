@@ -2,7 +2,8 @@
 
     image   encoded, as a file has it: bytes, bytearray, memoryview, or a uint8 array of shape (n,);
             or pixels: a uint8 array of shape (H, W, 3) in RGB, or (H, W) or (H, W, 1) in gray
-    label   class number: an integer from 0 to 999,999
+    label   class number: an integer from 0 to 999,999; or a vector: a list, tuple or array of numbers, stored as
+            float32, of one length in all samples
     name    text that the index keeps; else it is the sample's number in 8 digits, from 0
 
 The iterable is asked for one sample after another, by one thread, and each sample is copied at once where its memory
@@ -15,6 +16,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from dataflows.errors import RecordError
+from dataflows.label_vectors import Label, as_vector, is_vector
 from dataflows.sources.source import ImageSource, Loaded, permutation
 from dataflows.tensorpack import DataFlow
 
@@ -35,7 +37,8 @@ class Samples(ImageSource, DataFlow):
     A sample that breaks a rule has an exception in its image's place, which `load` raises; so has one whose
     `__getitem__` raises. What an iterator raises is raised at its place.
 
-    classes: the name of each class number; by default the numbers themselves, up to the greatest one.
+    classes: the name of each class number; by default the numbers themselves, up to the greatest one. Of vectors, the
+        name of each of their numbers.
 
     Raises ValueError for what is no iterable, or cannot be permuted, and for `classes` that are not distinct texts.
     """
@@ -168,7 +171,17 @@ def _name(value: Any) -> str:
     raise RecordError(f"its name must be a text that a file system can have, not {value!r:.60}")
 
 
-def _label(value: Any, classes: Sequence[str] | None) -> int:
+def _label(value: Any, classes: Sequence[str] | None) -> Label:
+    if not is_vector(value):
+        return _class_number(value, classes)
+    vector = as_vector(value)
+    if classes is not None and len(vector) != len(classes):
+        raise RecordError(f"its label has {len(vector):,} numbers, and there are names of {len(classes):,} (classes). "
+                          f"Give as many")
+    return vector
+
+
+def _class_number(value: Any, classes: Sequence[str] | None) -> int:
     most = MOST_CLASSES if classes is None else len(classes)
     number = value.reshape(())[()] if isinstance(value, np.ndarray) and value.size == 1 else value
     try:
@@ -178,7 +191,7 @@ def _label(value: Any, classes: Sequence[str] | None) -> int:
     if not 0 <= label < most:
         rule = "" if classes is None else f", for there are names of {most:,} classes"
         raise RecordError(f"its label is {_describe(value)}, and must be a class number, an integer from 0 to "
-                          f"{most - 1:,}{rule}. Number the classes from 0")
+                          f"{most - 1:,}{rule}, or a list of numbers. Number the classes from 0")
     return label
 
 

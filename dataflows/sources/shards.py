@@ -1,8 +1,8 @@
 """webdataset's shards, read in place: tars in which the members `KEY.jpg` and `KEY.cls`, or `KEY.json`, are a sample.
 
 A key is a member's path up to the first dot of its name. The image is the member whose extension is one of `names.py`;
-the label is that of `KEY.cls`, a number as text, else "label" or "cls" in `KEY.json`, whose "class_name", a text, is
-what the class is called. All else is counted, and left out.
+the label is that of `KEY.cls`, a number as text, else "label" or "cls" in `KEY.json`, a number or a list of numbers.
+"class_name" in `KEY.json`, a text, is what the class of a number is called. All else is counted, and left out.
 """
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
+from dataflows.label_vectors import Label, as_vector, size_of, size_text
 from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS, by_kind, kind_left_out
 from dataflows.sources.samples import MOST_CLASSES
@@ -57,6 +58,8 @@ class TarShards(ImageSource, DataFlow):
         self.left_out, self.unreadable = by_kind(found.left_out), found.faults
         labels = np.array(found.labels)
         count = int(labels.max(initial=-1)) + 1
+        if found.size:
+            labels, count = np.array(found.vectors).reshape(-1, found.size), found.size
         self.classes = [str(number) for number in range(count)]
         self.class_names = [found.called.get(number, str(number)) for number in range(count)]
         self.pointers: Sequence[list[Any]] = FilePointers(names, labels, permutation(len(names), seed))
@@ -88,14 +91,16 @@ class _Found:
     def __init__(self) -> None:
         self.names: list[bytes] = []
         self.labels, self.offsets, self.sizes = array("i"), array("q"), array("q")
+        self.vectors = array("f")  # in place of labels
+        self.size: int | None = None  # of the first label, as size_of gives it
         self.called: dict[int, str] = {}
         self.left_out: Counter[str] = Counter()
         self.faults: list[Unreadable] = []
 
 
-class _Label(NamedTuple):
-    number: int
-    name: str | None = None
+class _Read(NamedTuple):
+    label: Label
+    name: str | None = None  # of its class
 
 
 def _list_shard(path: str, shard: str, found: _Found) -> None:
@@ -128,25 +133,30 @@ def _add(fd: int, key: str, parts: dict[str, Member], found: _Found) -> None:
                                        f"it has {len(images)} images, and must have one"))
         return
     try:
-        label = _label(fd, parts)
+        label, name = _label(fd, parts)
+        if found.size not in (None, size_of(label)):
+            raise ValueError(f"its label is {size_text(size_of(label))}, and that of the first sample is "
+                             f"{size_text(found.size or 0)}: all must be class numbers, or vectors of one length")
     except ValueError as error:
         found.faults.append(Unreadable(key, str(error)))
         return
     [image] = images
-    called = found.called.get(label.number)
-    if label.name is not None and called not in (None, label.name):
-        found.faults.append(Unreadable(key, f"its class {label.number} is called {label.name!r} in it, and {called!r} "
-                                            f"before"))
-        return
-    if label.name is not None:
-        found.called[label.number] = label.name
+    if isinstance(label, int) and name is not None:
+        called = found.called.setdefault(label, name)
+        if called != name:
+            found.faults.append(Unreadable(key, f"its class {label} is called {name!r} in it, and {called!r} before"))
+            return
     found.names.append(os.fsencode(key + os.path.basename(image.name)[len(os.path.basename(key)):]))
-    found.labels.append(label.number)
+    found.size = size_of(label)
+    if isinstance(label, int):
+        found.labels.append(label)
+    else:
+        found.vectors.frombytes(label.tobytes())
     found.offsets.append(image.offset)
     found.sizes.append(image.size)
 
 
-def _label(fd: int, parts: dict[str, Member]) -> _Label:
+def _label(fd: int, parts: dict[str, Member]) -> _Read:
     """Raises ValueError for one that is missing or none."""
     fields = _fields(fd, parts["json"]) if "json" in parts else {}
     name = fields.get("class_name")
@@ -158,13 +168,15 @@ def _label(fd: int, parts: dict[str, Member]) -> _Label:
         told = text[:60].decode(errors="replace")
     elif "label" in fields or "cls" in fields:
         value = fields.get("label", fields.get("cls"))
+        if isinstance(value, list):
+            return _Read(as_vector(value))
         number = value if type(value) is int else None
         told = str(value)[:60]
     else:
         raise ValueError("it has an image and no label: neither a .cls, nor a .json with label or cls")
     if number is None or not 0 <= number < MOST_CLASSES:
         raise ValueError(f"its label {told!r} must be a class number, a whole number from 0 to {MOST_CLASSES - 1:,}")
-    return _Label(number, name)
+    return _Read(number, name)
 
 
 def _fields(fd: int, member: Member) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS
 
-Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a label
+Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a Label
 
 
 class ImageSource:
@@ -23,7 +23,8 @@ class ImageSource:
     seed: of the permutation in which they come; None where they have the order of the source.
     root: where the names are, for messages: a folder or a tar; "" where they are nowhere on the disk.
     unit: what a pointer points to, for messages.
-    classes: the name of each class number; None where the greatest label tells how many there are.
+    classes: the name of each class number; None where the greatest label tells how many there are. Where labels are
+        vectors, the name of each of their numbers.
     class_names: what they are called; the same where nothing says it.
     layout: one line that says what was found, with paths relative to the source.
     left_out: how many files there are that are no images by their names, by kind (`names.py`).
@@ -120,7 +121,8 @@ class _Stretch(Sequence[list[Any]]):
 class FilePointers(Sequence[list[Any]]):
     """`[name, label]` lists, made when they are asked for: a list of 1.28 million takes 200 MB.
 
-    names: bytes array (n,). labels: array (n,) of int32. order: int64 array (n,), which of them comes when.
+    names: bytes array (n,). labels: int32 (n,), or vectors, float32 (n, k). order: int64 array
+    (n,), which of them comes when.
     """
 
     def __init__(self, names: np.ndarray, labels: np.ndarray, order: np.ndarray) -> None:
@@ -133,7 +135,8 @@ class FilePointers(Sequence[list[Any]]):
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         place = self._order[number]
-        return [os.fsdecode(self._names[place]), int(self._labels[place])]
+        label = self._labels[place]
+        return [os.fsdecode(self._names[place]), label if label.ndim else int(label)]
 
 
 def permutation(count: int, seed: int | None) -> np.ndarray:

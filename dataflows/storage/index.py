@@ -2,7 +2,7 @@
 
 One numpy archive without pickles. Arrays, one entry per record in the order of the keys:
 
-    label    int32    class number
+    label    int32    class number; or vectors: float32 of shape (count, k), in version 3
     height   int32    pixels, as stored
     width    int32    pixels, as stored
     nbytes   int64    bytes of the LMDB value
@@ -10,8 +10,8 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
     crc32    uint32   of the LMDB value
     name     bytes    source file relative to the split's folder, as the file system has it, padded with zero bytes
 
-and `meta`, the UTF-8 bytes of a JSON object: version (of this table), count (of records), and the parts that
-index_meta.py lists.
+and `meta`, the UTF-8 bytes of a JSON object: version (of this table: 2, or 3 where labels are vectors), count (of
+records), and the parts that index_meta.py lists.
 
 The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
 no byte of an index can change unnoticed, and with it none of the LMDB.
@@ -32,7 +32,7 @@ from dataflows.storage.flush import flush_file
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.system import naming
 
-VERSION = 2
+VERSION, OF_VECTORS = 2, 3  # the latter has another `label`, which readers that know only 2 would misread
 REMEDY = "Remove it to read the LMDB without an index, or dump again"
 _DIGITS = 8  # of the checksum at the end
 _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
@@ -40,7 +40,7 @@ _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "of
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Index:
-    """The arrays of the table above, each of shape (count,), and its meta object."""
+    """The arrays of the table above, of shape (count,) but for labels that are vectors, and its meta object."""
 
     label: np.ndarray
     height: np.ndarray
@@ -57,8 +57,13 @@ class Index:
         return len(self.label)
 
     @property
+    def label_size(self) -> int:
+        """How many numbers each label has, where labels are vectors; 0 where they are class numbers."""
+        return 0 if self.label.ndim == 1 else self.label.shape[1]
+
+    @property
     def classes(self) -> list[str]:
-        """Class folder names (wnids, for ImageNet), by class number."""
+        """Class folder names (wnids, for ImageNet), by class number; of vectors, what each number is called."""
         return list(self.meta.classes)
 
     @property
@@ -68,7 +73,7 @@ class Index:
 
     def written_meta(self) -> dict[str, Any]:
         """The meta object as it is written."""
-        return self.meta.to_dict(VERSION, self.count)
+        return self.meta.to_dict(OF_VECTORS if self.label_size else VERSION, self.count)
 
     def checked_meta(self, path: str) -> IndexMeta:
         """`meta`, once all of its types are checked: what is shown to people and looked up in arrays.
@@ -117,7 +122,8 @@ def temporary_index_path(lmdb_path: str) -> str:
 
 
 def _content(index: Index) -> bytes:
-    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _DTYPES.items()}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype)
+                              for name, dtype in _dtypes(bool(index.label_size)).items()}
     meta = json.dumps(index.written_meta()).encode()
     file = io.BytesIO()
     np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
@@ -185,10 +191,10 @@ class _OtherVersion(ValueError):
 
 
 def _refuse_version(version: Any) -> None:
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        raise _OtherVersion(f"is an index of version {version!r}, and this package reads version {VERSION}: it was "
-                            f"written by {'a newer' if newer else 'an older'} one. "
+    if version not in (VERSION, OF_VECTORS):
+        newer = isinstance(version, int) and version > OF_VECTORS
+        raise _OtherVersion(f"is an index of version {version!r}, and this package reads versions {VERSION} and "
+                            f"{OF_VECTORS}: it was written by {'a newer' if newer else 'an older'} one. "
                             f"{'Update this package. ' * newer}{REMEDY}")
 
 
@@ -200,8 +206,14 @@ def _parse(content: bytes) -> Index:
             raise ValueError("its bytes are not those that were written: their checksum is another")
         meta = IndexMeta.from_dict(written)
         arrays = {name: archive[name] for name in (*_DTYPES, "name")}
-    if any(array.shape != (written["count"],) for array in arrays.values()):
-        raise ValueError(f"it states {written['count']} records and its arrays have other lengths")
-    if arrays["name"].dtype.kind != "S" or any(arrays[name].dtype != dtype for name, dtype in _DTYPES.items()):
+    count, vectors = written["count"], written["version"] == OF_VECTORS
+    shapes = dict.fromkeys(arrays, (count,)) | ({"label": (count, len(meta.classes) or 1)} if vectors else {})
+    if any(array.shape != shapes[name] for name, array in arrays.items()):
+        raise ValueError(f"it states {count} records and its arrays have other lengths")
+    if arrays["name"].dtype.kind != "S" or any(arrays[name].dtype != dtype for name, dtype in _dtypes(vectors).items()):
         raise ValueError("an array has another dtype than the format fixes")
     return Index(meta=meta, **arrays)
+
+
+def _dtypes(vectors: bool) -> dict[str, str]:
+    return _DTYPES | {"label": "<f4"} if vectors else _DTYPES

@@ -16,7 +16,7 @@ class IndexMeta:
     format: str = ""  # "jpeg" or "uint8"
     split: str = ""  # "train", "val", ...
     seed: int | None = None  # of the permutation in which records are written; None for the source's order
-    classes: list[str]  # folder names by class number: wnids, for ImageNet
+    classes: list[str]  # folder names by class number: wnids, for ImageNet; of vectors, what each number is called
     class_names: list[str]  # what they are called; `classes` where the source does not say
     layout: str = ""  # what was found in the source
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)  # files that are no images, by kind (names.py)

@@ -10,10 +10,12 @@ What we write is msgpack with msgpack-numpy's arrays, which tensorpack's msgpack
           c4 04 "kind"   c4 00
           c4 05 "shape"  93 <height> <width> 03   height, width, channels: RGB
           c4 04 "data"   c4|c5|c6 <length> <bytes>   contiguous rows
-       <label>                                    an integer in msgpack's shortest form
+       <label>                                    class number: an integer in msgpack's shortest form
+    or 85                                         vector: a map as above, of type a3 "<f4" and shape 91 <k>
 
 What we read is that, and what tensorpack's serializers make of lists and tuples of [image, label] elsewhere: msgpack or
-pickle, images as bytes, as uint8 arrays of encoded bytes, or as uint8 arrays of pixels; labels as any kind of integer.
+pickle, images as bytes, as uint8 arrays of encoded bytes, or as uint8 arrays of pixels; labels as any kind of integer,
+or as arrays of floats of one dimension.
 Reading never copies the payload of a msgpack record, never runs code, and never reads past the value.
 """
 import math
@@ -25,6 +27,7 @@ import msgpack_numpy
 import numpy as np
 
 from dataflows.errors import DamagedMsgpack, RecordError, UnsafePickle
+from dataflows.label_vectors import Label, as_vector, size_text
 from dataflows.storage import read_msgpack, read_pickle
 
 Image = np.ndarray  # uint8: of one dimension, an encoded file; of three, pixels
@@ -32,7 +35,8 @@ _LABELS = range(-2**63, 2**63)  # int64, as batches hold them
 
 
 def pack(datapoint: list[Any]) -> bytes:
-    """The bytes of `[image, label]`: image is encoded bytes or uint8 RGB of shape (H, W, 3), label an int.
+    """The bytes of `[image, label]`: image is encoded bytes or uint8 RGB of shape (H, W, 3); label an int, or a
+    vector: a float32 array of shape (k,), all of whose numbers are finite.
 
     Raises RecordError when they are anything else: a wrong record is cheaper to refuse here than to read for years.
 
@@ -47,25 +51,41 @@ def pack(datapoint: list[Any]) -> bytes:
             raise RecordError(f"pixels must be uint8 of shape (H, W, 3), not {image.dtype} of shape {image.shape}")
     elif not isinstance(image, bytes) or not image:
         raise RecordError(f"an encoded image must be non-empty bytes, not {type(image).__name__}")
-    packed: bytes = msgpack.packb([image, _label(label)], default=msgpack_numpy.encode, use_bin_type=True)
+    label = as_vector(label) if _is_vector(label) and label.dtype == np.float32 else _class_number(label)
+    packed: bytes = msgpack.packb([image, label], default=msgpack_numpy.encode, use_bin_type=True)
     return packed
 
 
-def view(value: np.ndarray, *, array_layout: str = "HWC", array_channels: str = "RGB") -> tuple[Image, int]:
+def view(value: np.ndarray, *, array_layout: str = "HWC", array_channels: str = "RGB", label_size: int | None = None
+         ) -> tuple[Image, Label]:
     """The (image, label) stored in `value`, a one-dimensional uint8 array.
 
     The image is uint8: of shape (n,) when it is an encoded file, of shape (H, W, 3) in RGB when it is pixels. It is a
     read-only view of `value` where the format allows it. `array_layout` ("HWC" or "CHW") and `array_channels` ("RGB"
-    or "BGR") say how the writer stored arrays of pixels; encoded files need neither. Raises RecordError.
+    or "BGR") say how the writer stored arrays of pixels; encoded files need neither. The label is an int, or a float32
+    array of shape (k,) that is the caller's own; `label_size` is what it must be: 0 for a class number, k for a vector,
+    None for either. Raises RecordError.
 
     >>> image, label = view(np.frombuffer(pack([b"a JPEG", 3]), np.uint8))
     >>> image.tobytes(), label
     (b'a JPEG', 3)
     """
+    image, label = _parts(value)
+    return (_image(image, array_layout, array_channels),
+            _class_number(label) if label_size == 0 else _label(label, label_size))
+
+
+def label_size(value: np.ndarray) -> int:
+    """How many numbers the label of a record has; 0 for a class number. Raises RecordError."""
+    label = _parts(value)[1]
+    return len(as_vector(label, finite=False)) if _is_vector(label) else 0
+
+
+def _parts(value: np.ndarray) -> list[Any]:
     record = _unpack_pixels(value) or _unpack(value)
     if not isinstance(record, list) or len(record) != 2:
         raise RecordError(f"a record must be a list or tuple of [image, label], not {_describe(record)}")
-    return _image(record[0], array_layout, array_channels), _label(record[1])
+    return record
 
 
 def _unpack(value: np.ndarray) -> Any:
@@ -84,11 +104,28 @@ def _describe(value: Any) -> str:
     return f"{type(value).__name__} of length {len(value)}" if hasattr(value, "__len__") else type(value).__name__
 
 
-def _label(value: Any) -> int:
+def _label(value: Any, size: int | None) -> Label:
+    """A label of this size, of any if it is None."""
+    if size is None and not _is_vector(value):
+        return _class_number(value)
+    if not _is_vector(value):
+        raise RecordError(f"its label is no vector, and those of the other records have {size:,} numbers")
+    label = as_vector(value, finite=False)
+    if size is not None and len(label) != size:
+        raise RecordError(f"its label is {size_text(len(label))}, and those of the other records have {size:,} numbers")
+    return label
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 1 and value.size > 0
+
+
+def _class_number(value: Any) -> int:
     number = value.reshape(())[()] if isinstance(value, np.ndarray) and value.size == 1 else value
     if isinstance(number, (int, np.integer)) and not isinstance(number, bool) and int(number) in _LABELS:
         return int(number)
-    raise RecordError(f"a label must be an integer of 64 bits, not {_describe(value)}")
+    raise RecordError(f"a label must be an integer of 64 bits, or an array of floats of one dimension, not "
+                      f"{_describe(value)}")
 
 
 def _image(value: Any, layout: str, channels: str) -> Image:

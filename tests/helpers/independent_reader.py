@@ -28,18 +28,22 @@ def read_index(path):
     with zipfile.ZipFile(path) as archive:
         columns = {name.removesuffix(".npy"): read_npy(archive.read(name)) for name in archive.namelist()}
     meta = json.loads(bytes(columns.pop("meta")).decode())
-    if meta["version"] != 2:
+    if meta["version"] not in (2, 3):
         raise ValueError("the index is of another version")
     return columns, meta
 
 
 def read_npy(content):
-    """The values of a one-dimensional array."""
+    """The values of a one-dimensional array, or the rows of one of two dimensions."""
     if content[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError("not an array of version 1.0")
     [length] = struct.unpack_from("<H", content, 8)
     header = ast.literal_eval(content[10:10 + length].decode("latin1"))
-    [count], descr, data = header["shape"], header["descr"], content[10 + length:]
+    (count, *rest), descr, data = header["shape"], header["descr"], content[10 + length:]
+    if rest:
+        if descr != "<f4" or header["fortran_order"]:
+            raise ValueError("not rows of float32")
+        return [list(struct.unpack_from(f"<{rest[0]}f", data, 4 * rest[0] * row)) for row in range(count)]
     if descr.startswith("|S"):
         size = int(descr[2:])
         return [data[i * size:(i + 1) * size].rstrip(b"\0") for i in range(count)]
@@ -99,6 +103,11 @@ def read_record(value):
     (image, label), end = unpack(value, 0)
     if end != len(value):
         raise ValueError("something follows the record")
+    if isinstance(label, list):
+        vector = dict(zip(label[::2], label[1::2]))
+        if vector[b"nd"] is not True or vector[b"type"] != "<f4":
+            raise ValueError("not a vector of float32")
+        label = list(struct.unpack(f"<{vector[b'shape'][0]}f", vector[b"data"]))
     if isinstance(image, bytes):
         return None, image, label
     array = dict(zip(image[::2], image[1::2]))

@@ -665,13 +665,14 @@ def test_a_first_record_that_was_damaged(ours):
     assert [line[:12] for line in verify(ours, progress=False).bad] == ["key 00000000"]
 
 
-@pytest.mark.parametrize("version, words", [(1, "an older"), (3, "a newer one. Update this package"), ("x", "older")])
+@pytest.mark.parametrize("version, words", [(1, "an older"), (4, "a newer one. Update this package"), ("x", "older")])
 def test_an_index_of_another_version(ours, monkeypatch, version, words):
     index = load_index(ours, ours)
     monkeypatch.setattr("dataflows.storage.index.VERSION", version)
     os.replace(write_index(index, ours), index_path(ours))
     monkeypatch.undo()
-    refused(ours, index_path(ours), f"of version {version!r}, and this package reads version 2", words, "Remove it")
+    refused(ours, index_path(ours), f"of version {version!r}, and this package reads versions 2 and 3", words,
+            "Remove it")
 
 
 def test_an_index_that_may_not_be_read_is_not_called_damaged(ours):

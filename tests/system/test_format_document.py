@@ -15,6 +15,7 @@ from dataflows.dump.verify import verify
 from dataflows.jpeg import cut
 from dataflows.storage import index, record
 from dataflows.storage.store import Store
+from dump_imagenet import dump_split
 from helpers import independent_reader
 from helpers.paths import ROOT
 
@@ -65,6 +66,16 @@ def test_every_record_column_and_checksum_is_read_alike(dump, tmp_path):
         assert found["shape"] == (list(image.shape) if image.ndim == 3 else None)
         assert (tmp_path / found["key"]).read_bytes() == image.tobytes()
     store.close()
+
+
+@pytest.mark.parametrize("format", ["jpeg", "uint8"])
+def test_vectors_are_read_alike(tmp_path, format):
+    labels = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    samples = [(np.full((8, 9, 3), number, np.uint8), label) for number, label in enumerate(labels)]
+    path = dump_split(samples, tmp_path, "val", format=format, progress=False).path
+    report = read_by_itself(path, tmp_path)
+    assert report["meta"]["version"] == 3 and report["meta"]["classes"] == ["0", "1", "2"]
+    assert report["columns"]["label"] == [found["label"] for found in report["records"]] == labels.tolist()
 
 
 def test_tiled_jpegs_are_cut_to_equal_pixels(tiled_lmdb, tmp_path):

@@ -18,6 +18,7 @@ import os
 from typing import Any, Iterator, NamedTuple
 
 from dataflows.errors import Locked
+from dataflows.label_vectors import Label
 from dataflows.storage.flush import flush_file
 from dataflows.terminal import printable
 
@@ -30,7 +31,7 @@ class StoredFile(NamedTuple):
     """One source file that is stored: what the index and the summary say of it, before it is known where it is."""
 
     name: str  # undecodable bytes as os.fsdecode makes them
-    label: int
+    label: int | str  # class number; or a vector's float32 numbers, little-endian, in hexadecimal
     height: int  # pixels, as stored
     width: int
     crc32: int  # of the record
@@ -38,6 +39,16 @@ class StoredFile(NamedTuple):
     untiled: str | None
     findings: list[str]  # see images/examine.py
     digest: str  # of the source file's content, examine.digest in hexadecimal
+
+    @property
+    def label_size(self) -> int:
+        """How many numbers the label has; 0 for a class number."""
+        return len(self.label) // 8 if isinstance(self.label, str) else 0
+
+
+def noted(label: Label) -> int | str:
+    """A label as StoredFile has it."""
+    return label if isinstance(label, int) else label.astype("<f4").tobytes().hex()
 
 
 class SkippedFile(NamedTuple):

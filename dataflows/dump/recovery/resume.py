@@ -5,7 +5,7 @@ from typing import Any, Iterator, NamedTuple
 
 from dataflows.dump.pack import image_digest
 from dataflows.dump.prepare import CONVERTED
-from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
+from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile, noted
 from dataflows.dump.recovery.publish import clear, leftovers, partial_path, rename
 from dataflows.errors import RecordError
 from dataflows.order.parts import Slice
@@ -167,7 +167,7 @@ class _Compared(ProxyDataFlow):
         if same and isinstance(row, StoredFile):
             try:
                 image, label = self.ds.load(pointer)
-                same = label == row.label and image_digest(image) == row.digest
+                same = noted(label) == row.label and image_digest(image) == row.digest
             except (OSError, RecordError):
                 same = False
         return "" if same else f"{self.ds.place(pointer)} is another one than it was"

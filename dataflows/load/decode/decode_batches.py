@@ -40,11 +40,12 @@ class DecodeBatches(ProxyDataFlow):
     With nothing but a crop, no more threads run than there are processors.
 
     `ds` yields `[numbers, positions]`, lists of up to `batch_size` record numbers and of their positions in the epoch.
-    Yields `[images, labels]`: labels int64 of shape (B,), or a list of what `target_transform` gives for each. With a
-    crop and nothing after it, images are uint8 RGB of shape (B, 3, h, w), in channels-last memory if `channels_last`.
-    Without any transform they are a list of such arrays of shape (3, H, W). With callables they are their results,
-    where arrays and PIL images of shape (H, W, 3) become (3, H, W): one array if all are numbers in host memory, of one
-    shape and dtype, else a list. With `pointers`, record numbers and positions follow: int64 of shape (B,) each.
+    Yields `[images, labels]`: labels int64 of shape (B,), float32 of shape (B, k) where they are vectors, or a list of
+    what `target_transform` gives for each. With a crop and nothing after it, images are uint8 RGB of shape (B, 3, h,
+    w), in channels-last memory if `channels_last`. Without any transform they are a list of such arrays of shape (3, H,
+    W). With callables they are their results, where arrays and PIL images of shape (H, W, 3) become (3, H, W): one
+    array if all are numbers in host memory, of one shape and dtype, else a list. With `pointers`, record numbers and
+    positions follow: int64 of shape (B,) each.
 
     The order is that of `ds`; crops are a function of (seed, epoch, position), whatever the number of threads. So is
     what callables draw from the global generators of Python, numpy and torch with num_threads=0 or in a process of
@@ -93,8 +94,8 @@ class DecodeBatches(ProxyDataFlow):
 
     def _tasks(self) -> Generator[tuple[_Batch, range], None, None]:
         for numbers, positions in self.ds:
-            batch = _Batch(numbers, np.array(positions, np.int64), np.empty(len(numbers), np.int64),
-                           self._slots(len(numbers)))
+            batch = _Batch(numbers, np.array(positions, np.int64),
+                           self._reader.empty_labels(len(numbers)), self._slots(len(numbers)))
             for start in range(0, len(numbers), self._slice):
                 yield batch, range(start, min(start + self._slice, len(numbers)))
 
@@ -133,7 +134,7 @@ class DecodeBatches(ProxyDataFlow):
         """(place, pixels) of each image of a part: uint8 RGB of shape (H, W, 3)."""
         for i in part:
             started = time.perf_counter()
-            pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])
+            pixels, batch.labels[i] = self._reader.pixels(batch.numbers[i])  # of the file's label_size, or an error
             watch.decode += time.perf_counter() - started
             yield i, pixels
 
@@ -174,7 +175,7 @@ class DecodeBatches(ProxyDataFlow):
         if self._target_transform is None:
             return batch.labels
         targets = []
-        for number, label in zip(batch.numbers, batch.labels.tolist()):
+        for number, label in zip(batch.numbers, batch.labels if self._reader.label_size else batch.labels.tolist()):
             with Noted("target_transform", self._reader.store, number):
                 targets.append(self._target_transform(label))
         return targets

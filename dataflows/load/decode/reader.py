@@ -14,6 +14,7 @@ from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.images.resize import resize_into
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
 from dataflows.jpeg.header import jpeg_size
+from dataflows.label_vectors import Label
 from dataflows.options import integer, one_of
 from dataflows.storage import record
 from dataflows.storage.store import Store
@@ -30,13 +31,13 @@ class _Source(NamedTuple):
     width: int
     image: np.ndarray  # as record.view gives it, or decoded
     tiles: TileMap | None  # of a tiled JPEG
-    label: int
+    label: Label
 
 
 class Crops(NamedTuple):
     """What `RecordReader.read_crops` tells besides the pixels: seconds by the clock, of all images together."""
 
-    labels: list[int]
+    labels: list[Any]  # an int of each, or float32 (k,)
     decode_s: float  # cutting out and decoding
     resize_s: float
 
@@ -45,7 +46,8 @@ class RecordReader:
     """Reads and decodes the records of a Store, and adds file and key to what goes wrong. Threads may share it.
 
     `array_layout` and `array_channels` are those of record.view. `max_pixels` is how many pixels an image may have by
-    its header.
+    its header. `label_size` is how many numbers each label has, where labels are vectors, else 0: as the index says,
+    and without one, as the first record is.
     """
 
     def __init__(self, store: Store, *, array_layout: str = "HWC", array_channels: str = "RGB",
@@ -54,24 +56,36 @@ class RecordReader:
         one_of("array_channels", array_channels, ("RGB", "BGR"))
         self.store = store
         self._max_pixels = integer("max_pixels", max_pixels, 1)
-        self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels)
+        self.label_size = _label_size(store)
+        self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels,
+                                       label_size=self.label_size)
 
-    def view(self, number: int) -> tuple[np.ndarray, int]:
+    def view(self, number: int) -> tuple[np.ndarray, Label]:
         """(image, label) as record.view gives them, without decoding."""
         return self._located(self._view, number, self.store.value(number))
 
-    def pixels(self, number: int) -> tuple[np.ndarray, int]:
-        """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int."""
+    def pixels(self, number: int) -> tuple[np.ndarray, Label]:
+        """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int, or float32 (k,)."""
         image, label = self.view(number)
         return (image.copy() if image.ndim == 3 else self._located(_decode, number, image, self._max_pixels)), label
 
     def labels(self) -> np.ndarray:
-        """The label of each record: int64. Without an index, reading them reads the whole file once, with a warning."""
+        """The label of each record: int64 (n,), or float32 (n, k) of vectors.
+
+        Without an index, reading them reads the whole file once, with a warning.
+        """
         if self.store.index is not None:
-            return self.store.index.label.astype(np.int64)
+            return self.store.index.label.astype(np.float32 if self.label_size else np.int64)
         logger.warning("%s has no index, so all of its records are read once for their labels; dump_imagenet.py writes "
                        "an index", printable(self.store.path))
-        return np.array([self.view(number)[1] for number in range(len(self.store))], np.int64)
+        labels = self.empty_labels(len(self.store))
+        for number in range(len(labels)):
+            labels[number] = self.view(number)[1]
+        return labels
+
+    def empty_labels(self, count: int) -> np.ndarray:
+        """Memory for so many labels: int64 of shape (count,), or float32 of shape (count, k) of vectors."""
+        return np.empty((count, self.label_size), np.float32) if self.label_size else np.empty(count, np.int64)
 
     def source_names(self, numbers: Any) -> list[str]:
         """The files that these records came from, relative to the folder that was dumped. numbers: integers, (n,)."""
@@ -127,6 +141,15 @@ class RecordReader:
             raise RecordError(f"{self.store.place(number)}: {error}") from error
 
 
+def _label_size(store: Store) -> int:
+    if store.index is not None:
+        return store.index.label_size
+    try:
+        return record.label_size(store.value(0))
+    except ValueError:  # reading the record says what is wrong with it
+        return 0
+
+
 def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
     """`decode`, after a look at the header."""
     size = jpeg_size(encoded)
@@ -139,7 +162,7 @@ def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
     return decode(encoded, most_pixels=0)
 
 
-def _source(view: Callable[[np.ndarray], tuple[np.ndarray, int]], value: np.ndarray, max_pixels: int) -> _Source:
+def _source(view: Callable[[np.ndarray], tuple[np.ndarray, Label]], value: np.ndarray, max_pixels: int) -> _Source:
     image, label = view(value)
     if image.ndim == 3:
         return _Source(image.shape[0], image.shape[1], image, None, label)

@@ -3,7 +3,8 @@
 Facts are a JSON object; what is not known is null.
 
     path, file_bytes   the LMDB
-    index              path of its index; null when it has none, and then dump, tiles, bytes, sizes, classes, found are
+    index              path of its index; null when it has none, and then dump, tiles, bytes, sizes, classes, vectors,
+                       found are
     records            how many
     dump               format, split, layout (what was found in the source), seed (null: not shuffled), options, tools
     tiles              tiled: how many JPEGs have tiles; stored_whole: how many have not, by reason; null if not wanted
@@ -11,13 +12,16 @@ Facts are a JSON object; what is not known is null.
     sizes              distinct; most_common: width, height, images, of eight; shorter_side, longer_side: histograms
     classes            number, empty; sorted: whether records are in the order of their classes; least, median, most:
                        images of one class; histogram of these; counts: class, name,
-                       images, by class number
+                       images, by class number; null where labels are vectors
+    vectors            the numbers of labels that are vectors, in their order: name, least, mean, most, nonzero (share
+                       of records where it is not 0); null where labels are class numbers
     found              findings: images and examples (file names) by finding; skipped: name and reason of each file;
                        left_out: how many files were not looked at, by kind (names.py); equal_files: groups of equal
                        contents; class_counts: remarks
     sample             what a look at the headers of a few records told: numbers, of the records; serializers, kinds,
-                       tile_widths (pixels), array_layouts: how many by each; labels: the distinct ones, ascending;
-                       shorter_side: histogram; unreadable: key and error of each record that is none
+                       tile_widths (pixels), array_layouts, label_sizes (numbers of vectors): how many by each; labels:
+                       the distinct class numbers, ascending; shorter_side: histogram; unreadable: key and error of each
+                       record that is none
 
 A histogram is a list of least, most (both included) and number.
 """
@@ -28,6 +32,7 @@ from typing import Any, Iterable
 import numpy as np
 
 from dataflows.errors import RecordError
+from dataflows.label_vectors import size_of
 from dataflows.storage.index import Index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.store import Store
@@ -57,12 +62,13 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     index = store.index
     facts = {"path": store.path, "file_bytes": sum(map(os.path.getsize, store.files)),
              "index": store.index_path, "records": len(store)}
-    parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "found"))
+    parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "vectors", "found"))
     if index is not None and store.index_path is not None:
         made = index.checked_meta(store.index_path)
         parts = {"dump": _dump(made), "tiles": _tiles(made, index.count), "bytes": _bytes(index),
-                 "sizes": _sizes(index.height, index.width), "classes": _classes(index.label, made),
-                 "found": _found(index, made)}
+                 "sizes": _sizes(index.height, index.width),
+                 "classes": None if index.label_size else _classes(index.label, made),
+                 "vectors": _vectors(index) if index.label_size else None, "found": _found(index, made)}
     facts |= {**parts, "sample": _sample(store)}
     store.close()
     return facts
@@ -113,6 +119,14 @@ def _classes(labels: np.ndarray, made: IndexMeta) -> dict[str, Any]:
             "counts": [{"class": folder, "name": name, "images": count} for folder, name, count in named]}
 
 
+def _vectors(index: Index) -> list[dict[str, Any]]:
+    labels = index.label
+    figures = zip(index.classes, labels.min(0).tolist(), labels.mean(0, np.float64).tolist(), labels.max(0).tolist(),
+                  (np.count_nonzero(labels, 0) / len(labels)).tolist())
+    return [{"name": name, "least": least, "mean": mean, "most": most, "nonzero": nonzero}
+            for name, least, mean, most, nonzero in figures]
+
+
 def _found(index: Index, made: IndexMeta) -> dict[str, Any]:
     findings = {finding: {"images": len(numbers),
                           "examples": [os.fsdecode(name) for name in index.name[numbers[:_EXAMPLES]].tolist()]}
@@ -129,7 +143,8 @@ def _sample(store: Store) -> dict[str, Any]:
             kinds.append(record_kind(store, number))
         except RecordError as error:
             unreadable.append({"key": store.key(number).decode(errors="replace"), "error": str(error)})
-    return {"numbers": numbers, **_counts(kinds), "labels": sorted({found.label for found in kinds}),
+    return {"numbers": numbers, **_counts(kinds),
+            "labels": sorted({found.label for found in kinds if isinstance(found.label, int)}),
             "shorter_side": _histogram([min(found.height, found.width) for found in kinds if found.height]),
             "unreadable": unreadable}
 
@@ -140,6 +155,7 @@ def _counts(kinds: list[RecordKind]) -> dict[str, dict[str, int]]:
 
     return {"serializers": count(found.serializer for found in kinds), "kinds": count(found.kind for found in kinds),
             "tile_widths": count(found.tile_width for found in kinds if found.tile_width),
+            "label_sizes": count(size_of(found.label) for found in kinds if size_of(found.label)),
             "array_layouts": count(found.array_layout for found in kinds if found.kind == "pixels")}
 
 

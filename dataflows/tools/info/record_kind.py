@@ -6,6 +6,7 @@ import numpy as np
 from dataflows.errors import RecordError
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import FRAMES, jpeg_size, segments
+from dataflows.label_vectors import Label
 from dataflows.storage import record
 from dataflows.storage.store import Store
 
@@ -19,7 +20,7 @@ class RecordKind(NamedTuple):
     kind: str  # "tiled JPEG", "JPEG", "progressive JPEG", another of Pillow's formats, "pixels" or "no image"
     height: int  # pixels; 0 where the header does not tell
     width: int
-    label: int
+    label: Label
     tile_width: int  # pixels of a row that one interval of a tiled JPEG has; else 0
     array_layout: str  # by which record.view reads it
 
@@ -42,7 +43,7 @@ def record_kind(store: Store, number: int) -> RecordKind:
         raise RecordError(f"{store.place(number)}: {error}") from error
 
 
-def _view(value: np.ndarray) -> tuple[np.ndarray, int, str]:
+def _view(value: np.ndarray) -> tuple[np.ndarray, Label, str]:
     """(image, label, layout): pixels of shape (3, H, W) are not taken for others, so both layouts are tried."""
     try:
         return *record.view(value), "HWC"

@@ -29,7 +29,7 @@ def statements(facts: dict[str, Any]) -> list[Part]:
     """All that the facts say."""
     if facts["index"] is None:
         return [_unindexed(facts), _sampled(facts["sample"])]
-    return [_made(facts), _stored(facts), _sizes(facts["sizes"]), _classes(facts["classes"]), _found(facts["found"])]
+    return [_made(facts), _stored(facts), _sizes(facts["sizes"]), _labels(facts), _found(facts["found"])]
 
 
 def _unindexed(facts: dict[str, Any]) -> Part:
@@ -42,10 +42,12 @@ def _unindexed(facts: dict[str, Any]) -> Part:
 
 
 def _sampled(sample: dict[str, Any]) -> Part:
-    labels = sample["labels"]
+    labels, sizes = sample["labels"], sample["label_sizes"]
+    told = [f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct"] if labels else []
+    told += [f"vectors of {size} numbers: {count:,}" for size, count in sizes.items()]
     return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly", [
         *_kinds(sample),
-        ("labels", f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct" if labels else "none"),
+        ("labels", "; ".join(told) or "none"),
     ], [Chart("shorter side of these images, pixels", _bars(sample["shorter_side"]))] if sample["shorter_side"] else [])
 
 
@@ -65,13 +67,16 @@ def _kinds(sample: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _made(facts: dict[str, Any]) -> Part:
     dump = facts["dump"]
+    classes, vectors = facts["classes"], facts["vectors"]
     options = [f"{name}={value}" for name, value in dump["options"].items() if value is not None]
     return Part("How it was made", [
         ("split", printable(f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} of "
-                            f"{plural(facts['classes']['number'], 'class', 'classes')}")),
+                            f"{plural(classes['number'], 'class', 'classes')}" if vectors is None else
+                            f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} with labels "
+                            f"of {plural(len(vectors), 'number')}")),
         ("source", printable(dump["layout"])),
         ("order", f"a permutation, of seed {dump['seed']}" if dump["seed"] is not None
-         else f"that of the source{': sorted by class' * facts['classes']['sorted']}"),
+         else f"that of the source{': sorted by class' * (classes is not None and classes['sorted'])}"),
         ("options", printable(", ".join(options) or "none")),
         ("tools", printable(", ".join(f"{name} {version}" for name, version in dump["tools"].items()) or "not stated")),
         ("index", printable(f"{facts['index']}: the dump is complete")),
@@ -112,6 +117,17 @@ def _classes(classes: dict[str, Any]) -> Part:
     return Part("Classes", told, [Chart("classes, by how many images they have", _bars(classes["histogram"])),
                                   Chart("most images", [_class_bar(entry) for entry in ranked[:_FEW]]),
                                   Chart("fewest images", [_class_bar(entry) for entry in ranked[-_FEW:]])])
+
+
+def _labels(facts: dict[str, Any]) -> Part:
+    if facts["vectors"] is None:
+        return _classes(facts["classes"])
+    vectors = facts["vectors"]
+    told = [(printable(entry["name"]), f"mean {entry['mean']:.4g}, {entry['least']:.4g} to {entry['most']:.4g}, "
+                                       f"not 0 in {entry['nonzero']:.1%}") for entry in vectors[:_MANY]]
+    if len(vectors) > _MANY:
+        told.append(("", f"and {len(vectors) - _MANY:,} more; --json lists them"))
+    return Part("Labels", [("vectors", f"of {plural(len(vectors), 'number')}"), *told], [])
 
 
 def _class_bar(entry: dict[str, Any]) -> tuple[str, float, str]:

@@ -55,7 +55,9 @@ def write_page(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, 
 def _head(facts: dict[str, Any]) -> Markup:
     figures = [(f"{facts['records']:,}", "records"), (size_text(facts["file_bytes"]), "LMDB")]
     if facts["index"] is not None:
-        figures.insert(1, (f"{facts['classes']['number']:,}", "classes"))
+        number, what = ((facts["classes"]["number"], "classes") if facts["vectors"] is None else
+                        (len(facts["vectors"]), "numbers of a label"))
+        figures.insert(1, (f"{number:,}", what))
         figures += [(printable(facts["dump"]["format"]), "format"), (f"{facts['sizes']['distinct']:,}", "sizes")]
     if facts["tiles"] is not None:
         figures.append((f"{facts['tiles']['tiled'] / facts['records']:.1%}", "of the JPEGs tiled"))

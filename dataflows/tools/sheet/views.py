@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from dataflows.images.plan import CORNER, FLIP, OFFSET, RESIZED, SIDES
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.label_vectors import Label
 from dataflows.load.decode.reader import RecordReader
 from dataflows.options import integer, one_of
 from dataflows.storage.index_meta import IndexMeta
@@ -18,6 +19,7 @@ SIDE = 224  # pixels of a crop, and the height of the image beside it
 WIDTH = 300  # pixels that the image beside it may have: a photo of 4 to 3
 MOST = 300  # samples of a sheet: a picture of 30,000 rows
 TRANSFORMS: dict[str, Any] = {"train": RandomResizedCrop(SIDE), "val": CenterCrop(SIDE)}
+_NUMBERS = 4  # of a vector label
 _DIMMED = 0.45  # what is left of the light outside of the box
 
 
@@ -25,7 +27,7 @@ class View(NamedTuple):
     """One record. All texts are printable."""
 
     key: str
-    class_id: str  # its class's folder; "label 7" where there is no index
+    class_id: str  # its class's folder; "label 7" where there is no index; numbers of a vector
     class_name: str
     source: str  # name of the file that it was made of; "" where there is no index
     height: int  # pixels, as stored
@@ -85,7 +87,7 @@ class Views:
     def _view(self, number: int, transform: Any, seed: int) -> View:
         pixels, label = self._reader.pixels(number)
         index, made = self._store.index, self.meta
-        folder, called = (f"label {label}",) * 2 if made is None else made.class_of(label)
+        folder, called = _label_text(label, made)
         file = "" if index is None else os.fsdecode(bytes(index.name[number]))
         key, class_id, class_name, source = map(printable, (self._store.key(number).decode(errors="replace"), folder,
                                                             called, file))
@@ -101,6 +103,16 @@ class Views:
         box = window(plan[0], SIDE) / (height, width, height, width)
         return view._replace(before=with_box(view.before, box), after=Image.fromarray(out[0]),
                              mirrored=bool(plan[0, FLIP]))
+
+
+def _label_text(label: Label, made: IndexMeta | None) -> tuple[str, str]:
+    """(class's folder, what it is called); of a vector, twice the first of its numbers that are not 0."""
+    if isinstance(label, int):
+        return (f"label {label}",) * 2 if made is None else made.class_of(label)
+    places = np.flatnonzero(label).tolist()
+    names = [f"{place}" for place in range(len(label))] if made is None else made.classes
+    text = ", ".join(f"{names[place]} {label[place]:.3g}" for place in places[:_NUMBERS]) or "all 0"
+    return (text + ", ..." * (len(places) > _NUMBERS),) * 2
 
 
 def window(row: np.ndarray, size: int) -> np.ndarray:
