@@ -57,7 +57,7 @@ def test_all_loaders_carry_out_the_same_recipe(recipe):
     for ours, fast in zip(fidelity.transforms(recipe, 48), fidelity.fast_transforms(recipe, 48), strict=True):
         ours, fast = pipeline_of(ours), pipeline_of(fast)
         assert vars(fast.crop) == vars(ours.crop) | {"fast_decode": True}  # so the crop of torchvision's is fused
-        assert vars(fast.tail) == vars(ours.tail)
+        assert str(fast.tail) == str(ours.tail)
         assert ours.tail.scale and ours.tail.normalize == (fidelity.MEAN, fidelity.STD)
         assert list(map(str, fast.steps)) == list(map(str, ours.steps))
 
