@@ -584,10 +584,10 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
                 "--no-tiles --trust --no-shuffle --labels l.csv --shards 7 "
                 "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
                 "--no-progress".split()) == 0
-    assert calls == [defaults, defaults | dict(labels="l.csv", shards=7, format="uint8", max_side=5, shorter_side=4, quality=3, tiles=False,
-                                               trust=True, shuffle=False, seed=2, resume=True,
-                                               num_workers=1, on_error="skip", max_pixels=9, overwrite=True,
-                                               progress=False)]
+    assert calls == [defaults, defaults | dict(labels="l.csv", shards=7, format="uint8", max_side=5,
+                                               shorter_side=4, quality=3, tiles=False, trust=True,
+                                               shuffle=False, seed=2, resume=True, num_workers=1,
+                                               on_error="skip", max_pixels=9, overwrite=True, progress=False)]
     checked = {name: value for name, value in defaults.items() if name not in ("shuffle", "seed", "resume", "shards")}
     assert checks == [checked | dict(target=None, overwrite=True, on_error="raise"), checked]
 
