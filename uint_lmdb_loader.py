@@ -67,8 +67,9 @@ class LMDBLoader(TorchBatches):
         image_type: What callables of `transform` get: "numpy" for a uint8 array of shape (H, W, 3), "tensor" for a
             uint8 torch tensor of shape (3, H, W), "pil" for a PIL image; RGB in each case. By default "numpy" for a
             single callable; "tensor" in a list or Compose, and "pil" where it converts PIL images to tensors later.
-        target_transform: A callable on the label of each image, an int or a float32 array of shape (k,), in the
-            workers. Labels are then collated as torch's DataLoader does it.
+        target_transform: A callable on the label of each image, an int or a float32 array of shape (k,). It is called
+            in worker processes, or in the thread that asks for the batch. Its results are collated as torch's
+            DataLoader does it.
         num_workers: Threads or processes that read and decode; 0 decodes in the caller. By default one per processor,
             or one rank's share of the processors where several ranks are known to run on this machine: by torchrun, or
             by torch.distributed with a MASTER_ADDR of localhost. Of threads with a fused transform, no more run than

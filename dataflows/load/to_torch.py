@@ -60,8 +60,7 @@ class ToTorch:
         if (normalize is not None or tail.scale) and not dtype.is_floating_point:
             raise ValueError(f"{'normalize' if normalize is not None else 'the transform'} gives fractions, so dtype "
                              f"must be a floating one, not {dtype}")
-        self.convert = Conversion(dtype, tail.normalize or normalize, self._device, self._format,
-                                  scaled=scaled)
+        self.convert = Conversion(dtype, tail.normalize or normalize, self._device, self._format, scaled=scaled)
         self._tail, self._erase = tail, _in_place(tail.erase)
 
     @property
@@ -102,11 +101,13 @@ class ToTorch:
 
     def _drawn(self, seed: int, epoch: int, positions: np.ndarray, images: Any, targets: Any) -> tuple[Any, Any]:
         """The batch after what draws at random."""
-        if self._erase is not None:
+        # What is no array of ours may be the user's own tensors.
+        erase = self._erase if isinstance(images, torch.Tensor) else self._tail.erase
+        if erase is not None:
             for place, number in enumerate(seeds_of(ERASE, seed, epoch, positions)):
                 seed_generators(number)
                 image = images[place]
-                erased = self._erase(image)
+                erased = erase(image)
                 if erased.data_ptr() != image.data_ptr():
                     images[place] = erased
         if self._batch_transform is None:

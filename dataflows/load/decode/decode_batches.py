@@ -153,13 +153,14 @@ class DecodeBatches(ProxyDataFlow):
 
     def _decode_and_apply(self, batch: _Batch, part: range, epoch: int, watch: Watch) -> None:
         images = self._images(batch, part, epoch, watch)
-        seeds = seeds_of(PER_IMAGE, self._epoch.seed, epoch, batch.positions) if self._seeds else []
+        positions = batch.positions[part.start:part.stop]
+        seeds = seeds_of(PER_IMAGE, self._epoch.seed, epoch, positions) if self._seeds else []
         kept: ContextManager[None] = generators_kept() if self._in_caller else contextlib.nullcontext()
         with kept, torch_in_one_thread(), contextlib.closing(images):
             for i, image in images:
                 started, running = time.perf_counter(), time.thread_time()
                 if seeds:
-                    seed_generators(seeds[i])
+                    seed_generators(seeds[i - part.start])
                 batch.images.put(i, self._apply(image, batch.numbers[i]))
                 watch.transform += time.perf_counter() - started
                 watch.transform_running += time.thread_time() - running

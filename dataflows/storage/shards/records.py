@@ -48,7 +48,7 @@ class ShardedRecords(Records):
                 raise ValueError(f"{part.path} is not the shard that {self.path} names: it has {found.count:,} records "
                                  f"in {found.file_size:,} bytes with checksum {found.crc32:08x}, and the shard "
                                  f"{shard.count:,} in {shard.file_size:,} with {shard.crc32:08x}. It is of another "
-                                 f"dump, or was written anew: copy it again, or merge the shards again")
+                                 f"dump, or was written anew: copy it again, or dump the split again")
 
     def _refuse_other_classes(self, indices: list[Index]) -> None:
         for part, index in zip(self._parts, indices):
