@@ -2,11 +2,14 @@
 import itertools
 from typing import Any, Callable, Iterator
 
+import numpy as np
+
 from dataflows.options import integer
 from dataflows.order.epoch import Epoch
 from dataflows.tensorpack import DataFlow, LocallyShuffleData, ProxyDataFlow
 
 _STREAM = 2  # of random numbers, besides the keys' own
+_STEPS = 256 * 4096  # of the shuffle, computed at once
 _DRAWS = 4096  # random numbers are drawn in blocks: 0.02 µs each instead of 2
 
 
@@ -92,3 +95,38 @@ def shuffled_locally(source: Iterator[list[Any]], buffer_size: int, epoch: Epoch
         yield chosen
     for place in rng.permutation(len(buffer)).tolist():
         yield buffer[place]
+
+
+def not_yet_shuffled(count: int, yielded: int, buffer_size: int, epoch: Epoch, rank: int, interruptions: int
+                     ) -> np.ndarray:
+    """Which of `count` datapoints `shuffled_locally` has not yielded when it has yielded so many: their numbers.
+
+    The same draws, without a step of Python for each: at 90 % of 14 million it takes 0.2 s instead of 14.
+
+    >>> not_yet_shuffled(8, 5, 4, Epoch(), rank=0, interruptions=0)  # after 0 2 1 6 5
+    array([7, 4, 3])
+    """
+    rng = epoch.generator(_STREAM, rank, interruptions)
+    paired = min(count // 2, buffer_size)  # steps at which two datapoints enter, and the buffer grows by one
+    steps = paired + max(0, count - 2 * buffer_size)  # until the last datapoint has entered, or has none to pair with
+    buffer = _buffer_after(min(yielded, steps), paired, rng)
+    rest = np.append(buffer, np.arange(min(yielded, steps) + len(buffer), count))
+    if yielded <= steps:
+        return rest
+    if len(rest) > paired and steps % _DRAWS == 0:
+        rng.random(_DRAWS)  # for the one without a pair
+    return rest[rng.permutation(len(rest))[yielded - steps:]]
+
+
+def _buffer_after(steps: int, paired: int, rng: np.random.Generator) -> np.ndarray:
+    """The numbers of the datapoints in the buffer after so many steps, of which the first `paired` made it longer."""
+    buffer = np.zeros(min(steps, paired), np.int64)
+    for start in range(0, steps, _STEPS):
+        step = np.arange(start, min(start + _STEPS, steps))
+        draws = rng.random((-(-len(step) // _DRAWS), _DRAWS))[:, ::-1].ravel()[:len(step)]  # taken from each one's end
+        places = (draws * np.minimum(step + 1, paired)).astype(np.int64)
+        growing = step[step < paired]
+        grown = len(growing)
+        buffer[np.stack([growing, places[:grown]], 1)] = np.stack([2 * growing, 2 * growing + 1], 1)
+        buffer[places[grown:]] = step[grown:] + paired  # of several for one place, the last one stays
+    return buffer
