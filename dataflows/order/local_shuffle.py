@@ -104,7 +104,7 @@ def not_yet_shuffled(count: int, yielded: int, buffer_size: int, epoch: Epoch, r
     The same draws, without a step of Python for each: at 90 % of 14 million it takes 0.2 s instead of 14.
 
     >>> not_yet_shuffled(8, 5, 4, Epoch(), rank=0, interruptions=0)  # after 0 2 1 6 5
-    array([7, 4, 3])
+    array([3, 7, 4])
     """
     rng = epoch.generator(_STREAM, rank, interruptions)
     paired = min(count // 2, buffer_size)  # steps at which two datapoints enter, and the buffer grows by one

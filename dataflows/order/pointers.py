@@ -197,7 +197,7 @@ def permuted_runs(runs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The places in `runs` in an order that permutes stretches of equal values, and keeps each one's own order.
 
     >>> permuted_runs(np.array([7, 7, 8, 9, 9]), np.random.default_rng(0)).tolist()
-    [3, 4, 2, 0, 1]
+    [3, 4, 0, 1, 2]
     """
     size = len(runs)
     starts = np.flatnonzero(np.append(size > 0, runs[1:] != runs[:-1])).astype(number_type(size))
