@@ -12,10 +12,10 @@ from dataflows.options import integer
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import not_yet_shuffled
 from dataflows.order.ranks import Ranks, left_over, number_type
+from dataflows.order.stream import Stream
 from dataflows.tensorpack import LMDBData, quiet_tensorpack
 
 _STREAM = 1  # of random numbers, besides the local shuffle's own
-_CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the first comes at once, few are alive
 ALONE = Ranks(0, 1, "keep")
 
 
@@ -95,20 +95,19 @@ class SequentialKeys(LMDBData):
         return size * (i + 1) // n - size * i // n
 
     def __iter__(self) -> Iterator[list[int]]:
+        return self.from_place(0)
+
+    def from_place(self, place: int) -> Iterator[list[int]]:
+        """What the iteration yields after so many pointers."""
+        yield from self.stream().from_place(place)  # which is made when the first one is asked for
+
+    def stream(self) -> Stream:
+        """The pointers of the coming iteration by place."""
         epoch, order = self._epoch, None if self._pinned else self._order()
         positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._first)
         share, (i, n) = self._share(positions, self.ranks, len(epoch.interruptions)), self._part
         share = share[len(share) * i // n:len(share) * (i + 1) // n]
-        for start in range(0, len(share), _CHUNK):
-            chunk = share[start:start + _CHUNK]
-            # What pads an epoch comes again at a position after its end, so its crop is another one.
-            own = positions[chunk % len(positions)]
-            places = np.where(chunk < len(positions), own, self.count + chunk.astype(np.int64) - len(positions))
-            entries = own // self._repeats
-            if order is not None:
-                entries = order[entries]
-            numbers = entries if self._indices is None else self._indices[entries]
-            yield from map(list, zip(numbers.tolist(), places.tolist()))
+        return Stream(share, positions, self.count, self._repeats, order, self._indices)
 
     def _order(self) -> np.ndarray | None:
         """Which of the indices comes when in this epoch; None for one after the other."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tensorpack.dataflow import DataFromList
 
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData, not_yet_shuffled, shuffled_locally
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData, not_yet_shuffled
 from dataflows.order.pointers import (
     BlockShuffledKeys,
     SequentialKeys,
@@ -193,11 +193,12 @@ def test_a_local_shuffle_reads_at_most_two_datapoints_for_each_that_it_yields(si
     assert read == size
 
 
-def left_after(size, buffer_size, yielded, rank=1, interruptions=2):
+def left_after(size, buffer_size, yielded):
     epoch = epoch_of(3, 4)
-    source = iter([[number] for number in range(size)])
-    order = [number for [number] in shuffled_locally(source, buffer_size, epoch, rank, interruptions)]
-    left = not_yet_shuffled(size, yielded, buffer_size, epoch, rank, interruptions)
+    shuffle = FiniteLocallyShuffleData(SequentialKeys(Records(size), epoch), buffer_size, epoch, 1)
+    order = [number for number, _ in shuffle]
+    assert [number for number, _ in shuffle.from_place(yielded)] == order[yielded:]
+    left = not_yet_shuffled(size, yielded, buffer_size, epoch, 1, 0)
     assert sorted(left.tolist()) == sorted(order[yielded:])
 
 
