@@ -555,5 +555,5 @@ def test_a_manifest_is_measured_by_what_can_read_it(photos, tmp_path, capfd):
     assert code == 0 and run["skipped"] == {"tensorpack": f"it reads one LMDB file, and {tmp_path}/lmdb/uint8/"
                                                           f"val.manifest.json has several"}
     [group] = run["groups"]
-    assert [result["name"] for result in group["results"]] == ["loader"] and group["images"] == 10
+    assert len(group["results"]) == 1 and group["results"][0]["error"] is None and group["images"] == 10
     assert group["lmdb_bytes"] > 100_000
