@@ -11,7 +11,7 @@ import numpy as np
 from dataflows.options import integer
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import not_yet_shuffled
-from dataflows.order.ranks import Ranks, left_over, number_type
+from dataflows.order.ranks import Ranks, integers, left_over, number_type
 from dataflows.order.stream import Stream
 from dataflows.tensorpack import LMDBData, quiet_tensorpack
 
@@ -104,7 +104,9 @@ class SequentialKeys(LMDBData):
     def stream(self) -> Stream:
         """The pointers of the coming iteration by place."""
         epoch, order = self._epoch, None if self._pinned else self._order()
-        positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._first)
+        positions: np.ndarray | range = range(self.count)
+        if epoch.interruptions:
+            positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._first)
         share, (i, n) = self._share(positions, self.ranks, len(epoch.interruptions)), self._part
         share = share[len(share) * i // n:len(share) * (i + 1) // n]
         return Stream(share, positions, self.count, self._repeats, order, self._indices)
@@ -112,7 +114,7 @@ class SequentialKeys(LMDBData):
     def _order(self) -> np.ndarray | None:
         """Which of the indices comes when in this epoch; None for one after the other."""
         size = self.count // self._repeats
-        runs = self._runs(np.arange(size, dtype=number_type(size)))
+        runs = self._runs(integers(range(size)))
         return None if runs is None else permuted_runs(runs, self._epoch.generator(_STREAM))
 
     def _runs(self, entries: np.ndarray) -> np.ndarray | None:
@@ -120,23 +122,26 @@ class SequentialKeys(LMDBData):
         """
         return None
 
-    def _share(self, positions: np.ndarray, ranks: Ranks, interruptions: int) -> np.ndarray:
+    def _share(self, positions: np.ndarray | range, ranks: Ranks, interruptions: int) -> np.ndarray | range:
         """The places in `positions` of a rank's samples, in its order; places after its end are repetitions."""
         if not self._pinned:
             return self._rotating_share(len(positions), ranks)
         share = ranks.contiguous(len(positions), 0)
-        runs = self._runs(positions[share % max(1, len(positions))] // self._repeats)
+        own = integers(share)
+        entries = own % max(1, len(positions))
+        runs = self._runs((entries if isinstance(positions, range) else positions[entries]) // self._repeats)
         if runs is None:
             return share
-        pinned: np.ndarray = share[permuted_runs(runs, self._epoch.generator(_STREAM, ranks.rank, interruptions))]
+        pinned: np.ndarray = own[permuted_runs(runs, self._epoch.generator(_STREAM, ranks.rank, interruptions))]
         return pinned
 
-    def _rotating_share(self, count: int, ranks: Ranks) -> np.ndarray:
+    def _rotating_share(self, count: int, ranks: Ranks) -> range:
         return ranks.contiguous(count, self._epoch.number)
 
     def _first(self, positions: np.ndarray, ranks: Ranks, interruptions: int, samples: int) -> np.ndarray:
         """What a rank of another run yielded at first, as `left_over` asks for it."""
         share = self._share(positions, ranks, interruptions)
+        share = integers(share) if isinstance(share, range) else share
         if not self._buffer_size:
             return share[:samples]
         yielded = np.ones(len(share), bool)
@@ -181,14 +186,14 @@ class ShuffledKeys(SequentialKeys):
 
     def _order(self) -> np.ndarray:
         size = self.count // self._repeats
-        order = np.arange(size, dtype=number_type(size))
+        order = integers(range(size))
         self._epoch.generator(_STREAM).shuffle(order)
         return order
 
     def _runs(self, entries: np.ndarray) -> np.ndarray:
         return entries
 
-    def _rotating_share(self, count: int, ranks: Ranks) -> np.ndarray:
+    def _rotating_share(self, count: int, ranks: Ranks) -> range:
         return ranks.strided(count)
 
 

@@ -32,27 +32,26 @@ class Ranks:
             return (count + self.world_size - 1 - self.rank) // self.world_size
         return count // self.world_size if self.uneven == "drop" else -(-count // self.world_size)
 
-    def strided(self, count: int) -> np.ndarray:
+    def strided(self, count: int) -> range:
         """This rank's positions: every world_size-th. Those from `count` on are repetitions of the epoch's start.
 
-        >>> [Ranks(rank, 3, "pad").strided(7).tolist() for rank in range(3)]
-        [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+        >>> [Ranks(rank, 3, "pad").strided(7) for rank in range(3)]
+        [range(0, 9, 3), range(1, 10, 3), range(2, 11, 3)]
         """
-        size, dtype = self.size(count), number_type(count + self.world_size)
-        return np.arange(self.rank, self.rank + self.world_size * size, self.world_size, dtype=dtype)[:size]
+        return range(self.rank, self.rank + self.world_size * self.size(count), self.world_size)
 
-    def contiguous(self, count: int, turn: int) -> np.ndarray:
+    def contiguous(self, count: int, turn: int) -> range:
         """This rank's positions: one range. Ranks change places with each `turn`, so that in time each reads all.
 
-        >>> [Ranks(0, 3, "drop").contiguous(7, turn).tolist() for turn in range(3)]
-        [[0, 1], [2, 3], [4, 5]]
+        >>> [Ranks(0, 3, "drop").contiguous(7, turn) for turn in range(3)]
+        [range(0, 2), range(2, 4), range(4, 6)]
         """
-        size, dtype = self.size(count), number_type(count + self.world_size)
+        size = self.size(count)
         if self.uneven == "keep":  # the first `more` ranks have one more; changing places would change their sizes
             start = self.rank * (count // self.world_size) + min(self.rank, count % self.world_size)
         else:
             start = (self.rank + turn) % self.world_size * size
-        return np.arange(start, start + size, dtype=dtype)
+        return range(start, start + size)
 
 
 def check_done(count: int, done: Done) -> None:
@@ -77,7 +76,7 @@ def left_over(count: int, done: Done, uneven: str,
     the first so many samples of one rank that shares them with others, after so many interruptions. Places from the
     array's end on are repetitions.
     """
-    positions = np.arange(count, dtype=number_type(count))
+    positions = integers(range(count))
     for interruptions, (world_size, samples) in enumerate(done):
         left = np.ones(len(positions), bool)
         for rank in range(world_size):
@@ -85,6 +84,11 @@ def left_over(count: int, done: Done, uneven: str,
             left[seen[seen < len(left)]] = False
         positions = positions[left]
     return positions
+
+
+def integers(numbers: range) -> np.ndarray:
+    """A range as an array: int64, or int32 where that suffices."""
+    return np.arange(numbers.start, numbers.stop, numbers.step, dtype=np.dtype(number_type(numbers.stop)))
 
 
 def number_type(count: int) -> type[np.signedinteger[Any]]:

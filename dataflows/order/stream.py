@@ -4,6 +4,8 @@ from typing import Iterator
 
 import numpy as np
 
+from dataflows.order.ranks import integers
+
 _CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the first comes at once, few are alive
 
 
@@ -11,15 +13,16 @@ _CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the firs
 class Stream:
     """`[number, position]` of each sample of a share.
 
-    share: their places in `positions`, int (n,); from its length on, repetitions of its start.
-    positions: what the ranks share out.
+    share: their places in `positions`, an array of integers of shape (n,), or a range; from its length on,
+        repetitions of its start.
+    positions: what the ranks share out, an array or a range from 0.
     count: samples of the epoch, over all ranks.
     order: the entry that comes at each position // repeats; None for one after the other.
     indices: the record of each entry; None for all.
     """
 
-    share: np.ndarray
-    positions: np.ndarray
+    share: np.ndarray | range
+    positions: np.ndarray | range
     count: int
     repeats: int
     order: np.ndarray | None
@@ -31,18 +34,20 @@ class Stream:
     def from_place(self, place: int) -> Iterator[list[int]]:
         """Those from this one on."""
         for start in range(place, len(self.share), _CHUNK):
-            yield from self._pointers(self.share[start:start + _CHUNK])
+            chunk = self.share[start:start + _CHUNK]
+            yield from self._pointers(integers(chunk) if isinstance(chunk, range) else chunk)
 
     def at(self, places: np.ndarray) -> list[list[int]]:
         """Those at these places of the share."""
-        return self._pointers(self.share[places])
+        share = self.share
+        return self._pointers(share.start + share.step * places if isinstance(share, range) else share[places])
 
     def _pointers(self, chosen: np.ndarray) -> list[list[int]]:
         if not len(chosen):
             return []
         size = len(self.positions)
         # What pads an epoch comes again at a position after its end, so its crop is another one.
-        own = self.positions[chosen % size]
+        own = chosen % size if isinstance(self.positions, range) else self.positions[chosen % size]
         positions = np.where(chosen < size, own, self.count + chosen.astype(np.int64) - size)
         entries = own // self.repeats
         if self.order is not None:
