@@ -16,14 +16,19 @@ _unkept: list[Exception] = []  # why not
 
 
 def compiled(function: Kernel) -> Kernel:
-    """A decorator: numba's form of a function, which runs without the GIL."""
+    """A decorator: numba's form of a function, which runs without the GIL. A division by zero is not looked for."""
     try:
-        kernel = njit(nogil=True, cache=True)(function)
+        kernel = njit(nogil=True, cache=True, error_model="numpy")(function)
     except (RuntimeError, OSError) as error:  # no folder can be written
         _unkept.append(error)
-        kernel = njit(nogil=True)(function)
+        kernel = njit(nogil=True, error_model="numpy")(function)
     _functions.append(kernel)
     return cast(Kernel, kernel)
+
+
+def inlined(function: Kernel) -> Kernel:
+    """A decorator: a part of compiled functions, compiled into each place that calls it."""
+    return cast(Kernel, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 def make_ready(run: Callable[[], object], compiling: Callable[[], object]) -> None:
