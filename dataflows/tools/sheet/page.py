@@ -83,7 +83,8 @@ def _lines(parts: list[Part]) -> int:
 
 def _part(part: Part) -> Markup:
     listed = [joined(element("dt", label), element("dd", text)) for label, text in part.facts]
-    charts = [joined(element("h4", chart.title), bars([Bar(*bar) for bar in chart.bars])) for chart in part.charts]
+    charts = [joined(element("h4", chart.title), bars([Bar(label, count, f"{count:,}") for label, count in chart.bars]))
+              for chart in part.charts]
     return _card(part.title, element("dl", *listed), *charts)
 
 
