@@ -6,59 +6,65 @@ An interval can be decoded by itself, so two are decoded in turns, a step of eac
 import numpy as np
 
 from dataflows.jpeg.compiled import compiled, inlined
-from dataflows.jpeg.decode.intrinsics import load, load_bits, lowest_bit, store
+from dataflows.jpeg.decode.intrinsics import load_bits, load_u32, load_u64, lowest_bit, store_i16, store_u64
 from dataflows.jpeg.decode.tables import END_OF_BLOCK, LOOKUP, ZIGZAG, entry
 
 PAD = 64 * 31 // 8 + 24  # bytes behind the data: no block is longer, and a word more is loaded
 OK, CORRUPT = 0, 1
-LANES = 16  # blocks whose coefficients lie side by side: coefficient n of block j is at j // 16 * 1024 + n * 16 + j % 16
+LANES = 16  # blocks side by side: coefficient n of block j is at j // 16 * 1024 + n * 16 + j % 16
 _U = np.uint64
-# Where each coefficient goes, by its place in the stream. An end of block goes 64 places on, and its value of 0 to the
-# last coefficient, which is 0 still.
-PLACES = np.append(ZIGZAG * LANES, np.full(64, 63 * LANES)).astype(np.uint32)
+# How many bytes behind its block's first coefficient each one goes, by its place in the stream. An end of block goes
+# 64 places on, and its value of 0 to the last coefficient, which is 0 still.
+PLACES = 2 * np.append(ZIGZAG * LANES, np.full(192, 63 * LANES)).astype(np.uint32)
 _COMPONENT = 30  # a block's number of its component is above these bits of its place
+_TOO_FAR = 255  # instead of a coefficient's place
 
 @compiled
-def unstuff(data: np.ndarray, begins: np.ndarray, ends: np.ndarray, out: np.ndarray, starts: np.ndarray) -> int:
-    """Copies intervals without the zeros after FF. Interval i is data[begins[i]:ends[i]], and ends with a marker.
+def unstuff(data: np.ndarray, chosen: np.ndarray, count: int, out: np.ndarray, starts: np.ndarray) -> int:
+    """Copies intervals without the zeros after FF, of `count` that `choose` lists.
 
-    Fills starts[i], int64, with where each starts in `out`, and starts[n] with where the last one ends; PAD zeros
-    follow. Returns CORRUPT if one does not end with RSTn or EOI, or has a marker within, else OK.
+    Fills starts[i], int64, with where each starts in `out`, and starts[count] with where the last one ends; PAD zeros
+    follow. Returns CORRUPT if one does not end with RSTn or EOI, has a marker within, or is not within the data.
 
-    Bounds: reads eight bytes from places before ends[i] - 2, hence up to ends[i] + 5, which the caller checks to be in
-    `data`; writes eight bytes from places that no more bytes were read for, so `out` needs as many bytes as all
-    intervals have, and PAD.
+    Bounds: eight bytes are read where so many are left of the data, else one; and written where fewer were read, so
+    `out` needs as many bytes as all intervals have, and PAD.
     """
-    low, high = _U(0x0101010101010101), _U(0x8080808080808080)
+    low, high, eight = _U(0x0101010101010101), _U(0x8080808080808080), _U(8)
+    source, target = _U(data.ctypes.data), _U(out.ctypes.data)
     size = _U(0)
-    for i in range(begins.size):
+    for i in range(count):
         starts[i] = np.int64(size)
-        at, end = _U(begins[i]), _U(ends[i] - 2)
-        if begins[i] > ends[i] - 2 or data[ends[i] - 2] != 0xFF:
+        begin, stop = chosen[1, i], chosen[2, i] - 2
+        if begin < 0 or begin > stop or stop + 2 > data.size or data[stop] != 0xFF:
             return CORRUPT
-        marker = data[ends[i] - 1]
+        marker = data[stop + 1]
         if marker & 0xF8 != 0xD0 and marker != 0xD9:
             return CORRUPT
+        at, end = _U(begin), _U(stop)
         while at < end:
-            word = load(data, at)
-            store(out, size, word)
-            other = ~word
-            found = (other - low) & ~other & high  # its lowest bit is that of the first FF
-            if found == _U(0):
-                step = min(_U(8), end - at)
-                at += step
-                size += step
+            found = high
+            if at + eight <= _U(data.size):
+                word = load_u64(source + at)
+                store_u64(target + size, word)
+                other = ~word
+                found = (other - low) & ~other & high  # its lowest bit is that of the first FF
+                copied = (lowest_bit(found) >> _U(3)) + _U(1) if found != _U(0) else eight
             else:
-                copied = (lowest_bit(found) >> _U(3)) + _U(1)
-                if at + copied > end:  # the FF is behind the interval
-                    size += end - at
-                    at = end
-                else:
-                    if at + copied == end or data[at + copied] != 0:
-                        return CORRUPT
-                    at += copied + _U(1)
-                    size += copied
-    starts[begins.size] = np.int64(size)
+                out[size] = data[at]
+                found = high if data[at] == 0xFF else _U(0)
+                copied = _U(1)
+            if at + copied > end:  # the rest is behind the interval
+                size += end - at
+                at = end
+            elif found == _U(0):
+                size += copied
+                at += copied
+            elif at + copied == end or data[at + copied] != 0:
+                return CORRUPT
+            else:
+                size += copied
+                at += copied + _U(1)
+    starts[count] = np.int64(size)
     for i in range(PAD):
         out[size + _U(i)] = 0
     return OK
@@ -87,24 +93,25 @@ def choose(row: int, row_end: int, column: int, column_end: int, columns: int, i
 
 
 @compiled
-def place_blocks(firsts: np.ndarray, interval: int, total: int, columns: int, box: np.ndarray, blocks: np.ndarray,
-                 components: np.ndarray, beside: int, places: np.ndarray, stops: np.ndarray) -> None:
+def place_blocks(chosen: np.ndarray, count: int, interval: int, total: int, columns: int, box: np.ndarray,
+                 blocks: np.ndarray, components: np.ndarray, beside: int, places: np.ndarray, stops: np.ndarray
+                 ) -> None:
     """Says where the coefficients of each block go that is in these intervals, in the order of the stream.
 
-    firsts: the first MCU of each interval, int64, counted over the image. interval, total, columns: MCUs of an
-    interval, of the image, of a row. box: (top, left, rows, columns), int64, in MCUs, of what is wanted. blocks: of an
-    MCU, int64 (b, 3): component, and (y, x) within its blocks of the MCU. components: int64 (n, 4): where each one's
-    coefficients start, how many blocks its rows in the box have, and its sampling factors down and across.
+    chosen, count: as `choose` lists them. interval, total, columns: MCUs of an interval, of the image, of a row.
+    box: (top, left, rows, columns), int64, in MCUs, of what is wanted. blocks: of an MCU, int64 (b, 3): component, and
+    (y, x) within its blocks of the MCU. components: int64 (n, 4): where each one's coefficients start, how many blocks
+    its rows in the box have, and its sampling factors down and across.
     places: filled, uint32, with component << _COMPONENT | place; `beside`, where nobody looks, of blocks outside of the
     box. stops: filled, int64, with how many blocks there are up to the end of each interval.
 
     Bounds: `places` has room for `interval` MCUs of each interval, and `stops` for a number of each.
     """
-    count = np.int64(0)
-    for i in range(firsts.size):
-        y = firsts[i] // columns
-        x = firsts[i] - y * columns
-        for _ in range(min(interval, total - firsts[i])):
+    placed = np.int64(0)
+    for i in range(count):
+        y = chosen[0, i] // columns
+        x = chosen[0, i] - y * columns
+        for _ in range(min(interval, total - chosen[0, i])):
             row, column = y - box[0], x - box[1]
             inside = 0 <= row < box[2] and 0 <= column < box[3]
             for b in range(blocks.shape[0]):
@@ -114,25 +121,25 @@ def place_blocks(firsts: np.ndarray, interval: int, total: int, columns: int, bo
                     block = (row * components[c, 2] + blocks[b, 1]) * components[c, 1] + column * components[c, 3]
                     block += blocks[b, 2]
                     place = components[c, 0] + ((block >> 4) << 10) + (block & 15)
-                places[count] = c << _COMPONENT | place
-                count += 1
+                places[placed] = c << _COMPONENT | place
+                placed += 1
             x += 1
             if x == columns:
                 x, y = 0, y + 1
-        stops[i] = count
+        stops[i] = placed
 
 
 @inlined
-def _value(word: int, found: int) -> int:
+def _value(word: _U, found: _U) -> np.int64:
     """The value behind the code at the start of a word, given the code's entry, as T.81 extends it."""
-    word = word << ((found >> _U(8)) & _U(63))
-    spare = (found >> _U(16)) & _U(63)
+    word = word << (found >> _U(8) & _U(63))
+    spare = found >> _U(16) & _U(63)
     negative = ~(np.int64(word) >> np.int64(63)) & (np.int64(1) - np.int64((_U(1) << _U(63)) >> spare))
     return np.int64((word >> _U(1)) >> spare) + negative
 
 
 @compiled
-def _long_entry(word: int, table: int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> int:
+def _long_entry(word: _U, table: int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> _U:
     """The entry of a code that is longer than LOOKUP, in table number `table`; 0 if there is none."""
     for length in range(LOOKUP + 1, 17):
         code = np.int64(word >> _U(64 - length))
@@ -142,177 +149,196 @@ def _long_entry(word: int, table: int, greatest: np.ndarray, offsets: np.ndarray
     return _U(0)
 
 
-@compiled
-def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, block_places: np.ndarray, short: np.ndarray,
-           greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray, places: np.ndarray, coefficients: np.ndarray
-           ) -> int:
-    """Decodes intervals into `coefficients`, int16, which are zeros before. Returns OK or CORRUPT.
+@inlined
+def _peek(data: _U, position: _U) -> _U:
+    """64 bits from bit `position` on, of which the first 57 are valid."""
+    return load_bits(data + (position >> _U(3))) << (position & _U(7))
 
-    data, starts: as `unstuff` gives them. stops, block_places: as `place_blocks`. short, greatest, offsets, symbols: as
-    tables.Lookups has them. places: PLACES.
 
-    The two streams, a and b, are written out: what a function is given as an array costs a count of its references.
+@inlined
+def _write_pair(pair: _U, k: _U, block: _U, places: _U) -> tuple[_U, _U]:
+    """Writes the values of an entry of `pairs`: (the place of the first one, and of the last one)."""
+    first = k + (pair >> _U(8) & _U(255))
+    store_i16(block + load_u32(places + _U(4) * first), np.int64(pair >> _U(32)))
+    last = first + (pair >> _U(16) & _U(255))
+    store_i16(block + load_u32(places + _U(4) * last), np.int64(pair >> _U(48)))
+    return first, last
 
-    Bounds: each block starts within its interval, which is checked, and is at most PAD bytes long. Look-ups are indexed
-    with the table's number and LOOKUP bits; `places` with at most 63 + 64. Components are below 3.
+
+@inlined
+def _step(position: _U, k: _U, block: _U, table: _U, data: _U, pairs: _U, places: _U) -> tuple[_U, _U, _U]:
+    """Up to four AC coefficients that the look-ups of pairs have: (position, place of the last one, the last entry).
+
+    The entry is 0 where the next code is not in them; the place is END_OF_BLOCK or more behind the end of the block, 63
+    where the last coefficient was written, and _TOO_FAR for data that go on behind it.
     """
-    shift, seven, three = _U(64 - LOOKUP), _U(7), _U(3)
-    taken = _U(0)
-    dc_a = dc_b = np.zeros(4, np.int64)
-    dc_b = np.zeros(4, np.int64)
-    position_a = position_b = base_a = base_b = table_a = table_b = _U(0)
-    block_a = block_b = stop_a = stop_b = _U(0)
-    end_a = end_b = _U(0)
-    k_a = k_b = found_a = found_b = _U(0)
-    k_a = k_b = _U(64)
-    found_a = found_b = _U(END_OF_BLOCK) << _U(24)
-    count = _U(starts.size - 1)
+    word = _peek(data, position)
+    pair = load_u64(pairs + _U(8) * (table + (word >> _U(64 - LOOKUP))))
+    if pair == _U(0):
+        return position, k, pair
+    first, last = _write_pair(pair, k, block, places)
+    if last < _U(63):
+        position, k = position + (pair & _U(63)), last
+        word <<= pair & _U(63)
+        pair = load_u64(pairs + _U(8) * (table + (word >> _U(64 - LOOKUP))))
+        if pair == _U(0):
+            return position, k, pair
+        first, last = _write_pair(pair, k, block, places)
+        if last < _U(63):
+            return position + (pair & _U(63)), last, pair
+    if first == _U(63):  # the second symbol is of the next block
+        store_i16(block + _U(2 * 63 * LANES), np.int64(pair >> _U(32)))
+        return position + (pair >> _U(24) & _U(63)), first, pair
+    ends = pair >> _U(8) & _U(255) == _U(END_OF_BLOCK) or pair >> _U(16) & _U(255) == _U(END_OF_BLOCK)
+    if first > _U(63) and pair >> _U(8) & _U(255) != _U(END_OF_BLOCK) or last > _U(63) and not ends:
+        last = _U(_TOO_FAR)
+    return position + (pair & _U(63)), last, pair
+
+
+@compiled
+def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: int, block_places: np.ndarray,
+           short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray,
+           places: np.ndarray, coefficients: np.ndarray) -> int:
+    """Decodes `count` intervals into `coefficients`, int16, which are zeros before. Returns OK or CORRUPT.
+
+    data, starts: as `unstuff` gives them. stops, block_places: as `place_blocks`. short to symbols: as tables.Tables
+    has them. places: PLACES.
+
+    Two streams, a and b, take a step each in turns. What is left of the last interval is decoded by itself.
+
+    Bounds: each block starts within its interval, which is checked, and takes at most PAD bytes. Look-ups are indexed
+    with a table's number and LOOKUP bits. `places` has 256 entries, for at most 62 and twice 64. Blocks are where
+    `place_blocks` says, and take 1024 coefficients from there.
+    """
+    bits, pairs_at, places_at = _U(data.ctypes.data), _U(pairs.ctypes.data), _U(places.ctypes.data)
+    memory = _U(coefficients.ctypes.data)
+    dc = np.zeros(8, np.int64)  # four of each stream
+    state = np.zeros(8, np.int64)  # of each stream: its next block, its last one, the bit where its interval ends
+    taken = 0
+    position_a = position_b = block_a = block_b = table_a = table_b = _U(0)
+    k_a = k_b = _U(END_OF_BLOCK)
     while True:
-        # --- a
         if k_a >= _U(63):
-            if (k_a > _U(63) and found_a >> _U(24) != _U(END_OF_BLOCK)) or position_a > end_a:
+            at = 0
+            if k_a == _U(_TOO_FAR) or np.int64(position_a) > state[at + 2]:
                 return CORRUPT
-            if block_a == stop_a:
-                if end_a - position_a > seven:
+            if state[at] == state[at + 1]:
+                if state[at + 2] - np.int64(position_a) > 7:
                     return CORRUPT
                 if taken == count:
                     break
-                position_a, end_a = _U(starts[taken]) << three, _U(starts[taken + _U(1)]) << three
-                block_a, stop_a = (_U(stops[taken - _U(1)]) if taken else _U(0)), _U(stops[taken])
-                dc_a[:] = 0
-                taken += _U(1)
-            place = _U(block_places[block_a])
-            block_a += _U(1)
-            component = place >> _U(_COMPONENT)
-            base_a = place & _U((1 << _COMPONENT) - 1)
-            table_a = (component << _U(1)) << _U(LOOKUP)
-            word = load_bits(data, position_a >> three) << (position_a & seven)
-            found_a = _U(short[table_a + (word >> shift)])
-            if found_a == _U(0):
-                found_a = _U(_long_entry(word, np.int64(component) * 2, greatest, offsets, symbols))
-                if found_a == _U(0):
+                state[at] = stops[taken - 1] if taken else 0
+                state[at + 1], state[at + 2] = stops[taken], 8 * starts[taken + 1]
+                position_a = _U(8 * starts[taken])
+                dc[at:at + 4] = 0
+                taken += 1
+            where = _U(block_places[state[at]])
+            state[at] += 1
+            component = where >> _U(_COMPONENT)
+            block_a, table_a = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            word = _peek(bits, position_a)
+            found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                if found == _U(0):
                     return CORRUPT
-            dc_a[component] += _value(word, found_a)
-            coefficients[base_a] = dc_a[component]
-            position_a += found_a & _U(63)
-            table_a += _U(1 << LOOKUP)
-            k_a = _U(0)
-        word = load_bits(data, position_a >> three) << (position_a & seven)
-        found_a = _U(short[table_a + (word >> shift)])
-        if found_a == _U(0):
-            found_a = _U(_long_entry(word, np.int64(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
-            if found_a == _U(0):
+            dc[_U(at) + component] += _value(word, found)
+            store_i16(block_a, dc[_U(at) + component])
+            position_a, table_a, k_a = position_a + (found & _U(63)), table_a + _U(1 << LOOKUP), _U(0)
+        position_a, k_a, pair = _step(position_a, k_a, block_a, table_a, bits, pairs_at, places_at)
+        if pair == _U(0):
+            word = _peek(bits, position_a)
+            found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                if found == _U(0):
+                    return CORRUPT
+            k_a += found >> _U(24)
+            store_i16(block_a + load_u32(places_at + _U(4) * k_a), _value(word, found))
+            position_a += found & _U(63)
+            if k_a > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT
-        k_a += found_a >> _U(24)
-        coefficients[base_a + _U(places[k_a])] = _value(word, found_a)
-        position_a += found_a & _U(63)
-        if k_a < _U(63):
-            word <<= found_a & _U(63)
-            found_a = _U(short[table_a + (word >> shift)])
-            if found_a == _U(0):
-                found_a = _U(_long_entry(word, np.int64(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
-                if found_a == _U(0):
-                    return CORRUPT
-            k_a += found_a >> _U(24)
-            coefficients[base_a + _U(places[k_a])] = _value(word, found_a)
-            position_a += found_a & _U(63)
-        # --- b
         if k_b >= _U(63):
-            if (k_b > _U(63) and found_b >> _U(24) != _U(END_OF_BLOCK)) or position_b > end_b:
+            at = 4
+            if k_b == _U(_TOO_FAR) or np.int64(position_b) > state[at + 2]:
                 return CORRUPT
-            if block_b == stop_b:
-                if end_b - position_b > seven:
+            if state[at] == state[at + 1]:
+                if state[at + 2] - np.int64(position_b) > 7:
                     return CORRUPT
                 if taken == count:
                     break
-                position_b, end_b = _U(starts[taken]) << three, _U(starts[taken + _U(1)]) << three
-                block_b, stop_b = (_U(stops[taken - _U(1)]) if taken else _U(0)), _U(stops[taken])
-                dc_b[:] = 0
-                taken += _U(1)
-            place = _U(block_places[block_b])
-            block_b += _U(1)
-            component = place >> _U(_COMPONENT)
-            base_b = place & _U((1 << _COMPONENT) - 1)
-            table_b = (component << _U(1)) << _U(LOOKUP)
-            word = load_bits(data, position_b >> three) << (position_b & seven)
-            found_b = _U(short[table_b + (word >> shift)])
-            if found_b == _U(0):
-                found_b = _U(_long_entry(word, np.int64(component) * 2, greatest, offsets, symbols))
-                if found_b == _U(0):
+                state[at] = stops[taken - 1] if taken else 0
+                state[at + 1], state[at + 2] = stops[taken], 8 * starts[taken + 1]
+                position_b = _U(8 * starts[taken])
+                dc[at:at + 4] = 0
+                taken += 1
+            where = _U(block_places[state[at]])
+            state[at] += 1
+            component = where >> _U(_COMPONENT)
+            block_b, table_b = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            word = _peek(bits, position_b)
+            found = _U(short[table_b + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                if found == _U(0):
                     return CORRUPT
-            dc_b[component] += _value(word, found_b)
-            coefficients[base_b] = dc_b[component]
-            position_b += found_b & _U(63)
-            table_b += _U(1 << LOOKUP)
-            k_b = _U(0)
-        word = load_bits(data, position_b >> three) << (position_b & seven)
-        found_b = _U(short[table_b + (word >> shift)])
-        if found_b == _U(0):
-            found_b = _U(_long_entry(word, np.int64(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
-            if found_b == _U(0):
+            dc[_U(at) + component] += _value(word, found)
+            store_i16(block_b, dc[_U(at) + component])
+            position_b, table_b, k_b = position_b + (found & _U(63)), table_b + _U(1 << LOOKUP), _U(0)
+        position_b, k_b, pair = _step(position_b, k_b, block_b, table_b, bits, pairs_at, places_at)
+        if pair == _U(0):
+            word = _peek(bits, position_b)
+            found = _U(short[table_b + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
+                if found == _U(0):
+                    return CORRUPT
+            k_b += found >> _U(24)
+            store_i16(block_b + load_u32(places_at + _U(4) * k_b), _value(word, found))
+            position_b += found & _U(63)
+            if k_b > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT
-        k_b += found_b >> _U(24)
-        coefficients[base_b + _U(places[k_b])] = _value(word, found_b)
-        position_b += found_b & _U(63)
-        if k_b < _U(63):
-            word <<= found_b & _U(63)
-            found_b = _U(short[table_b + (word >> shift)])
-            if found_b == _U(0):
-                found_b = _U(_long_entry(word, np.int64(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
-                if found_b == _U(0):
-                    return CORRUPT
-            k_b += found_b >> _U(24)
-            coefficients[base_b + _U(places[k_b])] = _value(word, found_b)
-            position_b += found_b & _U(63)
-    # --- what is left of the stream that is not at its end
-    if block_a == stop_a:
-        position_a, end_a, block_a, stop_a, base_a, table_a = position_b, end_b, block_b, stop_b, base_b, table_b
-        k_a, found_a, dc_a = k_b, found_b, dc_b
+    if state[0] == state[1] and k_a >= _U(63):  # a is at its end, and not b
+        position_a, block_a, table_a, k_a = position_b, block_b, table_b, k_b
+        state[:4], dc[:4] = state[4:], dc[4:]
     while True:
         if k_a >= _U(63):
-            if (k_a > _U(63) and found_a >> _U(24) != _U(END_OF_BLOCK)) or position_a > end_a:
+            at = 0
+            if k_a == _U(_TOO_FAR) or np.int64(position_a) > state[at + 2]:
                 return CORRUPT
-            if block_a == stop_a:
-                if end_a - position_a > seven:
+            if state[at] == state[at + 1]:
+                if state[at + 2] - np.int64(position_a) > 7:
                     return CORRUPT
                 if taken == count:
                     return OK
-                position_a, end_a = _U(starts[taken]) << three, _U(starts[taken + _U(1)]) << three
-                block_a, stop_a = (_U(stops[taken - _U(1)]) if taken else _U(0)), _U(stops[taken])
-                dc_a[:] = 0
-                taken += _U(1)
-            place = _U(block_places[block_a])
-            block_a += _U(1)
-            component = place >> _U(_COMPONENT)
-            base_a = place & _U((1 << _COMPONENT) - 1)
-            table_a = (component << _U(1)) << _U(LOOKUP)
-            word = load_bits(data, position_a >> three) << (position_a & seven)
-            found_a = _U(short[table_a + (word >> shift)])
-            if found_a == _U(0):
-                found_a = _U(_long_entry(word, np.int64(component) * 2, greatest, offsets, symbols))
-                if found_a == _U(0):
+                state[at] = stops[taken - 1] if taken else 0
+                state[at + 1], state[at + 2] = stops[taken], 8 * starts[taken + 1]
+                position_a = _U(8 * starts[taken])
+                dc[at:at + 4] = 0
+                taken += 1
+            where = _U(block_places[state[at]])
+            state[at] += 1
+            component = where >> _U(_COMPONENT)
+            block_a, table_a = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            word = _peek(bits, position_a)
+            found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                if found == _U(0):
                     return CORRUPT
-            dc_a[component] += _value(word, found_a)
-            coefficients[base_a] = dc_a[component]
-            position_a += found_a & _U(63)
-            table_a += _U(1 << LOOKUP)
-            k_a = _U(0)
-        word = load_bits(data, position_a >> three) << (position_a & seven)
-        found_a = _U(short[table_a + (word >> shift)])
-        if found_a == _U(0):
-            found_a = _U(_long_entry(word, np.int64(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
-            if found_a == _U(0):
+            dc[_U(at) + component] += _value(word, found)
+            store_i16(block_a, dc[_U(at) + component])
+            position_a, table_a, k_a = position_a + (found & _U(63)), table_a + _U(1 << LOOKUP), _U(0)
+        position_a, k_a, pair = _step(position_a, k_a, block_a, table_a, bits, pairs_at, places_at)
+        if pair == _U(0):
+            word = _peek(bits, position_a)
+            found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
+            if found == _U(0):
+                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                if found == _U(0):
+                    return CORRUPT
+            k_a += found >> _U(24)
+            store_i16(block_a + load_u32(places_at + _U(4) * k_a), _value(word, found))
+            position_a += found & _U(63)
+            if k_a > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT
-        k_a += found_a >> _U(24)
-        coefficients[base_a + _U(places[k_a])] = _value(word, found_a)
-        position_a += found_a & _U(63)
-        if k_a < _U(63):
-            word <<= found_a & _U(63)
-            found_a = _U(short[table_a + (word >> shift)])
-            if found_a == _U(0):
-                found_a = _U(_long_entry(word, np.int64(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
-                if found_a == _U(0):
-                    return CORRUPT
-            k_a += found_a >> _U(24)
-            coefficients[base_a + _U(places[k_a])] = _value(word, found_a)
-            position_a += found_a & _U(63)

@@ -1,10 +1,10 @@
 """What decoding a tiled JPEG needs of its header: Huffman look-ups, quantisers, sampling factors.
 
-Many JPEGs have Huffman tables of their own, so they are read and built by one kernel: 8 µs an image, where the parser of
-header.py and arrays of numpy take 250.
+Many JPEGs have Huffman tables of their own, so they are read and built by one kernel: 20 us an image, where the parser
+of header.py and arrays of numpy take 250.
 
-A Huffman table is a row of look-ups, uint32, for the next LOOKUP bits of the stream. An entry is four numbers of bits,
-each of which the decoder shifts by:
+A Huffman table has two rows of look-ups for the next LOOKUP bits of the stream. An entry of `short`, uint32, is four
+numbers of bits, each of which the decoder shifts by:
 
     bits 24-31   coefficients that the symbol goes on by; END_OF_BLOCK for the end of a block, 0 for DC
     bits 16-23   63 less the size of the value that follows the code
@@ -12,8 +12,19 @@ each of which the decoder shifts by:
     bits 0-7     length of code and value
 
 and is 0 where the code is longer, or none. Longer codes are found by the greatest one of each length, as T.81 (F.16)
-does it.
+does it. An entry of `pairs`, uint64, for AC, is one symbol or two whose codes and values are all in these bits:
+
+    bits 48-63   value of the second symbol; where there is none, that of the first again
+    bits 32-47   value of the first
+    bits 24-31   length of the first, code and value
+    bits 16-23   coefficients that the second goes on by; 0 where there is none
+    bits 8-15    coefficients that the first goes on by
+    bits 0-7     length of all
+
+and 0 where not even the first is in them.
 """
+from typing import Any
+
 import numpy as np
 
 from dataflows.jpeg.compiled import compiled
@@ -23,21 +34,23 @@ END_OF_BLOCK = 64  # coefficients
 OK, UNSUPPORTED = 0, 1
 _LARGEST_DC, _LARGEST_AC = 11, 10  # sizes of values in 8-bit JPEGs (T.81, F.1.2): so two symbols are at most 52 bits
 ZIGZAG = np.array([  # the place in rows of 8 of each coefficient in the order of the stream
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47,
-    55, 62, 63])
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63])
 
 
 class Tables:
     """Memory for those of one JPEG, which `read` fills. Tables of the components: AC behind DC, number 2 * component.
 
-    short: uint32 (6 * 2**LOOKUP,). greatest, offsets: int32 (6 * 17,): the greatest code of each length, -1 for none,
-    and what to add to a code for its symbol's place. symbols: uint8 (6 * 256,). quantisers: int32 (3 * 64,), in rows of
-    8. factors: int64 (7,): the number of components; then of each, down and across.
+    short: uint32 (6 * 2**LOOKUP,). pairs: uint64, the same, of AC only. greatest, offsets: int32 (6 * 17,): the
+    greatest code of each length, -1 for none, and what to add to a code for its symbol's place. symbols: uint8
+    (6 * 256,). quantisers: int32 (3 * 64,), in rows of 8. factors: int64 (7,): the number of components; then of each,
+    down and across.
     """
 
     def __init__(self) -> None:
         self.short = np.zeros(6 << LOOKUP, np.uint32)
+        self.pairs = np.zeros(6 << LOOKUP, np.uint64)
         self.greatest, self.offsets = np.zeros((2, 6 * 17), np.int32)
         self.symbols = np.zeros(6 * 256, np.uint8)
         self.quantisers = np.zeros(3 * 64, np.int32)
@@ -45,12 +58,12 @@ class Tables:
 
     def read(self, header: bytes) -> bool:
         """Whether the header, from SOI to the end of SOS, is one that can be decoded."""
-        return read_header(np.frombuffer(header, np.uint8), ZIGZAG, self.short, self.greatest, self.offsets,
+        return read_header(np.frombuffer(header, np.uint8), ZIGZAG, self.short, self.pairs, self.greatest, self.offsets,
                            self.symbols, self.quantisers, self.factors) == OK
 
 
 @compiled
-def entry(symbol: int, length: int, is_dc: bool) -> int:
+def entry(symbol: Any, length: int, is_dc: bool) -> Any:
     """The entry of a symbol whose code has this length."""
     size, run = symbol & 15, symbol >> 4
     skip = END_OF_BLOCK if size == 0 and run != 15 else run + 1
@@ -58,8 +71,8 @@ def entry(symbol: int, length: int, is_dc: bool) -> int:
 
 
 @compiled
-def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, greatest: np.ndarray, offsets: np.ndarray,
-                symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray) -> int:
+def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray,
+                offsets: np.ndarray, symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray) -> int:
     """Fills the arrays of Tables; returns OK, or UNSUPPORTED for what is no 8-bit JPEG of one or three components in
     one scan.
 
@@ -67,9 +80,11 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, great
     """
     tables_at = np.full(8, -1, np.int64)  # of Huffman: where their 16 counts are, DC's four and AC's
     quantisers_at = np.full(4, -1, np.int64)
-    frame, at = np.int64(-1), np.int64(2)
+    single = np.empty(1 << LOOKUP, np.uint32)
+    frame: Any = np.int64(-1)
+    at: Any = np.int64(2)
     while True:
-        if at + 4 > header.size or header[at] != 0xFF:
+        if at + 4 > header.size or header[at] != 0xFF:  # of an empty one, too
             return UNSUPPORTED
         marker, end = header[at + 1], at + 2 + (np.int64(header[at + 2]) << 8 | header[at + 3])
         if marker == 0xFF:  # a fill byte
@@ -89,7 +104,7 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, great
             while place < end:
                 if header[place] & 0xEC or place + 17 > end:
                     return UNSUPPORTED
-                used = 0
+                used = np.int64(0)
                 for i in range(16):
                     used += np.int64(header[place + 1 + i])
                 if used > 256 or place + 17 + used > end:
@@ -125,14 +140,41 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, great
         for i in range(64):
             quantisers[64 * c + zigzag[i]] = header[quantiser + i]
         for kind in range(2):
-            table = tables_at[(uses >> 4 if kind == 0 else uses & 15) + 4 * kind]
+            table: Any = tables_at[(uses >> 4 if kind == 0 else uses & 15) + 4 * kind]
             if table < 0 or not _fill(header, table, 2 * c + kind, short, greatest, offsets, symbols):
                 return UNSUPPORTED
+        _fill_pairs(2 * c + 1, short, single, pairs)
     return OK
 
 
 @compiled
-def _fill(header: np.ndarray, at: int, number: int, short: np.ndarray, greatest: np.ndarray, offsets: np.ndarray,
+def _fill_pairs(number: int, short: np.ndarray, single: np.ndarray, pairs: np.ndarray) -> None:
+    """Fills the row of `pairs` of an AC table from that of `short`. single: memory for 1 << LOOKUP entries."""
+    row, mask = number << LOOKUP, (1 << LOOKUP) - 1
+    for bits in range(1 << LOOKUP):
+        found = np.int64(short[row + bits])
+        length = found & 63
+        size = length - (found >> 8 & 63)
+        if found == 0 or length > LOOKUP:
+            single[bits] = 0
+            continue
+        value = bits >> (LOOKUP - length) & ((1 << size) - 1)
+        if size > 0 and value >> (size - 1) == 0:
+            value -= (1 << size) - 1
+        single[bits] = length | (found >> 24) << 8 | (value & 0xFFFF) << 16
+    for bits in range(1 << LOOKUP):
+        one = np.int64(single[bits])
+        length, skip, value = one & 255, one >> 8 & 255, one >> 16
+        two = np.int64(single[bits << length & mask])
+        entry = length | skip << 8 | length << 24 | value << 32 | value << 48
+        if two != 0 and skip != END_OF_BLOCK and (two & 255) + length <= LOOKUP:
+            entry = (length + (two & 255) | skip << 8 | (two >> 8 & 255) << 16 | length << 24 | value << 32
+                     | two >> 16 << 48)
+        pairs[row + bits] = np.uint64(entry) if one != 0 else np.uint64(0)
+
+
+@compiled
+def _fill(header: np.ndarray, at: Any, number: Any, short: np.ndarray, greatest: np.ndarray, offsets: np.ndarray,
           symbols: np.ndarray) -> bool:
     """Fills table `number` from the 16 counts at header[at] and the symbols behind; whether it is one of 8-bit data.
 
