@@ -1,4 +1,4 @@
-"""JPEG files as bytes: headers, and tiles that a crop can be cut out of. Nothing here decodes a pixel.
+"""JPEG files as bytes: headers, and tiles that a crop can be cut out of. Only decode/ knows pixels.
 
     header      segments, frame, scan and Huffman tables of a JPEG
     cut         the map of a tiled JPEG's intervals, and a box of it as a smaller JPEG
@@ -7,4 +7,5 @@
     huffman     entropy-coded data and its tables as arrays, around the kernels
     kernels     the loops that numba compiles
     compiled    compiling them, and where the result is kept
+    decode/     the steps from coefficients to pixels, exactly as libjpeg-turbo takes them
 """
