@@ -3,6 +3,8 @@ import struct
 
 import numpy as np
 
+from dataflows.jpeg.decode.inverse_dct import inverse_dct
+
 ZIGZAG = sorted(range(64), key=lambda n: (n // 8 + n % 8, n // 8 if (n // 8 + n % 8) % 2 else n % 8))
 _AC = [0x00, 0xF0, *(run << 4 | size for run in range(16) for size in range(1, 11))]
 _CODES = {symbol: f"{code:08b}" for code, symbol in enumerate(_AC)}  # 8 bits each: no table must be made
@@ -75,3 +77,17 @@ def coefficients_of(samples: np.ndarray, quantisers: np.ndarray) -> np.ndarray:
     blocks = samples.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3) - 128.0
     exact = (dct @ blocks @ dct.T).reshape(rows, columns, 64) / quantisers
     return np.clip(np.rint(exact), -1023, 1023).astype(np.int64)
+
+
+def samples_of(blocks: np.ndarray, quantisers: np.ndarray, start: int = 0, seed: int = 0) -> np.ndarray:
+    """What inverse_dct makes of (rows, columns, 64), as (8 * rows, 8 * columns), with other numbers before `start`.
+
+    Asserts that nothing is written behind the plane.
+    """
+    rows, columns = blocks.shape[:2]
+    before = np.random.default_rng(seed).integers(-999, 999, start)
+    coefficients = np.concatenate([before, in_lanes(blocks)]).astype(np.int16)
+    words = np.full(16 * rows * columns + 64, 0x5A5A5A5A, np.int32)
+    inverse_dct(coefficients, start, rows * columns, columns, quantisers.astype(np.int32), words)
+    assert (words[16 * rows * columns:] == 0x5A5A5A5A).all()
+    return words.view(np.uint8)[:64 * rows * columns].reshape(8 * rows, 8 * columns)
