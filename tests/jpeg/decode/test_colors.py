@@ -1,4 +1,4 @@
-"""Colors against libjpeg-turbo's: planes that inverse_dct gives, which has tests of its own, to the pixels of Pillow."""
+"""Colors against libjpeg-turbo's: from planes that inverse_dct gives, which is tested by itself, to Pillow's pixels."""
 import io
 import itertools
 
@@ -118,7 +118,8 @@ def test_what_does_not_fit_is_refused(change):
 
 @pytest.mark.parametrize("change", [
     {"top": -1}, {"top": 3}, {"left": -1}, {"left": 4}, {"height": 0}, {"height": 15}, {"width": 30}, {"width": 0},
-    {"luma_stride": 0}, {"luma_stride": -32}, {"luma_stride": 33}, {"out_stride": 86}, {"out_stride": 2 ** 62}], ids=str)
+    {"luma_stride": 0}, {"luma_stride": -32}, {"luma_stride": 33}, {"out_stride": 86}, {"out_stride": 2 ** 62}],
+    ids=str)
 def test_gray_that_does_not_fit_is_refused(change):
     fitting = {name: FITTING[name] for name in ("luma", "luma_stride", "top", "left", "height", "width", "out",
                                                 "out_stride")}
