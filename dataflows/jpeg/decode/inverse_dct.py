@@ -104,12 +104,12 @@ def inverse_dct(coefficients: np.ndarray, start: int, blocks: int, blocks_per_ro
     Raises:
         ValueError: an array is too small for so many blocks.
     """
-    groups, stride = (blocks + LANES - 1) // LANES, 2 * blocks_per_row
-    if (not 0 <= start <= coefficients.size or not 0 <= blocks <= coefficients.size
+    if (not 0 <= start <= coefficients.size or not 0 <= blocks <= coefficients.size  # so that no sum can overflow
             or not 0 < blocks_per_row <= words.size or quantisers.size < 64
-            or start + groups * GROUP > coefficients.size
-            or (blocks + blocks_per_row - 1) // blocks_per_row * 8 * stride > words.size):
+            or start + (blocks + LANES - 1) // LANES * GROUP > coefficients.size
+            or (blocks + blocks_per_row - 1) // blocks_per_row * 16 * blocks_per_row > words.size):
         raise ValueError("an array is too small for so many blocks")
+    groups, stride = (blocks + LANES - 1) // LANES, 2 * blocks_per_row
     factors, work, side = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32), np.empty(16 * LANES, np.int32)
     for i in range(64):
         factors[i * LANES:(i + 1) * LANES] = quantisers[i]
