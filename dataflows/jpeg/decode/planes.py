@@ -105,7 +105,7 @@ def run_all() -> None:
     coefficients = np.zeros(inverse_dct.GROUP, np.int16)
     entropy.decode(memory, one, none, 0, places, tables.short, tables.pairs, tables.greatest, tables.offsets,
                    tables.symbols, entropy.PLACES, coefficients)
-    inverse_dct.inverse_dct(coefficients, 0, 0, 1, tables.quantisers[:64], np.empty(0, np.int32))
+    inverse_dct.inverse_dct(coefficients, 0, 1, 1, tables.quantisers[:64], np.empty(16, np.int32))
 
 
 def grown(array: np.ndarray, size: int) -> np.ndarray:
