@@ -10,6 +10,8 @@ from dataflows.jpeg.compiled import compiled
 _I32, _U64 = np.int32, np.uint64
 BITS = 14  # of a weight of 1
 ONE = 1 << BITS
+_SHIFT, _HALF = np.int32(BITS), np.int32(ONE // 2)
+_SIXTEEN, _ZERO, _WHITE = np.int32(16), np.int32(0), np.int32(255)
 
 
 class Line:
@@ -74,7 +76,6 @@ def add_rows(plane: np.ndarray, stride: int, rows: int, left: int, width: int, p
     Bounds: places and counts are within the rows, as `weigh` makes them; the caller has left + width <= stride, and
     memory for places.size * width in `out`.
     """
-    half = _I32(1 << (BITS - 1))
     for i in range(places.size):
         to, place = _U64(i * width), np.int64(places[i])
         if counts[i] <= 4:
@@ -86,31 +87,33 @@ def add_rows(plane: np.ndarray, stride: int, rows: int, left: int, width: int, p
             if counts[i] <= 2:
                 for x in range(width):
                     at = _U64(x)
-                    out[to + at] = np.uint8(_I32(_I32(plane[a + at]) * w0 + _I32(plane[b + at]) * w1 + half) >> BITS)
+                    total = _I32(_I32(plane[a + at] * w0) + _I32(plane[b + at] * w1))
+                    out[to + at] = _I32(_I32(total + _HALF) >> _SHIFT)
             else:
                 for x in range(width):
                     at = _U64(x)
-                    total = _I32(_I32(plane[a + at]) * w0 + _I32(plane[b + at]) * w1 + half)
-                    out[to + at] = np.uint8(
-                        _I32(total + _I32(plane[c + at]) * w2 + _I32(plane[d + at]) * w3) >> BITS)
+                    total = _I32(_I32(plane[a + at] * w0) + _I32(plane[b + at] * w1))
+                    total = _I32(_I32(total + _I32(plane[c + at] * w2)) + _I32(plane[d + at] * w3))
+                    out[to + at] = _I32(_I32(total + _HALF) >> _SHIFT)
         else:
             for x in range(width):
-                sums[_U64(x)] = half
+                sums[_U64(x)] = _HALF
             for tap in range(counts[i]):
                 a, w = _U64((place + tap) * stride + left), weights[i, tap]
                 for x in range(width):
-                    sums[_U64(x)] += _I32(_I32(plane[a + _U64(x)]) * w)
+                    sums[_U64(x)] += _I32(plane[a + _U64(x)] * w)
             for x in range(width):
-                out[to + _U64(x)] = np.uint8(sums[_U64(x)] >> BITS)
+                out[to + _U64(x)] = _I32(sums[_U64(x)] >> _SHIFT)
 
 
 @compiled
 def to_rgb(luma: np.ndarray, blue: np.ndarray, red: np.ndarray, r: np.ndarray, g: np.ndarray, b: np.ndarray) -> None:
-    """Y, Cb and Cr to R, G and B, uint8, flat, of one length, with libjpeg's factors."""
+    """Y, Cb and Cr to R, G and B, uint8, flat, of one length, with libjpeg's factors. numba adds int32 as int64, which
+    takes several times as long: so each sum is cut back."""
     for i in range(luma.size):
         x = _U64(i)
-        y, cb, cr = _I32(luma[x]) << _I32(16), _I32(_I32(blue[x]) - 128), _I32(_I32(red[x]) - 128)
-        y = _I32(y + 32768)
-        r[x] = min(max(_I32(y + cr * 91881) >> 16, _I32(0)), _I32(255))
-        g[x] = min(max(_I32(y - cb * 22554 - cr * 46802) >> 16, _I32(0)), _I32(255))
-        b[x] = min(max(_I32(y + cb * 116130) >> 16, _I32(0)), _I32(255))
+        y = _I32(_I32(luma[x] << _SIXTEEN) + _I32(32768))
+        cb, cr = _I32(blue[x] - _I32(128)), _I32(red[x] - _I32(128))
+        r[x] = min(max(_I32(_I32(y + _I32(cr * _I32(91881))) >> _SIXTEEN), _ZERO), _WHITE)
+        g[x] = min(max(_I32(_I32(_I32(y - _I32(cb * _I32(22554))) - _I32(cr * _I32(46802))) >> _SIXTEEN), _ZERO), _WHITE)
+        b[x] = min(max(_I32(_I32(y + _I32(cb * _I32(116130))) >> _SIXTEEN), _ZERO), _WHITE)

@@ -3,9 +3,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataflows.jpeg.compiled import compiled
 from dataflows.jpeg.cut import TileMap
 from dataflows.jpeg.decode import entropy, inverse_dct
-from dataflows.jpeg.decode.tables import Tables
+from dataflows.jpeg.decode.tables import MOST_BLOCKS, Tables
 
 MOST_PIXELS = 1 << 22  # of a box: more would hold much memory in each thread
 
@@ -25,10 +26,8 @@ class PlaneDecoder:
 
     def __init__(self) -> None:
         self._tables = Tables()
-        self._data = np.empty(0, np.uint8)
-        self._chosen = np.empty((3, 0), np.int64)
-        self._starts = self._stops = np.empty(0, np.int64)
-        self._places = np.empty(0, np.uint32)
+        self._intervals = np.empty((5, 0), np.int64)
+        self._data, self._places = np.empty(0, np.uint8), np.empty(0, np.uint32)
         self._coefficients = np.empty(0, np.int16)
         self._words = [np.empty(0, np.int32)] * 3
 
@@ -36,76 +35,87 @@ class PlaneDecoder:
                ) -> list[Plane] | None:
         """The planes of these rows and columns of MCUs; None for what is not decoded here, or is damaged.
 
-        data: of the tiled JPEG, uint8. Thread-safe but for this object.
+        data: of the tiled JPEG, uint8.
         """
+        rows, columns, tables = row_end - row, column_end - column, self._tables
+        if rows * columns * tiles.mcu_height * tiles.mcu_width > MOST_PIXELS or not tables.read(tiles.header):
+            return None
+        count, *factors = tables.factors.tolist()
+        down, across = factors[0:2 * count:2], factors[1:2 * count:2]
+        if (8 * max(down), 8 * max(across)) != (tiles.mcu_height, tiles.mcu_width):
+            return None  # the list speaks of another frame than the header
+        blocks = [rows * columns * y * x for y, x in zip(down, across)]
+        room = rows * (-(-columns // tiles.interval) + 1)
+        if self._intervals.shape[1] < room + 1:
+            self._intervals = np.empty((5, room + 1), np.int64)
+        span = tiles.offsets.item(-(-row_end * tiles.columns // tiles.interval)) - tiles.offsets.item(
+            row * tiles.columns // tiles.interval)
+        self._data = grown(self._data, span + entropy.PAD + 8)
+        self._places = grown(self._places, room * tiles.interval * (sum(blocks) // (rows * columns)))
+        self._coefficients = grown(self._coefficients, sum(-(-number // entropy.LANES) for number in blocks)
+                                   * inverse_dct.GROUP + inverse_dct.GROUP)
+        self._words = [grown(words, 16 * number) for words, number in zip(self._words, (*blocks, 0, 0))]
         data = data.view()
         data.flags.writeable = False  # or another form of the kernel would be compiled for it
-        rows, columns = row_end - row, column_end - column
-        if rows * columns * tiles.mcu_height * tiles.mcu_width > MOST_PIXELS or not self._tables.read(tiles.header):
+        status = decode_box(
+            data, (row, row_end, column, column_end, tiles.rows, tiles.columns, tiles.interval, tiles.scan_at),
+            tiles.offsets, (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols),
+            tables.quantisers, tables.factors, entropy.PLACES, self._intervals, self._data, self._places,
+            self._coefficients, (self._words[0], self._words[1], self._words[2]))
+        if status != entropy.OK:
             return None
-        count, *factors = self._tables.factors.tolist()
-        down, across = ((1,), (1,)) if count == 1 else (factors[0:2 * count:2], factors[1:2 * count:2])
-        blocks = np.array([(c, y, x) for c in range(count) for y in range(down[c]) for x in range(across[c])], np.int64)
-        components = np.zeros((count, 4), np.int64)
-        size = 0
-        for c in range(count):
-            components[c] = size, columns * across[c], down[c], across[c]
-            size += -(-rows * columns * down[c] * across[c] // entropy.LANES) * inverse_dct.GROUP
-        if not self._entropy(data, tiles, (row, row_end, column, column_end), blocks, components, size):
-            return None
-        planes = []
-        for c in range(count):
-            start, per_row = components[c, :2].tolist()
-            number = rows * down[c] * per_row
-            self._words[c] = grown(self._words[c], 16 * number)
-            inverse_dct.inverse_dct(self._coefficients, start, number, per_row,
-                                    self._tables.quantisers[64 * c:64 * c + 64], self._words[c])
-            planes.append(Plane(self._words[c].view(np.uint8), 8 * per_row, 8 * rows * down[c],
-                                down[c] / max(down), across[c] / max(across)))
-        return planes
+        most_down, most_across = max(down), max(across)
+        return [Plane(words.view(np.uint8), 8 * columns * x, 8 * rows * y, y / most_down, x / most_across)
+                for words, y, x in zip(self._words, down, across)]
 
-    def _entropy(self, data: np.ndarray, tiles: TileMap, box: tuple[int, int, int, int], blocks: np.ndarray,
-                 components: np.ndarray, size: int) -> bool:
-        """Fills the coefficients; whether the data are sound."""
-        row, row_end, column, column_end = box
-        rows, columns = row_end - row, column_end - column
-        room = rows * (-(-columns // tiles.interval) + 1)
-        if self._chosen.shape[1] < room:
-            self._chosen, self._starts, self._stops = (np.empty(shape, np.int64) for shape in (
-                (3, room), room + 1, room))
-        count = entropy.choose(row, row_end, column, column_end, tiles.columns, tiles.interval, tiles.offsets,
-                               tiles.scan_at, self._chosen)
-        nbytes = int((self._chosen[2, :count] - self._chosen[1, :count]).sum())
-        self._data = grown(self._data, nbytes + entropy.PAD + 8)
-        if entropy.unstuff(data, self._chosen, count, self._data, self._starts) != entropy.OK:
-            return False
-        self._places = grown(self._places, count * tiles.interval * len(blocks))
-        where = np.array([row, column, rows, columns], np.int64)
-        entropy.place_blocks(self._chosen, count, tiles.interval, tiles.columns * tiles.rows, tiles.columns, where,
-                             blocks, components, size, self._places, self._stops)
-        self._coefficients = grown(self._coefficients, size + inverse_dct.GROUP)
-        self._coefficients[:size] = 0
-        return entropy.decode(self._data, self._starts, self._stops, count, self._places, self._tables.short,
-                              self._tables.pairs, self._tables.greatest, self._tables.offsets, self._tables.symbols,
-                              entropy.PLACES, self._coefficients) == entropy.OK
+
+@compiled
+def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tables: tuple[np.ndarray, ...],
+               quantisers: np.ndarray, factors: np.ndarray, zigzag: np.ndarray, intervals: np.ndarray,
+               unstuffed: np.ndarray, places: np.ndarray, coefficients: np.ndarray, words: tuple[np.ndarray, ...]
+               ) -> int:
+    """All steps of a box, one after the other. Returns OK or CORRUPT.
+
+    Bounds: the caller gives memory for as many intervals, bytes, blocks and samples as the box can have, which each
+    step's docstring names.
+    """
+    row, row_end, column, column_end, all_rows, all_columns, interval, scan_at = box
+    rows, columns = row_end - row, column_end - column
+    count = entropy.choose(row, row_end, column, column_end, all_columns, interval, offsets, scan_at, intervals)
+    starts, stops = intervals[3], intervals[4]
+    if entropy.unstuff(data, intervals, count, unstuffed, starts) != entropy.OK:
+        return entropy.CORRUPT
+    size, number = np.int64(0), np.int64(0)
+    components, blocks = np.zeros((3, 4), np.int64), np.zeros((MOST_BLOCKS, 3), np.int64)
+    for c in range(factors[0]):
+        down, across = factors[1 + 2 * c], factors[2 + 2 * c]
+        components[c, 0], components[c, 1], components[c, 2], components[c, 3] = size, columns * across, down, across
+        size += (rows * columns * down * across + entropy.LANES - 1) // entropy.LANES * inverse_dct.GROUP
+        for y in range(down):
+            for x in range(across):
+                blocks[number, 0], blocks[number, 1], blocks[number, 2] = c, y, x
+                number += 1
+    where = np.array([row, column, rows, columns])
+    entropy.place_blocks(intervals, count, interval, all_columns * all_rows, all_columns, where, blocks[:number],
+                         components, size, places, stops)
+    coefficients[:size] = 0
+    if entropy.decode(unstuffed, starts, stops, count, places, *tables, zigzag, coefficients) != entropy.OK:
+        return entropy.CORRUPT
+    for c in range(factors[0]):
+        inverse_dct.inverse_dct(coefficients, components[c, 0], rows * components[c, 2] * components[c, 1],
+                                components[c, 1], quantisers[64 * c:64 * c + 64], words[c])
+    return entropy.OK
 
 
 def run_all() -> None:
     """Calls every compiled function with arguments of the types that it gets, and nothing to do."""
-    tables, none, numbers = Tables(), np.empty(0, np.int64), np.empty((3, 0), np.int64)
+    tables, none, data = Tables(), np.empty(0, np.int32), np.empty(0, np.uint8)
     tables.read(b"")
-    data = np.empty(0, np.uint8)
     data.flags.writeable = False
-    memory, one = np.empty(entropy.PAD + 8, np.uint8), np.zeros(1, np.int64)
-    entropy.choose(0, 0, 0, 0, 1, 1, none, 0, numbers)
-    entropy.unstuff(data, numbers, 0, memory, one)
-    places = np.empty(0, np.uint32)
-    entropy.place_blocks(numbers, 0, 1, 1, 1, np.zeros(4, np.int64), np.zeros((1, 3), np.int64),
-                         np.zeros((1, 4), np.int64), 0, places, none)
-    coefficients = np.zeros(inverse_dct.GROUP, np.int16)
-    entropy.decode(memory, one, none, 0, places, tables.short, tables.pairs, tables.greatest, tables.offsets,
-                   tables.symbols, entropy.PLACES, coefficients)
-    inverse_dct.inverse_dct(coefficients, 0, 1, 1, tables.quantisers[:64], np.empty(16, np.int32))
+    decode_box(data, (0, 0, 0, 0, 1, 1, 1, 0), np.zeros(1, np.int64),
+               (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols), tables.quantisers,
+               tables.factors, entropy.PLACES, np.zeros((5, 1), np.int64), np.empty(entropy.PAD + 8, np.uint8),
+               np.empty(0, np.uint32), np.zeros(inverse_dct.GROUP, np.int16), (none, none, none))
 
 
 def grown(array: np.ndarray, size: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from dataflows.jpeg.compiled import compiled
 
 LOOKUP = 10  # bits: 4 KB a table. With 11, tables and coefficients are in each other's way in the first-level cache
 END_OF_BLOCK = 64  # coefficients
+MOST_BLOCKS = 10  # of an MCU (T.81, B.2.3)
 OK, UNSUPPORTED = 0, 1
 _LARGEST_DC, _LARGEST_AC = 11, 10  # sizes of values in 8-bit JPEGs (T.81, F.1.2): so two symbols are at most 52 bits
 ZIGZAG = np.array([  # the place in rows of 8 of each coefficient in the order of the stream
@@ -128,12 +129,17 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
         return UNSUPPORTED
     if header[end - 3] != 0 or header[end - 2] != 63 or header[end - 1] != 0:
         return UNSUPPORTED
-    factors[0] = count
+    factors[0], blocks = count, np.int64(0)
     for c in range(count):
         place, uses = frame + 10 + 3 * c, np.int64(header[at + 6 + 2 * c])
         if header[place] != header[at + 5 + 2 * c] or header[place + 2] > 3 or uses & 0xCC:
             return UNSUPPORTED
         factors[1 + 2 * c], factors[2 + 2 * c] = header[place + 1] & 15, header[place + 1] >> 4
+        if count == 1:  # its blocks come one by one, whatever these say (T.81, A.2.2)
+            factors[1] = factors[2] = 1
+        blocks += factors[1 + 2 * c] * factors[2 + 2 * c]
+        if not (1 <= factors[1 + 2 * c] <= 4 and 1 <= factors[2 + 2 * c] <= 4 and blocks <= MOST_BLOCKS):
+            return UNSUPPORTED
         quantiser = quantisers_at[header[place + 2]]
         if quantiser < 0:
             return UNSUPPORTED

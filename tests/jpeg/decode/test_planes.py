@@ -99,6 +99,15 @@ def test_damaged_data_are_left_to_others():
     assert decoder.decode(image, tiles._replace(header=tiles.header[:40]), *box) is None
 
 
+@pytest.mark.parametrize("factors", [b"\xff\x11\x11", b"\x44\x44\x44", b"\x00\x11\x11", b"\x42\x21\x11", b"\x11\x11\x11"])
+def test_sampling_factors_beyond_the_standard_are_left_to_others(factors):
+    image, tiles = tiled(64, 64, "4:2:0")
+    header = bytearray(tiles.header)
+    frame = header.index(b"\xff\xc0")
+    header[frame + 11:frame + 20:3] = factors
+    assert decoder.decode(image, tiles._replace(header=bytes(header)), 0, 4, 0, 4) is None
+
+
 GUARD = 4096
 
 
