@@ -1,5 +1,5 @@
 """Decodes a box of MCUs of a tiled JPEG to its planes: Y, Cb and Cr as they are stored, chroma not enlarged."""
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from dataflows.jpeg.decode import entropy, inverse_dct
 from dataflows.jpeg.decode.tables import MOST_BLOCKS, Tables
 
 MOST_PIXELS = 1 << 22  # of a box: more would hold much memory in each thread
+
+
+Lookups = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # short to symbols, of tables.Tables
 
 
 class Plane(NamedTuple):
@@ -70,8 +73,8 @@ class PlaneDecoder:
 
 
 @compiled
-def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tables: tuple[np.ndarray, ...],
-               quantisers: np.ndarray, factors: np.ndarray, zigzag: np.ndarray, intervals: np.ndarray,
+def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tables: Lookups, quantisers: np.ndarray,
+               factors: np.ndarray, zigzag: np.ndarray, intervals: np.ndarray,
                unstuffed: np.ndarray, places: np.ndarray, coefficients: np.ndarray, words: tuple[np.ndarray, ...]
                ) -> int:
     """All steps of a box, one after the other. Returns OK or CORRUPT.
@@ -85,7 +88,8 @@ def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tabl
     starts, stops = intervals[3], intervals[4]
     if entropy.unstuff(data, intervals, count, unstuffed, starts) != entropy.OK:
         return entropy.CORRUPT
-    size, number = np.int64(0), np.int64(0)
+    size: Any = np.int64(0)
+    number: Any = np.int64(0)
     components, blocks = np.zeros((3, 4), np.int64), np.zeros((MOST_BLOCKS, 3), np.int64)
     for c in range(factors[0]):
         down, across = factors[1 + 2 * c], factors[2 + 2 * c]

@@ -82,6 +82,7 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
     tables_at = np.full(8, -1, np.int64)  # of Huffman: where their 16 counts are, DC's four and AC's
     quantisers_at = np.full(4, -1, np.int64)
     single = np.empty(1 << LOOKUP, np.uint32)
+    jfif = other_colors = False  # libjpeg takes colors for YCbCr by JFIF, else by Adobe's mark, else by their names
     frame: Any = np.int64(-1)
     at: Any = np.int64(2)
     while True:
@@ -110,8 +111,8 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
                     used += np.int64(header[place + 1 + i])
                 if used > 256 or place + 17 + used > end:
                     return UNSUPPORTED
-                kind = np.int64(header[place])
-                tables_at[(kind >> 4) * 4 + (kind & 3)] = place + 1
+                which = np.int64(header[place])
+                tables_at[(which >> 4) * 4 + (which & 3)] = place + 1
                 place += 17 + used
         elif marker == 0xC0 or marker == 0xC1:
             if frame >= 0 or end < at + 10 or header[at + 4] != 8 or end != at + 10 + 3 * np.int64(header[at + 9]):
@@ -119,6 +120,11 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
             frame = at
         elif 0xC0 <= marker <= 0xCF:
             return UNSUPPORTED
+        elif marker == 0xE0 and end >= at + 18:
+            jfif = jfif or (header[at + 4] == 0x4A and header[at + 5] == 0x46 and header[at + 6] == 0x49
+                            and header[at + 7] == 0x46 and header[at + 8] == 0)
+        elif marker == 0xEE and end >= at + 16 and header[at + 4] == 0x41 and header[at + 5] == 0x64:  # "Ad"obe
+            other_colors = header[at + 15] != 1
         elif marker == 0xDA:
             break
         at = end
@@ -129,7 +135,11 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
         return UNSUPPORTED
     if header[end - 3] != 0 or header[end - 2] != 63 or header[end - 1] != 0:
         return UNSUPPORTED
-    factors[0], blocks = count, np.int64(0)
+    names_rgb = header[frame + 10] == 0x52 and count == 3 and header[frame + 13] == 0x47 and header[frame + 16] == 0x42
+    if count == 3 and not jfif and (other_colors or names_rgb):
+        return UNSUPPORTED
+    factors[0] = count
+    blocks: Any = np.int64(0)
     for c in range(count):
         place, uses = frame + 10 + 3 * c, np.int64(header[at + 6 + 2 * c])
         if header[place] != header[at + 5 + 2 * c] or header[place + 2] > 3 or uses & 0xCC:

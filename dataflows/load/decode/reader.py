@@ -10,7 +10,7 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced, refuse_bomb
-from dataflows.images.fast_decode import own_crops
+from dataflows.images.fast.ready import own_crops
 from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.images.resize import resize_into
 from dataflows.jpeg.cut import TileMap, cut, read_tiles

@@ -1,4 +1,5 @@
 """Planes of tiled JPEGs, judged by libjpeg; and data that are damaged, or made to do harm."""
+import io
 import itertools
 
 import cv2
@@ -7,14 +8,16 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.decode import entropy, planes
-from dataflows.jpeg.decode.colors import to_rgb
 from dataflows.jpeg.decode.planes import PlaneDecoder
 from dataflows.jpeg.tile import tile
-from helpers.jpegs import FACTORS, encode
+from helpers.jpegs import FACTORS, encode, picture
+from helpers.libjpeg_colors import to_rgb
 
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 SAMPLINGS = ["gray", *FACTORS]
 decoder = PlaneDecoder()
 
@@ -33,9 +36,9 @@ def rgb(parts, tiles, row, column):
         return np.repeat(luma.samples[:luma.rows * luma.stride].reshape(luma.rows, -1)[:height, :width, None], 3, 2)
     across, down = round(1 / chroma[0].across), round(1 / chroma[0].down)
     out = np.zeros(height * width * 3, np.uint8)
+    rows, columns = -(-(tiles.height - top) // down), -(-(tiles.width - left) // across)
     to_rgb(luma.samples, luma.stride, chroma[0].samples, chroma[1].samples, chroma[0].stride,
-           min(chroma[0].rows, -(-(tiles.height - top) // down)), min(chroma[0].stride, -(-(tiles.width - left) // across)),
-           across, down, 0, 0, height, width, out, 3 * width)
+           min(chroma[0].rows, rows), min(chroma[0].stride, columns), across, down, 0, 0, height, width, out, 3 * width)
     return out.reshape(height, width, 3)
 
 
@@ -99,7 +102,8 @@ def test_damaged_data_are_left_to_others():
     assert decoder.decode(image, tiles._replace(header=tiles.header[:40]), *box) is None
 
 
-@pytest.mark.parametrize("factors", [b"\xff\x11\x11", b"\x44\x44\x44", b"\x00\x11\x11", b"\x42\x21\x11", b"\x11\x11\x11"])
+@pytest.mark.parametrize("factors", [b"\xff\x11\x11", b"\x44\x44\x44", b"\x00\x11\x11", b"\x42\x21\x11",
+                                     b"\x11\x11\x11"])
 def test_sampling_factors_beyond_the_standard_are_left_to_others(factors):
     image, tiles = tiled(64, 64, "4:2:0")
     header = bytearray(tiles.header)
@@ -171,3 +175,31 @@ def test_one_stream_and_two_give_the_same():
 
 def test_padding_is_longer_than_any_block():
     assert entropy.PAD >= (16 + 11 + 63 * (16 + 10)) / 8 + 16
+
+
+@pytest.mark.parametrize("front, decoded", [(b"", False), (JFIF, True)], ids=["Adobe alone", "JFIF besides"])
+def test_colors_that_are_not_ycbcr_are_left_to_others(front, decoded):
+    """An Adobe mark says that components are R, G and B; with JFIF's, libjpeg takes them for Y, Cb and Cr anyway."""
+    file = io.BytesIO()
+    Image.fromarray(picture(40, 48)).save(file, "JPEG", keep_rgb=True)
+    jpeg = file.getvalue()
+    assert b"Adobe" in jpeg and b"JFIF" not in jpeg
+    data = np.frombuffer(tile(jpeg[:2] + front + jpeg[2:]), np.uint8)
+    tiles = read_tiles(data)
+    found = decoder.decode(data, tiles, 0, tiles.rows, 0, tiles.columns)
+    assert (found is not None) == decoded
+    if decoded:
+        np.testing.assert_array_equal(rgb(found, tiles, 0, 0), cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+
+
+def test_components_that_are_named_rgb_are_left_to_others():
+    data = bytearray(encode(40, 48, "4:4:4"))
+    for marker in (b"\xff\xc0", b"\xff\xda"):
+        at = data.index(marker)
+        step, first = (3, at + 10) if marker == b"\xff\xc0" else (2, at + 5)
+        data[first:first + 3 * step:step] = b"RGB"
+    jfif = data.index(b"\xff\xe0")
+    del data[jfif:jfif + 18]
+    image = np.frombuffer(tile(bytes(data)), np.uint8)
+    tiles = read_tiles(image)
+    assert "JFIF" not in str(tiles.header) and decoder.decode(image, tiles, 0, 1, 0, 1) is None

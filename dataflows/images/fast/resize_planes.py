@@ -115,5 +115,6 @@ def to_rgb(luma: np.ndarray, blue: np.ndarray, red: np.ndarray, r: np.ndarray, g
         y = _I32(_I32(luma[x] << _SIXTEEN) + _I32(32768))
         cb, cr = _I32(blue[x] - _I32(128)), _I32(red[x] - _I32(128))
         r[x] = min(max(_I32(_I32(y + _I32(cr * _I32(91881))) >> _SIXTEEN), _ZERO), _WHITE)
-        g[x] = min(max(_I32(_I32(_I32(y - _I32(cb * _I32(22554))) - _I32(cr * _I32(46802))) >> _SIXTEEN), _ZERO), _WHITE)
+        green = _I32(_I32(cb * _I32(22554)) + _I32(cr * _I32(46802)))
+        g[x] = min(max(_I32(_I32(y - green) >> _SIXTEEN), _ZERO), _WHITE)
         b[x] = min(max(_I32(_I32(y + _I32(cb * _I32(116130))) >> _SIXTEEN), _ZERO), _WHITE)

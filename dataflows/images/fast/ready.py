@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dataflows.images.fast_crops import FastCrops
+    from dataflows.images.fast.crops import FastCrops
 
 logger = logging.getLogger(__name__)
 _local = threading.local()
@@ -37,12 +37,18 @@ def make_ready() -> bool:
         return _ready[0]
 
 
+def without() -> None:
+    """Has this process do without, if it has not begun: to compare."""
+    with _lock:
+        _ready[:] = [False]
+
+
 def _prepared() -> bool:
     try:
-        from dataflows.images import fast_crops
+        from dataflows.images.fast import crops
         from dataflows.jpeg import compiled
 
-        compiled.make_ready(fast_crops.run_all, lambda: logger.warning(
+        compiled.make_ready(crops.run_all, lambda: logger.warning(
             "compiling the decoder of fast_decode=True, which takes some 20 seconds, once on a machine. `python -m "
             "dataflows compile` does so ahead of time"))
     except MemoryError:
@@ -60,8 +66,8 @@ def own_crops() -> "FastCrops | None":
     if not hasattr(_local, "crops"):
         if not make_ready():
             return None
-        from dataflows.images import fast_crops
+        from dataflows.images.fast import crops
 
-        _local.crops = fast_crops.FastCrops()
-    crops: FastCrops = _local.crops
-    return crops
+        _local.crops = crops.FastCrops()
+    own: FastCrops = _local.crops
+    return own

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataflows.images import resize_planes
+from dataflows.images.fast import resize_planes
 from dataflows.jpeg.cut import TileMap
 from dataflows.jpeg.decode import planes as decoder
 from dataflows.jpeg.decode.planes import Plane, PlaneDecoder, grown
