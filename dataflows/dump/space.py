@@ -22,14 +22,18 @@ def refuse_full_disk(folder: str | os.PathLike[str], pointers: Sequence[Any], pa
 
     What `pack` gives without a value takes no place.
     """
-    if free_bytes(folder) is None:
-        return
+    if free_bytes(folder) is not None:
+        refuse_too_small(folder, _SURE * count * record_bytes(pointers, pack, num_threads))
+
+
+def record_bytes(pointers: Sequence[Any], pack: Callable[[Any], Packed], num_threads: int) -> float:
+    """What a record takes in a file, on average over a sample of the images of `pointers`."""
     size = min(_SAMPLE, max(16, len(pointers) // 100), len(pointers))
     # One after another: a pointer may hold its image.
     sample = (pointers[i] for i in np.linspace(0, len(pointers) - 1, size).astype(int).tolist())
     with contextlib.closing(map_ordered(pack, sample, num_threads, num_threads)) as packed:
         sizes = [in_pages(len(image.value)) for image in packed if image.value is not None]
-    refuse_too_small(folder, _SURE * count * float(np.mean(sizes or [PAGE])))
+    return float(np.mean(sizes or [PAGE]))
 
 
 def in_pages(nbytes: int) -> int:

@@ -107,7 +107,7 @@ def test_the_command_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
     command = ["--source", os.fspath(photos), "--target", os.fspath(tmp_path), "--split", "val", "--shards", "2",
                "--no-progress"]
     with monkeypatch.context() as patch:
-        patch.setattr("dataflows.dump.shards._manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("dataflows.dump.shards.chain.merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         assert dump_imagenet.main(command) == 1
     assert "interrupted; what was written is kept: go on from there with --resume" in capsys.readouterr().err
     assert dump_imagenet.main([*command, "--resume"]) == 0
