@@ -13,7 +13,11 @@ from dataflows.storage.records import IndexedRecords, Records, SearchedRecords
 from dataflows.storage.shards.files import PathLike, shard_files
 from dataflows.storage.shards.manifest import SUFFIX, load_manifest
 from dataflows.storage.shards.records import ShardedRecords
+from dataflows.system import allow_open_files
 from dataflows.terminal import printable
+
+_OPEN_EACH = 4  # descriptors of one file: two, its map, and the index's
+_OPEN_BESIDES = 256  # that other parts of the program may need
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +32,13 @@ class Store:
     when it first uses it, and raises ValueError if the file or its index is another one then. A copy within a process
     shares what was read of the index.
 
-    index: the file's, or None. index_path: where it is: beside the path, or beside the file that it is a link to.
+    index: the file's, or None; of several files, its columns are put together when they are first used. index_path:
+        where it is: beside the path, or beside the file that it is a link to.
 
     io: "mmap" gives views of the file, "pread" copies of it, which suits file systems where a page fault is a message
         to a server; "auto" is "pread" on the network file systems that we know, else "mmap", and "pread" again where
-        the system does not map the file. With "pread" nothing is mapped. Without an index: LMDB's own map.
+        the system does not map the file. With "pread" nothing is mapped; else the index is, wherever it can be, so
+        that processes share it. Without an index: LMDB's own map.
     cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
         nothing else; "keep" leaves them to be read again.
     verify: compare each record with its checksum in the index whenever it is read, and raise RecordError if it differs.
@@ -77,6 +83,11 @@ class Store:
         return [existing_file(path) for path in shard_files(self._files) or [self.path]]
 
     @property
+    def starts(self) -> np.ndarray:
+        """The number of the first record of each file, int64."""
+        return self._records.starts
+
+    @property
     def index(self) -> Index | None:
         """What is known of each record without reading it; None if nothing is."""
         return self._records.index
@@ -88,6 +99,19 @@ class Store:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def mean_nbytes(self) -> float | None:
+        """Of the records' values; None without an index."""
+        return self._records.mean_nbytes
+
+    def sizes(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(heights, widths) of these records' images, int64, in pixels; None without an index."""
+        return self._records.sizes(numbers)
+
+    def names(self, numbers: np.ndarray) -> list[bytes] | None:
+        """The source files of these records, in the bytes of the file system; None without an index."""
+        return self._records.names(numbers)
 
     def key(self, number: int) -> bytes:
         """The key of record `number`."""
@@ -146,6 +170,7 @@ def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
     shards = shard_files(files)
     if shards is None:
         return _open_file(path, *options)
+    allow_open_files(_OPEN_EACH * len(shards) + _OPEN_BESIDES)
     return ShardedRecords(path, [_open_file(shard, *options) for shard in shards],
                           load_manifest(path) if path.endswith(SUFFIX) else None)
 
@@ -153,7 +178,7 @@ def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
 def _open_file(path: str, io: str, drop: bool, verify: bool) -> Records:
     file = existing_file(path)
     tree = read_header(file)
-    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes)
+    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes, copied=io == "pread")
     records: Records
     if index is not None and index_path is not None:
         records = IndexedRecords(path, io, index, index_path, tree, drop=drop, verify=verify)

@@ -1,12 +1,11 @@
 """What the merge needs of a shard that is done, besides the shard and its index: `00017.facts`.
 
-A numpy archive of `digests`, uint8 (count, 16), of the files that are stored, to find equal ones in all shards, and of
+A numpy archive (mapped_arrays.py) of `digests`, uint8 (count, 16), of the files that are stored, to find equal ones in all shards, and of
 `meta`, a JSON object: plan (its digest), source_bytes, and content, the checksum of the index that the shard has then.
 """
 import dataclasses
 import json
 import os
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,6 +14,7 @@ from dataflows.dump.columns import Columns
 from dataflows.dump.prepare import CONVERTED
 from dataflows.dump.shards import workplace
 from dataflows.dump.shards.plan import Plan
+from dataflows.mapped_arrays import Archive, write_arrays
 from dataflows.storage.index import Index, load_index
 
 _COLUMNS = ("label", "height", "width", "nbytes", "offset", "crc32", "name")
@@ -35,8 +35,8 @@ def write_facts(plan: Plan, number: int, columns: Columns, index: Index) -> None
     digests = np.frombuffer(columns.findings.digests, np.uint8).reshape(-1, 16)
 
     def write(path: str) -> None:
-        with open(path, "wb") as file:
-            np.savez(file, digests=digests, meta=np.frombuffer(meta.encode(), np.uint8))
+        with open(path, "w+b") as file:
+            write_arrays(file, {"digests": digests, "meta": np.frombuffer(meta.encode(), np.uint8)})
 
     workplace.put(_path(plan, number), write)
 
@@ -48,12 +48,13 @@ def read_done(plan: Plan, number: int, on_error: str = "skip") -> Done | None:
     """
     path = plan.path(number)
     try:
-        with np.load(_path(plan, number), allow_pickle=False) as archive:
+        with open(_path(plan, number), "rb") as file:
+            archive = Archive(file, copied=True)
             digests, meta = archive["digests"], json.loads(archive["meta"].tobytes())
-        index = load_index(path, path)
+        index = load_index(path, path, copied=True)  # not mapped: another attempt may replace it
         if index is None or not os.path.isfile(path) or not _is_wanted(index, on_error):
             return None
-        if meta["plan"] == plan.digest and meta["content"] == _checksum(index) and len(digests) == index.count:
+        if archive.is_sealed() and meta["plan"] == plan.digest and meta["content"] == _checksum(index):
             return Done(index, digests, meta["source_bytes"])
     except Exception:  # nothing there, or it was cut off: numpy, zipfile and json raise nearly anything then
         pass
@@ -70,9 +71,8 @@ def _path(plan: Plan, number: int) -> str:
 
 
 def _checksum(index: Index) -> int:
-    """Of all that an index holds; not of its bytes, which another version of zlib may compress otherwise."""
-    content: Any = json.dumps(index.written_meta(), sort_keys=True).encode()
-    checksum = crc32(content)
+    """Of all that an index holds."""
+    checksum = crc32(json.dumps(index.written_meta(), sort_keys=True).encode())
     for name in _COLUMNS:
-        checksum = crc32(np.ascontiguousarray(getattr(index, name)).tobytes(), checksum)
+        checksum = crc32(np.ascontiguousarray(getattr(index, name)), checksum)
     return checksum

@@ -130,7 +130,7 @@ class _Names(Sequence[bytes]):
         self._names = functools.lru_cache(4)(self._read)
 
     def _read(self, path: str) -> np.ndarray:
-        index = load_index(path, path)
+        index = load_index(path, path, copied=True)
         assert index is not None
         return index.name
 

@@ -15,7 +15,6 @@ import functools
 import hashlib
 import json
 import os
-import zlib
 from importlib.metadata import version
 from typing import Any, Sequence
 
@@ -82,7 +81,7 @@ def _pairs(prefix: str, planned: dict[str, Any], now: dict[str, Any]) -> list[tu
 def versions() -> dict[str, str]:
     """The versions of all that decides about the bytes of a dump, here."""
     return {"dataflows": dataflows.__version__, "opencv": cv2.__version__, "Pillow": PIL.__version__,
-            "zlib": zlib.ZLIB_RUNTIME_VERSION} | {name: version(name) for name in _PACKAGES}
+            **{name: version(name) for name in _PACKAGES}}
 
 
 def write_plan(plan: Plan) -> None:

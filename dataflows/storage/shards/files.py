@@ -4,7 +4,7 @@ import os
 import re
 from typing import Sequence
 
-from dataflows.storage.shards.manifest import SUFFIX, load_manifest
+from dataflows.storage.shards.manifest import SUFFIX, load_manifest, manifest_path
 
 PathLike = str | os.PathLike[str]
 _NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})\.lmdb")
@@ -18,6 +18,12 @@ def shard_name(split: str, number: int, count: int) -> str:
     'train-00017-of-00140.lmdb'
     """
     return f"{split}-{number:05d}-of-{count:05d}.lmdb"
+
+
+def find_split(folder: PathLike, split: str) -> str | None:
+    """The LMDB of a split that a dump into `folder` has made, or the manifest of its shards; None if it has neither."""
+    paths = (os.path.join(folder, split + ".lmdb"), manifest_path(os.fspath(folder), split))
+    return next(filter(os.path.exists, paths), None)
 
 
 def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:

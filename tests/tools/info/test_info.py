@@ -1,4 +1,5 @@
 """`python -m dataflows info`: what it says of each kind of file, and that it reads and trusts little of it."""
+import dataclasses
 import json
 import pickle
 import shutil
@@ -117,7 +118,7 @@ def test_many_classes_are_told_by_how_many_images_they_have(dumped):
 
 def test_a_label_without_a_class_is_told_by_its_number(dumped):
     index = load_index(str(dumped), str(dumped))
-    index.label[:] = np.where(index.label == 2, -7, index.label)
+    index = dataclasses.replace(index, label=np.where(index.label == 2, -7, index.label))
     shutil.move(write_index(index, str(dumped)), index_path(str(dumped)))
     assert {"class": "label -7", "name": "label -7", "images": 6} in describe(dumped)["classes"]["counts"]
 
@@ -249,7 +250,7 @@ def test_an_index_may_lack_what_older_ones_did(part, dumped):
 def test_no_name_reaches_the_terminal_as_a_command(dumped):
     index = load_index(str(dumped), str(dumped))
     names = [HOSTILE, "plain", "猫" * 60]
-    index.name[:] = b"\x1b]0;owned\x07.jpg"
+    index = dataclasses.replace(index, name=np.full(23, b"\x1b]0;owned\x07.jpg"))
     save_index(index, dumped)
     change_meta(dumped, classes=names, class_names=names, layout=HOSTILE, split=HOSTILE, findings={HOSTILE: [0]},
                 skipped=[{"name": HOSTILE, "reason": HOSTILE}], class_counts=[HOSTILE], untiled={HOSTILE: 1},
