@@ -1,7 +1,8 @@
 """What the merge needs of a shard that is done, besides the shard and its index: `00017.facts`.
 
-A numpy archive (mapped_arrays.py) of `digests`, uint8 (count, 16), of the files that are stored, to find equal ones in all shards, and of
-`meta`, a JSON object: plan (its digest), source_bytes, and content, the checksum of the index that the shard has then.
+A numpy archive (mapped_arrays.py) of `digests`, uint8 (count, 16), of the files that are stored, to find equal ones in
+all shards, and of `meta`, a JSON object: plan (its digest), source_bytes, and content, the checksum of the index that
+the shard has then.
 """
 import dataclasses
 import json

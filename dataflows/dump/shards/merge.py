@@ -52,7 +52,7 @@ def join(plan: Plan, numbers: Sequence[int], *, whole: bool) -> Joined:
     if missing:
         raise FileNotFoundError(
             f"of {plan.shards:,} shards {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing, or not "
-            f"complete: {ranges(missing)}. Run the parts that dump them again: with part=(I, N), shard K is in part "
+            f"complete: {ranges(missing)}. Run the parts that dump them again: with part='I/N', shard K is in part "
             f"K % N")
     return joining.joined(plan, whole)
 

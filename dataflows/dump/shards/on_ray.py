@@ -38,7 +38,7 @@ def import_ray() -> Any:
         import ray
     except ImportError as error:
         raise ValueError(f"engine='ray' needs Ray, which cannot be imported here ({error}). Install it: pip install "
-                         f"'imagenet-lmdb[ray]', or dump in parts with part=(I, N)") from error
+                         f"'imagenet-lmdb[ray]', or dump in parts with part='I/N'") from error
     return ray
 
 

@@ -138,7 +138,7 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
         with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
             content = json.load(file)
         source = content.pop("source")
-        files = _listed(folder, source) if source is not None else samples or ImageSource()
+        files = _listed(folder, source) if source is not None else samples or _Unknown()
         content |= {"meta": IndexMeta.from_dict(content["meta"]),
                     "unreadable": [Unreadable(*each) for each in content["unreadable"]]}
         return Plan(target=target, files=files, **content)
@@ -149,6 +149,12 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is no plan that this version reads ({type(error).__name__}: {error}). Start anew "
                          f"with overwrite=True") from error
+
+
+class _Unknown(ImageSource):
+    """Samples that the program has not given yet."""
+
+    listed = False
 
 
 def _listed(folder: str, source: dict[str, Any]) -> ListedFiles:

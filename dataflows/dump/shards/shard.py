@@ -5,6 +5,7 @@ import os
 
 from dataflows.dump.one_file import Dumped, Options, dump_file
 from dataflows.dump.pack import Counter
+from dataflows.dump.recovery.journal import journal_path
 from dataflows.dump.shards import workplace
 from dataflows.dump.shards.facts import read_done, write_facts
 from dataflows.dump.shards.plan import Plan
@@ -76,6 +77,7 @@ def _publish(plan: Plan, number: int, folder: str, dumped: Dumped) -> None:
     index = load_index(written, written)
     assert index is not None
     write_facts(plan, number, dumped.columns, index)
+    os.unlink(journal_path(written))  # from here on, nobody may go on with this attempt
     for source, final in ((written, path), (index_path(written), index_path(path))):
         os.replace(source, final)
     flush(os.path.dirname(path) or ".")

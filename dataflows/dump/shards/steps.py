@@ -45,13 +45,13 @@ def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, 
 
 def _refuse_contradictions(steps: Steps, overwrite: bool, samples: bool) -> None:
     if steps.part is not None and (steps.ray or steps.plan_only):
-        raise ValueError(f"part=(I, N) dumps some shards in this process, and {'engine' if steps.ray else 'plan'} does "
+        raise ValueError(f"part='I/N' dumps some shards in this process, and {'engine' if steps.ray else 'plan'} does "
                          f"something else. Give one of them")
     if steps.part is not None and overwrite:
         raise ValueError("overwrite=True cannot be a part's: none knows whether it is the first. Give it once before "
                          "the parts, with plan=True")
     if steps.ray and samples:
         raise ValueError("engine='ray' needs a source of files: samples of a program are in its process only. Use "
-                         "part=(I, N) in several programs")
+                         "part='I/N' in several programs")
     if steps.ray:
         import_ray()
