@@ -60,7 +60,7 @@ def _dump_here(plan: Plan, numbers: Sequence[int], options: Options) -> list[Att
     with shards_bar(plan, numbers, options.progress) as bar:
         for number in numbers:
             done.append(dump_shard(plan, number, options, bar.count))
-            bar.finish(plan.size(number))
+            bar.finish(plan.size(number), done[-1].resumed)
     return done
 
 

@@ -7,11 +7,13 @@ images in a small file there.
 import contextlib
 import dataclasses
 import glob
+import importlib.util
 import os
 import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -32,21 +34,17 @@ _SHOWN = 3
 _STORE_BYTES = 80 * 2**20  # Ray's memory for results, of which there are none to speak of
 
 
-def import_ray() -> Any:
-    """Ray. Raises ValueError, with the remedy, where it is not installed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError(f"engine='ray' needs Ray, which cannot be imported here ({error}). Install it: pip install "
-                         f"'imagenet-lmdb[ray]', or dump in parts with part='I/N'") from error
-    return ray
+def refuse_without_ray() -> None:
+    """Raises ValueError, with the remedy, where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("engine='ray' needs Ray, which is not installed here. Install it: pip install "
+                         "'imagenet-lmdb[ray]'; or dump in parts with part='I/N'")
 
 
 def dump_all(plan: Plan, numbers: Sequence[int], options: Options) -> list[Attempt]:
     """Makes these shards. Raises ValueError, with the first reasons, when all others are done, where some failed."""
-    ray = import_ray()
     run = secrets.token_hex(4)
-    with shards_bar(plan, numbers, options.progress) as bar, _running(ray, options.num_workers):
+    with shards_bar(plan, numbers, options.progress) as bar, _running(options.num_workers) as ray:
         _refuse_too_many(ray, options.num_workers)
         task = ray.remote(num_cpus=options.num_workers, max_retries=_RETRIES)(_dump)
         waiting = {task.remote(os.path.abspath(plan.target), plan.split, number, run, options): number
@@ -77,7 +75,7 @@ def _collected(ray: Any, plan: Plan, waiting: dict[Any, int], run: str, bar: Sha
             result = _result(ray, reference, number)
             if isinstance(result, Attempt):
                 images += plan.size(number)
-                bar.finish(plan.size(number))
+                bar.finish(plan.size(number), result.resumed)
                 yield dataclasses.replace(result, busy=Busy())  # which adds up in one process only
             else:
                 failed[number], bar.failed = result, bar.failed + 1
@@ -149,33 +147,38 @@ def _counts(work: str, number: int, run: str) -> int:
 
 
 @contextlib.contextmanager
-def _running(ray: Any, num_workers: int) -> Iterator[None]:
+def _running(num_workers: int) -> Iterator[Any]:
     """Ray as the program has it; else as RAY_ADDRESS says; else one of our own, which ends with the body."""
-    if ray.is_initialized():
-        yield
-        return
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_own_signals())
-        stack.callback(ray.shutdown)
-        if address:
-            ray.init(address, log_to_driver=False, configure_logging=False)
-        else:
-            stack.enter_context(_environment())
+        if not address:
+            stack.enter_context(_environment())  # which Ray reads when it is imported
+        import ray
+
+        if not ray.is_initialized():
+            stack.enter_context(_own_signals())
             folder = tempfile.mkdtemp(prefix="ray-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.callback(ray.shutdown)
-            ray.init("local", num_cpus=max(default_workers(), num_workers), include_dashboard=False, _temp_dir=folder,
-                     object_store_memory=_STORE_BYTES, log_to_driver=False, configure_logging=False)
-        yield
+            ours = {"num_cpus": max(default_workers(), num_workers), "include_dashboard": False, "_temp_dir": folder,
+                    "object_store_memory": _STORE_BYTES}
+            try:
+                ray.init(address or "local", log_to_driver=False, configure_logging=False, **({} if address else ours))
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                where = f"be reached at RAY_ADDRESS={address}" if address else "be started on this machine"
+                raise OSError(f"Ray cannot {where}: {str(error).strip().splitlines()[0]}") from error
+        yield ray
 
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """What a Ray of our own reads: it tells nobody of its use, and asks for a token that is written nowhere."""
-    ours = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    if "RAY_AUTH_MODE" in os.environ:
-        ours = {"RAY_USAGE_STATS_ENABLED": "0"}
+    """What a Ray of our own reads: it tells nobody of its use, and asks for a token that is written nowhere.
+
+    Where Ray was imported before, it has made up its mind about tokens.
+    """
+    ours = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     new = {name: value for name, value in ours.items() if name not in os.environ}
     os.environ.update(new)
     try:

@@ -23,12 +23,12 @@ class ShardsBar:
         self._bar.update()
         self._bar.set_postfix_str(self._told(), refresh=False)
 
-    def finish(self, images: int) -> None:
-        """Counts a shard of so many images, some of which may have been there before."""
+    def finish(self, images: int, resumed: int) -> None:
+        """Counts a shard of so many images, of which some were there before: they say nothing of the rate."""
         self._done += 1
         self._images += images
         if not self._bar.disable:  # such a bar has no numbers
-            self._bar.initial += self._images - self._bar.n
+            self._bar.initial += resumed
         self.show(self._images)
 
     def show(self, images: int) -> None:

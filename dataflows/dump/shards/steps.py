@@ -1,7 +1,7 @@
 """Which steps of a dump into shards are one call's: all of them, or the plan, or a part of the shards."""
 from typing import Any, NamedTuple
 
-from dataflows.dump.shards.on_ray import import_ray
+from dataflows.dump.shards.on_ray import refuse_without_ray
 from dataflows.dump.shards.share import Part, byte_count, part_of
 from dataflows.options import integer, one_of
 
@@ -54,4 +54,4 @@ def _refuse_contradictions(steps: Steps, overwrite: bool, samples: bool) -> None
         raise ValueError("engine='ray' needs a source of files: samples of a program are in its process only. Use "
                          "part='I/N' in several programs")
     if steps.ray:
-        import_ray()
+        refuse_without_ray()

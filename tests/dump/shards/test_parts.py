@@ -335,3 +335,12 @@ def test_one_bar_over_all_shards(photos, tmp_path, capfd):
     last = shown.replace("\r", "\n").strip().splitlines()[-1]
     assert "writing train: 100%" in last and "23/23" in last and "images/s" in last and "5/5 shards" in last
     assert "reading" not in shown.replace("reading class folders", "")
+
+
+def test_the_bar_counts_what_was_there_and_what_is_left_out(photos, tmp_path, capfd):
+    source = shutil.copytree(photos, tmp_path / "photos")
+    (source / "train" / "n01443537" / "n01443537_3.JPEG").write_bytes(b"")
+    dump(source, tmp_path / "many", shards=5, part="0/2", on_error="skip")
+    dump_imagenet.dump_split(source, tmp_path / "many", "train", shards=5, part="0/1", on_error="skip")
+    last = capfd.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "23/23" in last and "5/5 shards, 1 skipped" in last
