@@ -1,6 +1,6 @@
 """A Ray of several machines, which are addresses of this one: run as a program, for it leaves much in its process.
 
-    python ray_cluster.py FOLDER    prints the address; then each line on stdin kills a machine; ends with stdin
+    python ray_cluster.py    prints the address; then each line on stdin kills a machine; ends with stdin. TMPDIR is short
 """
 import sys
 
@@ -9,10 +9,10 @@ _QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "he
 _NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
-def main(folder):
+def main():
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "temp_dir": folder, "_system_config": _QUICK}
+    head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "_system_config": _QUICK}
     cluster = Cluster(initialize_head=True, head_node_args=_NODE | head)
     nodes = [cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{n}", **_NODE) for n in (3, 4)]
     print(cluster.address, flush=True)
@@ -23,4 +23,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -134,9 +134,11 @@ def test_on_this_machine(source, tmp_path, once, marked, short_folder):
 @pytest.mark.time_limit(400)
 def test_on_several_machines(source, tmp_path, once, marked, short_folder, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with subprocess.Popen([sys.executable, ROOT / "tests/helpers/ray_cluster.py", short_folder], text=True,
+    with subprocess.Popen([sys.executable, ROOT / "tests/helpers/ray_cluster.py"], text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as cluster:
-        monkeypatch.setenv("RAY_ADDRESS", cluster.stdout.readline().strip())
+        address = cluster.stdout.readline().strip()
+        assert address
+        monkeypatch.setenv("RAY_ADDRESS", address)
         with driver(source, tmp_path / "many") as process:
             kill_worker(marked)
             assert eventually(lambda: facts(tmp_path / "many"), SECONDS)
