@@ -20,13 +20,12 @@ from dataflows.dump.check import Checked
 from dataflows.dump.recovery.journal import is_verified, journal_path
 from dataflows.dump.recovery.publish import leftovers
 from dataflows.dump.shards.told import PartSummary
-from dataflows.dump.shards.workplace import work_folder
 from dataflows.dump.split import check_split, dump_split, lmdb_path, merge_shards
 from dataflows.dump.summary import Summary
 from dataflows.errors import NotStarted
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.storage.index import index_path, temporary_index_path
-from dataflows.storage.shards.manifest import manifest_path
+from dataflows.storage.shards.manifest import manifest_path, unfinished_path
 from dataflows.terminal import fill_standard_streams, say, warn
 
 __all__ = ["Checked", "PartSummary", "Summary", "check_split", "dump_split", "main", "merge_shards"]
@@ -111,7 +110,7 @@ class _ShardsEnding:
     """The same of a dump into shards, which is complete when its manifest is there."""
 
     def __init__(self, target: str, split: str) -> None:
-        self._manifest, self._work = manifest_path(target, split), work_folder(target, split)
+        self._manifest, self._work = manifest_path(target, split), unfinished_path(target, split)
         self._before = _identity(self._manifest)
 
     def tell(self, what: str) -> int:

@@ -1,6 +1,8 @@
 """A Ray of several machines, which are addresses of this one: run as a program, for it leaves much in its process.
 
-    python ray_cluster.py    prints the address; then each line on stdin kills a machine; ends with stdin. TMPDIR is short
+    python ray_cluster.py    prints the address; then each line on stdin kills a machine; ends with stdin
+
+Its sockets are in TMPDIR, whose path is to be short.
 """
 import sys
 

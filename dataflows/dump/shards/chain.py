@@ -14,7 +14,7 @@ from dataflows.dump.shards.share import share
 from dataflows.dump.shards.told import part_summary
 from dataflows.dump.shards.wanted import Wanted, new_plan
 from dataflows.dump.summary import Busy, Summary, summarize
-from dataflows.storage.shards.manifest import manifest_path
+from dataflows.storage.shards.manifest import manifest_path, unfinished_path
 from dataflows.terminal import plural
 
 
@@ -47,7 +47,7 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
             raise FileExistsError(f"{path} exists already: nothing is left to do")
         if plan is None:
             raise FileNotFoundError(f"{target} holds no unfinished dump of {split} in shards: there is no "
-                                    f"{workplace.work_folder(target, split)}. Check target and split, or dump the "
+                                    f"{unfinished_path(target, split)}. Check target and split, or dump the "
                                     f"parts first")
         content = merge(plan)
     return summarize(path, path, content, resumed=content.count, num_workers=1, busy=Busy(),
@@ -78,7 +78,7 @@ def _planned(wanted: Wanted) -> Plan:
     with refusing():
         plan = load_plan(wanted.target, wanted.split, files)
         if plan is None:
-            raise FileNotFoundError(f"{workplace.work_folder(wanted.target, wanted.split)} was removed meanwhile: "
+            raise FileNotFoundError(f"{unfinished_path(wanted.target, wanted.split)} was removed meanwhile: "
                                     f"another task has merged the shards, or starts anew")
         _refuse_differences(plan, wanted)
     return plan

@@ -27,6 +27,7 @@ from dataflows.dump.shards.shard import Attempt, dump_shard
 from dataflows.dump.summary import Busy
 from dataflows.dump.write import Packed
 from dataflows.processors import default_workers
+from dataflows.storage.shards.manifest import unfinished_path
 
 _RETRIES = 3
 _EVERY_S = 1.0  # images are counted on the disk, and the bar is drawn
@@ -98,7 +99,7 @@ def _dump(target: str, split: str, number: int, run: str, options: Options) -> A
     try:
         plan = load_plan(target, split)
         if plan is None:
-            return f"shard {number}: {socket.gethostname()} does not see {workplace.work_folder(target, split)}: all " \
+            return f"shard {number}: {socket.gethostname()} does not see {unfinished_path(target, split)}: all " \
                    f"machines must share the target's folder"
         differences = plan.differences(plan.settings, versions())
         if differences:

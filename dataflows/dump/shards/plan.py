@@ -30,6 +30,7 @@ from dataflows.sources.source import ImageSource, Listing
 from dataflows.storage.flush import flush
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.shards.files import shard_name
+from dataflows.storage.shards.manifest import unfinished_path
 
 _PACKAGES = ("lmdb", "msgpack", "numba", "numpy", "simplejpeg", "tensorpack", "torch")
 _COLUMNS = ("names", "labels", "tar", "offsets", "sizes")
@@ -54,7 +55,7 @@ class Plan:
     @property
     def work(self) -> str:
         """The folder of what is unfinished."""
-        return workplace.work_folder(self.target, self.split)
+        return unfinished_path(self.target, self.split)
 
     def path(self, number: int) -> str:
         """The final name of a shard."""
@@ -131,7 +132,7 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
 
     Raises ValueError, with the name of its folder, for one that cannot be read.
     """
-    folder = _folder(workplace.work_folder(target, split))
+    folder = _folder(unfinished_path(target, split))
     if not os.path.isdir(folder):
         return None
     try:

@@ -9,7 +9,7 @@ from dataflows.dump.pack import FilePacker
 from dataflows.dump.shards.plan import Plan, load_plan, versions
 from dataflows.dump.shards.share import shards_of
 from dataflows.dump.shards.steps import Steps
-from dataflows.dump.space import record_bytes
+from dataflows.dump.space import SURE, existing_folder, record_bytes, refuse_too_small
 from dataflows.sources.source import ImageSource
 from dataflows.storage.index_meta import IndexMeta
 
@@ -51,14 +51,18 @@ def new_plan(wanted: Wanted, files: ImageSource) -> Plan:
 
 
 def _count(wanted: Wanted, files: ImageSource, images: int) -> int:
-    steps = wanted.steps
+    """How many shards there are. Raises OSError if they will not fit on the disk."""
+    steps, options = wanted.steps, wanted.options
     if steps.shards is not None and steps.shards > images:
         raise ValueError(f"shards must be at most the number of images, {images:,}, not {steps.shards:,}")
+    assert files.pointers is not None
+    nbytes = record_bytes(files.pointers, FilePacker(files, options.preparation, "skip"), options.num_workers)
+    if not options.overwrite:  # which replaces one file after the other
+        refuse_too_small(existing_folder(wanted.target), SURE * images * nbytes)
     if steps.shards is not None:
         return steps.shards
-    assert steps.shard_bytes is not None and files.pointers is not None
-    packer = FilePacker(files, wanted.options.preparation, "skip")
-    return shards_of(images, record_bytes(files.pointers, packer, wanted.options.num_workers), steps.shard_bytes)
+    assert steps.shard_bytes is not None
+    return shards_of(images, nbytes, steps.shard_bytes)
 
 
 def _name_classes(files: ImageSource) -> None:

@@ -24,11 +24,6 @@ from dataflows.terminal import printable
 logger = logging.getLogger(__name__)
 
 
-def work_folder(target: str, split: str) -> str:
-    """Where the unfinished dump of a split is."""
-    return os.path.join(target, f"{split}.shards.partial")
-
-
 def own_name() -> str:
     """A name that no other attempt has, on whatever machine."""
     return f"{running_system()}-{os.getpid()}-{secrets.token_hex(4)}"
