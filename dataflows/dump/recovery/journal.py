@@ -73,16 +73,6 @@ def is_verified(lmdb_path: str) -> bool:
         return False
 
 
-def is_abandoned(lmdb_path: str) -> bool:
-    """Whether there is a journal, and surely nobody on this machine has it open: it can be locked."""
-    try:
-        with open(journal_path(lmdb_path), "rb+") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # also where the file system has no locks, so that nobody can tell
-        return False
-    return True
-
-
 class Journal:
     """The journal of one LMDB file, locked; made, empty, where there is none. Raises Locked, or OSError."""
 

@@ -10,7 +10,7 @@ from dataflows.dump.shards import workplace
 from dataflows.dump.shards.facts import read_done, write_facts
 from dataflows.dump.shards.plan import Plan
 from dataflows.dump.summary import Busy
-from dataflows.errors import Locked, NotStarted
+from dataflows.errors import NotStarted
 from dataflows.storage.flush import flush
 from dataflows.storage.index import index_path, load_index
 
@@ -33,32 +33,37 @@ def dump_shard(plan: Plan, number: int, options: Options, count: Counter) -> Att
     done = read_done(plan, number, options.on_error)
     if done is not None:
         return Attempt(done.index.count, done.index.count, Busy())
+    options = dataclasses.replace(options, resume=True, overwrite=False)
     try:
-        folder, dumped = _dumped(plan, number, dataclasses.replace(options, resume=True, overwrite=False), count)
-        _publish(plan, number, folder, dumped)
+        return _goes_on(plan, number, options, count) or _begins(plan, number, options, count)
     except FileNotFoundError as error:
         if os.path.isdir(plan.work):
             raise
         raise ValueError(f"{plan.work} is gone: the data set was merged, or its dump was started anew, while shard "
                          f"{number} was written once more. Nothing is left to do for it") from error
+
+
+def _goes_on(plan: Plan, number: int, options: Options, count: Counter) -> Attempt | None:
+    """Ends what an attempt has left, if there is one."""
+    with workplace.left_attempts(plan.work, number) as folders:
+        for folder in folders:
+            with contextlib.suppress(NotStarted):  # it is not worth to go on with
+                return _attempt(plan, number, folder, options, count)
+    return None
+
+
+def _begins(plan: Plan, number: int, options: Options, count: Counter) -> Attempt:
+    with workplace.new_attempt(plan.work, number) as folder:
+        return _attempt(plan, number, folder, options, count)
+
+
+def _attempt(plan: Plan, number: int, folder: str, options: Options, count: Counter) -> Attempt:
+    """Makes the shard in a folder that nobody else has, gives it its name, and removes the folder."""
+    dumped = _dump(plan, number, os.path.join(folder, os.path.basename(plan.path(number))), options, count)
+    _publish(plan, number, folder, dumped)
     workplace.remove(folder)
     resumed = len(dumped.columns) if dumped.resumed is None else dumped.resumed
     return Attempt(len(dumped.columns), resumed, dumped.busy)
-
-
-def _dumped(plan: Plan, number: int, options: Options, count: Counter) -> tuple[str, Dumped]:
-    """The folder of an attempt that has the shard, and what was done."""
-    name = os.path.basename(plan.path(number))
-    for left in workplace.left_attempts(plan.work, number, name):
-        with contextlib.suppress(Locked, NotStarted, FileNotFoundError):  # another one goes on with it, or is done
-            return left, _dump(plan, number, os.path.join(left, name), options, count)
-    folder = workplace.new_attempt(plan.work, number)
-    try:
-        return folder, _dump(plan, number, os.path.join(folder, name), options, count)
-    except BaseException:
-        with contextlib.suppress(OSError):  # it holds what is worth to go on with
-            os.rmdir(folder)
-        raise
 
 
 def _dump(plan: Plan, number: int, path: str, options: Options, count: Counter) -> Dumped:
@@ -77,7 +82,7 @@ def _publish(plan: Plan, number: int, folder: str, dumped: Dumped) -> None:
     index = load_index(written, written)
     assert index is not None
     write_facts(plan, number, dumped.columns, index)
-    os.unlink(journal_path(written))  # from here on, nobody may go on with this attempt
+    os.unlink(journal_path(written))  # from here on, there is nothing to go on with
     for source, final in ((written, path), (index_path(written), index_path(path))):
         os.replace(source, final)
     flush(os.path.dirname(path) or ".")

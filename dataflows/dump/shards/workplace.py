@@ -2,26 +2,28 @@
 
     plan/                     see plan.py
     00017.facts               shard 17 is done; see facts.py
-    00017.SYSTEM-PID-RANDOM/  an attempt at it: an unfinished dump of one file, with its journal
+    00017.SYSTEM-PID-RANDOM/  an attempt at it: an unfinished dump of one file, with its journal, and a lock that tells
+                              whether the attempt goes on
     00017.SYSTEM-PID-RANDOM.count    how many images a task of Ray has done in it
 
 SYSTEM is a name of the machine, until it is started again. What is moved to a final name is complete, and on the disk.
 The merge removes the folder.
 """
 import contextlib
+import fcntl
 import glob
 import logging
 import os
 import secrets
 import shutil
-from typing import Callable
+from typing import Callable, Iterator
 
-from dataflows.dump.recovery.journal import is_abandoned
 from dataflows.storage.flush import flush
 from dataflows.system import running_system
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
+_LOCK = "lock"
 
 
 def own_name() -> str:
@@ -29,20 +31,45 @@ def own_name() -> str:
     return f"{running_system()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def left_attempts(work: str, number: int, name: str) -> list[str]:
-    """Folders of attempts at a shard, whose LMDB is called `name`, that ended on this machine, to go on with.
+@contextlib.contextmanager
+def left_attempts(work: str, number: int) -> Iterator[list[str]]:
+    """Folders of attempts at a shard that ended on this machine, to go on with: nobody else has them in the body.
 
-    An attempt is over where its journal can be locked. Those of other machines are left alone: nobody can tell.
+    An attempt is over where its lock can be had. Those of other machines are left alone: nobody can tell.
     """
-    found = sorted(glob.glob(os.path.join(glob.escape(work), f"{number:05d}.{running_system()}-*", "")))
-    return [folder for folder in found if is_abandoned(os.path.join(folder, name))]
+    with contextlib.ExitStack() as held:
+        yield [folder for folder in sorted(glob.glob(_folder(glob.escape(work), number, f"{running_system()}-*")))
+               if _lock(folder, held)]
 
 
-def new_attempt(work: str, number: int) -> str:
-    """A folder of its own for an attempt at a shard."""
-    folder = os.path.join(work, f"{number:05d}.{own_name()}")
-    os.mkdir(folder)
-    return folder
+@contextlib.contextmanager
+def new_attempt(work: str, number: int) -> Iterator[str]:
+    """A folder of its own for an attempt at a shard. It stays, if it is not empty."""
+    name = own_name()
+    folder, hidden = _folder(work, number, name), os.path.join(work, f"new.{name}")
+    os.mkdir(hidden)
+    with contextlib.ExitStack() as held, open(os.path.join(hidden, _LOCK), "wb"):
+        _lock(hidden, held)
+        os.rename(hidden, folder)  # only now others see it
+        try:
+            yield folder
+        finally:
+            if os.path.isdir(folder) and os.listdir(folder) == [_LOCK]:
+                remove(folder)
+
+
+def _folder(work: str, number: int, name: str) -> str:
+    return os.path.join(work, f"{number:05d}.{name}", "")
+
+
+def _lock(folder: str, held: contextlib.ExitStack) -> bool:
+    """Whether the lock of an attempt could be had, as it cannot where the file system has none."""
+    try:
+        file = held.enter_context(open(os.path.join(folder, _LOCK), "rb+"))
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def put(path: str, write: Callable[[str], object]) -> None:
