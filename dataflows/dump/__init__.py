@@ -2,7 +2,7 @@
 
     split       dump_split, with its check: options, and the source
     one_file    the steps that make one file
-    shards      the same for several files, and their manifest
+    shards/     the same for several files, by any number of processes and machines, and their manifest
     recovery/   the unfinished dump: its journal, how it goes on, its final names
     check       what a dump would find, without the dump
     prepare     an image file to what is stored of it
