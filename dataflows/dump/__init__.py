@@ -1,6 +1,7 @@
 """From a source to a complete LMDB file with its index, in steps that may be interrupted anywhere.
 
     split       dump_split, with its check: options, and the source
+    begin       options and source, before anything is written
     one_file    the steps that make one file
     shards/     the same for several files, by any number of processes and machines, and their manifest
     recovery/   the unfinished dump: its journal, how it goes on, its final names

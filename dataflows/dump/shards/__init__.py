@@ -11,7 +11,7 @@
     merge       the manifest, made of all shards
     share       how many shards there are, and which of them are one task's
     progress    one progress bar over all shards
-    on_ray      the shards as tasks of Ray
+    on_ray/     the shards as tasks of Ray
     told        what a task says of its shards when it is done
 
 Tasks know nothing of each other. What each writes is a function of the plan, so two attempts at one shard write the

@@ -5,8 +5,9 @@ import time
 from typing import Sequence
 
 from dataflows.dump.one_file import Options, refusing
-from dataflows.dump.shards import on_ray, workplace
+from dataflows.dump.shards import workplace
 from dataflows.dump.shards.merge import merge
+from dataflows.dump.shards.on_ray.driver import dump_all
 from dataflows.dump.shards.plan import Plan, load_plan, versions, write_plan
 from dataflows.dump.shards.progress import shards_bar
 from dataflows.dump.shards.shard import Attempt, dump_shard
@@ -23,7 +24,7 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
     options, (_, _, part, ray, plan_only) = wanted.options, wanted.steps
     plan = _planned(wanted)
     numbers = [] if plan_only else share(plan.shards, part)
-    done = (on_ray.dump_all if ray else _dump_here)(plan, numbers, options)
+    done = (dump_all if ray else _dump_here)(plan, numbers, options)
     resumed, busy = sum(each.resumed for each in done), Busy(*map(sum, zip(Busy(), *(each.busy for each in done))))
     if plan_only or part is not None:
         return part_summary(plan, part, numbers, resumed=resumed, num_workers=options.num_workers, busy=busy,
@@ -37,6 +38,11 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
     """Writes the manifest of a split whose parts are all done, target/split.manifest.json, and returns a Summary.
 
     Raises Refused, with the numbers of all shards that are missing, and where there is no dump in parts.
+
+    >>> from dump_imagenet import dump_split
+    >>> parts = [dump_split("IMAGENET", "PARTS", "val", shards=4, part=(i, 2), progress=False) for i in (1, 0)]
+    >>> merge_shards("PARTS", "val").path, [one.shards for one in parts]
+    ('PARTS/val.manifest.json', [[1, 3], [0, 2]])
     """
     started = time.perf_counter()
     target = os.fspath(target)
@@ -89,9 +95,11 @@ def _existing(wanted: Wanted) -> Plan | None:
 
     Raises FileExistsError for what may neither be replaced nor gone on with.
     """
+    if wanted.options.overwrite and not wanted.goes_on:
+        return None
     plan = load_plan(wanted.target, wanted.split)
     if plan is not None and wanted.goes_on or wanted.options.overwrite:
-        return plan if wanted.goes_on else None
+        return plan
     if plan is not None:
         raise FileExistsError(f"{plan.work} exists already, and no manifest: a dump into shards was interrupted, or "
                               f"runs at the moment. resume=True goes on with it, and overwrite=True replaces it")

@@ -1,11 +1,11 @@
 """The images of a source that was listed before: whoever has its columns need not list it again."""
 import os
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from dataflows.sources.folders import read_file
-from dataflows.sources.source import FilePointers, ImageSource, Listing, Loaded
+from dataflows.sources.source import ImageSource, Listing, Loaded
 from dataflows.tensorpack import DataFlow
 
 
@@ -19,7 +19,7 @@ class ListedFiles(ImageSource, DataFlow):
         super().__init__()
         self.__dict__.update(like)
         self._listing = listing
-        self.pointers = _Rows(listing.names, listing.labels, np.arange(len(listing.names)))
+        self.pointers = _Rows(listing.names, listing.labels)
 
     def load(self, pointer: list[Any]) -> Loaded:
         """The image that a pointer points to, and its label. Raises OSError when it cannot be read."""
@@ -38,10 +38,17 @@ class ListedFiles(ImageSource, DataFlow):
         return content
 
 
-class _Rows(FilePointers):
-    """As FilePointers, with the number of the row besides."""
+class _Rows(Sequence[list[Any]]):
+    """The pointers, made when they are asked for."""
+
+    def __init__(self, names: np.ndarray, labels: np.ndarray) -> None:
+        self._names, self._labels = names, labels
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return super().__getitem__(number)
-        return [*super().__getitem__(number), int(self._order[number])]
+            return [self[i] for i in range(*number.indices(len(self)))]
+        label = self._labels[number]
+        return [os.fsdecode(self._names[number]), label if label.ndim else int(label), number]

@@ -93,7 +93,7 @@ def write_plan(plan: Plan) -> None:
     content = _content(plan, [] if listing is None else listing.tars)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for column in columns.values():
-        digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update(np.ascontiguousarray(column))
     os.makedirs(plan.work, exist_ok=True)
     folder = _folder(plan.work)
     temporary = f"{folder}.{workplace.own_name()}"

@@ -1,7 +1,7 @@
 """Which steps of a dump into shards are one call's: all of them, or the plan, or a part of the shards."""
 from typing import Any, NamedTuple
 
-from dataflows.dump.shards.on_ray import refuse_without_ray
+from dataflows.dump.shards.on_ray.running import refuse_without_ray
 from dataflows.dump.shards.share import Part, byte_count, part_of
 from dataflows.options import integer, one_of
 

@@ -234,6 +234,16 @@ def test_a_plan_is_replaced_by_a_plan(photos, tmp_path, once):
     assert state(tmp_path) == state(once)
 
 
+def test_a_plan_that_cannot_be_read_is_replaced_when_it_is_told_to(photos, tmp_path, once):
+    dump(photos, tmp_path, shards=5, plan=True)
+    (tmp_path / WORK / "plan" / "plan.json").write_text("{}")
+    for options in ({"part": "0/5"}, {"resume": True}, {"plan": True}):
+        with pytest.raises(Refused, match="plan is no plan that this version reads .* Start anew with overwrite=True"):
+            dump(photos, tmp_path, shards=5, **options)
+    dump(photos, tmp_path, shards=5, overwrite=True)
+    assert state(tmp_path) == state(once) and not (tmp_path / WORK).exists()
+
+
 @pytest.mark.parametrize("options, told", [
     ({"part": "0/2"}, "part is for a dump into several files"), ({"plan": True}, "plan is for a dump into several"),
     ({"engine": "ray"}, "engine is for a dump into several files"), ({"engine": "dask"}, "engine must be 'ray', not"),

@@ -103,7 +103,7 @@ def end(process):
 def kill_worker(found):
     """Kills one that is at a shard."""
     def at_work():
-        return [process for process in found() if "ray::_dump" in " ".join(process.cmdline())]
+        return [process for process in found() if "ray::dump" in " ".join(process.cmdline())]
 
     [worker, *_] = eventually(at_work, SECONDS)
     worker.kill()
