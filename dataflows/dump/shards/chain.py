@@ -24,7 +24,7 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
     options, (_, _, part, ray, plan_only) = wanted.options, wanted.steps
     plan = _planned(wanted)
     numbers = [] if plan_only else share(plan.shards, part)
-    done = (dump_all if ray else _dump_here)(plan, numbers, options)
+    done = (dump_all if ray else _dump_here)(plan, numbers, options) if numbers else []
     resumed, busy = sum(each.resumed for each in done), Busy(*map(sum, zip(Busy(), *(each.busy for each in done))))
     if plan_only or part is not None:
         return part_summary(plan, part, numbers, resumed=resumed, num_workers=options.num_workers, busy=busy,
@@ -50,6 +50,7 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
         plan = load_plan(target, split)
         path = manifest_path(target, split)
         if plan is None and os.path.lexists(path):
+            workplace.clear(unfinished_path(target, split))  # of a merge that was killed
             raise FileExistsError(f"{path} exists already: nothing is left to do")
         if plan is None:
             raise FileNotFoundError(f"{target} holds no unfinished dump of {split} in shards: there is no "
@@ -116,7 +117,7 @@ def _make_room(plan: Plan, wanted: Wanted) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(manifest_path(plan.target, plan.split))
         if not wanted.goes_on:
-            workplace.remove(plan.work)
+            workplace.clear(plan.work)
 
 
 def _refuse_differences(plan: Plan, wanted: Wanted) -> None:

@@ -1,6 +1,7 @@
 """The last step: what is known of all shards as of one file, and the manifest, which says that all are complete."""
 import dataclasses
 import functools
+import os
 from collections import Counter
 from typing import Any, NamedTuple, Sequence
 from zlib import crc32
@@ -27,13 +28,19 @@ class Joined(NamedTuple):
 def merge(plan: Plan) -> Content:
     """Writes the manifest of a plan whose shards are complete, and removes the folder of the unfinished dump.
 
-    Raises FileNotFoundError, with the numbers of all that are missing.
+    Raises FileNotFoundError, with the numbers of all that are missing, and FileExistsError where another process was
+    faster.
     """
-    joined = join(plan, range(plan.shards), whole=True)
-    meta = joined.content.meta
-    text = Manifest(meta, joined.crc32, joined.shards).to_json()
-    workplace.put(manifest_path(plan.target, plan.split), functools.partial(_write, text))
-    workplace.remove(plan.work)
+    path = manifest_path(plan.target, plan.split)
+    try:
+        joined = join(plan, range(plan.shards), whole=True)
+    except FileNotFoundError:
+        if os.path.isdir(workplace.plan_folder(plan.work)):
+            raise
+        raise FileExistsError(f"{path}: another process merges at the moment, or has merged. Nothing is left to do, if "
+                              f"it exists") from None
+    workplace.put(path, functools.partial(_write, Manifest(joined.content.meta, joined.crc32, joined.shards).to_json()))
+    workplace.clear(plan.work)
     return joined.content
 
 

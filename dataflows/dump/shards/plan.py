@@ -95,7 +95,7 @@ def write_plan(plan: Plan) -> None:
     for column in columns.values():
         digest.update(np.ascontiguousarray(column))
     os.makedirs(plan.work, exist_ok=True)
-    folder = _folder(plan.work)
+    folder = workplace.plan_folder(plan.work)
     temporary = f"{folder}.{workplace.own_name()}"
     try:
         _write(temporary, columns, content | {"digest": digest.hexdigest()})
@@ -105,6 +105,8 @@ def write_plan(plan: Plan) -> None:
             os.rename(temporary, folder)  # for its reason
     finally:
         workplace.remove(temporary)
+        with contextlib.suppress(OSError):
+            os.rmdir(plan.work)  # if there is no plan, and nothing else
     flush(plan.work)
 
 
@@ -132,7 +134,7 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
 
     Raises ValueError, with the name of its folder, for one that cannot be read.
     """
-    folder = _folder(unfinished_path(target, split))
+    folder = workplace.plan_folder(unfinished_path(target, split))
     if not os.path.isdir(folder):
         return None
     try:
@@ -168,7 +170,3 @@ def _listed(folder: str, source: dict[str, Any]) -> ListedFiles:
 def _column(folder: str, name: str) -> Any:
     path = os.path.join(folder, f"{name}.npy")
     return np.load(path, mmap_mode="r").view(np.ndarray) if os.path.exists(path) else None
-
-
-def _folder(work: str) -> str:
-    return os.path.join(work, "plan")

@@ -24,6 +24,7 @@ from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
 _LOCK = "lock"
+_TRIES = 3
 
 
 def own_name() -> str:
@@ -86,12 +87,22 @@ def put(path: str, write: Callable[[str], object]) -> None:
     flush(os.path.dirname(path) or ".")
 
 
+def plan_folder(work: str) -> str:
+    """Where the plan is."""
+    return os.path.join(work, "plan")
+
+
+def clear(work: str) -> None:
+    """Removes all that is unfinished. The plan goes at once, so that nobody finds half of one."""
+    with contextlib.suppress(OSError):
+        os.rename(plan_folder(work), f"{plan_folder(work)}.{own_name()}")
+    remove(work)
+
+
 def remove(folder: str) -> None:
     """Removes a folder with all that is in it; a warning says so where that fails."""
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        logger.warning("%s is done with, and cannot be removed: %s. Remove it", printable(folder),
-                       printable(str(error)))
+    for _ in range(_TRIES):  # an attempt that nobody needs may still write there
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+    logger.warning("%s is done with, and cannot be removed. Remove it", printable(folder))

@@ -1,5 +1,6 @@
 """Parts of a dump into shards: in any order, at once, twice, killed and again; the result is that of one process."""
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -306,6 +307,38 @@ def test_samples_that_have_changed_are_refused(tmp_path):
     dump(SAMPLES, tmp_path, shards=3, part="0/3", classes=["a", "b", "c"])
     with pytest.raises(Refused, match="the source had 40 samples and has 39"):
         dump(SAMPLES[:-1], tmp_path, shards=3, part="1/3", classes=["a", "b", "c"])
+
+
+def test_what_cannot_be_looked_into_is_left_out_by_the_plan(photos, tmp_path):
+    source = shutil.copytree(photos, tmp_path / "photos")
+    (source / "train" / "n01443537" / "more").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refused, match="1 folders or links may hold more images"):
+        dump(source, tmp_path / "many", shards=2, part="0/2")
+    dump(source, tmp_path / "many", shards=2, part="0/2", on_error="skip")
+    with pytest.raises(Refused, match="1 folder or link that cannot be looked into, such as n01443537/more, were left "
+                                      "out, which on_error='fix' does not do"):
+        dump(source, tmp_path / "many", shards=2, part="1/2")
+    dump(source, tmp_path / "many", shards=2, part="1/2", on_error="skip")
+    [skipped] = merge_shards(tmp_path / "many", "train").skipped
+    assert skipped["name"] == "n01443537/more"
+    dump(source, tmp_path / "once", shards=2, on_error="skip")
+    assert state(tmp_path / "many") == state(tmp_path / "once")
+
+
+def test_a_merge_that_was_killed_is_ended(photos, tmp_path, once):
+    """After the manifest was written, and while the rest was removed."""
+    dump(photos, tmp_path, shards=5, part="0/1")
+    killed = multiprocessing.get_context("fork").Process(
+        target=lambda: (setattr(workplace, "clear", die), merge_shards(tmp_path, "train")))
+    killed.start()
+    assert end(killed) == [-signal.SIGKILL] and (tmp_path / "train.manifest.json").exists()
+    assert dump(photos, tmp_path, shards=5, part="0/2").resumed == 13
+    merge_shards(tmp_path, "train")
+    assert state(tmp_path) == state(once) and not (tmp_path / WORK).exists()
+    (tmp_path / WORK / "00003.other-machine-1").mkdir(parents=True)
+    with pytest.raises(Refused, match="exists already: nothing is left to do"):
+        merge_shards(tmp_path, "train")
+    assert state(tmp_path) == state(once) and not (tmp_path / WORK).exists()
 
 
 def test_the_source_is_listed_once(photos, tmp_path, once):
