@@ -68,7 +68,7 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
     header = _header(files, options.preparation, meta)
     with refusing():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        journal = Journal(path)
+        journal = Journal(path, lock=not shard)  # the folder of a shard is its attempt's own
     with contextlib.closing(journal):
         with refusing(path):
             done = shard and options.resume and is_done(path, journal, header, options.on_error)

@@ -29,6 +29,7 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
     if plan_only or part is not None:
         return part_summary(plan, part, numbers, resumed=resumed, num_workers=options.num_workers, busy=busy,
                             seconds=time.perf_counter() - started)
+    plan = _unmapped(plan)
     path = manifest_path(plan.target, plan.split)
     return summarize(path, path, merge(plan), resumed=resumed, num_workers=options.num_workers, busy=busy,
                      seconds=time.perf_counter() - started)
@@ -47,7 +48,7 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
     started = time.perf_counter()
     target = os.fspath(target)
     with refusing():
-        plan = load_plan(target, split)
+        plan = load_plan(target, split, mapped=False)
         path = manifest_path(target, split)
         if plan is None and os.path.lexists(path):
             workplace.clear(unfinished_path(target, split))  # of a merge that was killed
@@ -59,6 +60,14 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
         content = merge(plan)
     return summarize(path, path, content, resumed=content.count, num_workers=1, busy=Busy(),
                      seconds=time.perf_counter() - started)
+
+
+def _unmapped(plan: Plan) -> Plan:
+    """The plan without its images, to be merged."""
+    found = load_plan(plan.target, plan.split, mapped=False)
+    if found is None:
+        raise FileExistsError(f"{plan.work} is gone: another process has merged its shards, or starts anew")
+    return found
 
 
 def _dump_here(plan: Plan, numbers: Sequence[int], options: Options) -> list[Attempt]:

@@ -129,8 +129,11 @@ def _content(plan: Plan, tars: Sequence[str]) -> dict[str, Any]:
             "source": source if plan.files.listed else None}
 
 
-def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Plan | None:
-    """The plan that there is, or None. samples: of a program, whose plan has no columns.
+def load_plan(target: str, split: str, samples: ImageSource | None = None, *, mapped: bool = True) -> Plan | None:
+    """The plan that there is, or None.
+
+    samples: of a program, whose plan has no columns. mapped: False for a plan without its images, whose files can be
+        removed: network file systems keep the names of files that are mapped.
 
     Raises ValueError, with the name of its folder, for one that cannot be read.
     """
@@ -141,7 +144,7 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
         with open(os.path.join(folder, "plan.json"), encoding="utf-8") as file:
             content = json.load(file)
         source = content.pop("source")
-        files = _listed(folder, source) if source is not None else samples or _Unknown()
+        files = _listed(folder, source) if source is not None and mapped else samples or _Unknown()
         content |= {"meta": IndexMeta.from_dict(content["meta"]),
                     "unreadable": [Unreadable(*each) for each in content["unreadable"]]}
         return Plan(target=target, files=files, **content)
@@ -155,7 +158,7 @@ def load_plan(target: str, split: str, samples: ImageSource | None = None) -> Pl
 
 
 class _Unknown(ImageSource):
-    """Samples that the program has not given yet."""
+    """Images that nobody asks for."""
 
     listed = False
 

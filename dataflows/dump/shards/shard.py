@@ -58,10 +58,9 @@ def _begins(plan: Plan, number: int, options: Options, count: Counter) -> Attemp
 
 
 def _attempt(plan: Plan, number: int, folder: str, options: Options, count: Counter) -> Attempt:
-    """Makes the shard in a folder that nobody else has, gives it its name, and removes the folder."""
+    """Makes the shard in a folder that nobody else has, and gives it its name."""
     dumped = _dump(plan, number, os.path.join(folder, os.path.basename(plan.path(number))), options, count)
     _publish(plan, number, folder, dumped)
-    workplace.remove(folder)
     resumed = len(dumped.columns) if dumped.resumed is None else dumped.resumed
     return Attempt(len(dumped.columns), resumed, dumped.busy)
 

@@ -16,14 +16,15 @@ import logging
 import os
 import secrets
 import shutil
-from typing import Callable, Iterator
+from typing import IO, Callable, Iterator
 
+from dataflows.dump.recovery.journal import journal_path
 from dataflows.storage.flush import flush
 from dataflows.system import running_system
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
-_LOCK = "lock"
+_LOCK, _JOURNAL = "lock", journal_path("")
 _TRIES = 3
 
 
@@ -38,39 +39,64 @@ def left_attempts(work: str, number: int) -> Iterator[list[str]]:
 
     An attempt is over where its lock can be had. Those of other machines are left alone: nobody can tell.
     """
+    found = glob.glob(_folder(glob.escape(work), number, f"{running_system()}-*"))
     with contextlib.ExitStack() as held:
-        yield [folder for folder in sorted(glob.glob(_folder(glob.escape(work), number, f"{running_system()}-*")))
-               if _lock(folder, held)]
+        yield [folder for folder in sorted(found) if _take(folder, held)]
 
 
 @contextlib.contextmanager
 def new_attempt(work: str, number: int) -> Iterator[str]:
-    """A folder of its own for an attempt at a shard. It stays, if it is not empty."""
+    """A folder of its own for an attempt at a shard."""
     name = own_name()
     folder, hidden = _folder(work, number, name), os.path.join(work, f"new.{name}")
     os.mkdir(hidden)
-    with contextlib.ExitStack() as held, open(os.path.join(hidden, _LOCK), "wb"):
-        _lock(hidden, held)
+    file = open(os.path.join(hidden, _LOCK), "wb")
+    try:
+        _lock(file)
         os.rename(hidden, folder)  # only now others see it
-        try:
-            yield folder
-        finally:
-            if os.path.isdir(folder) and os.listdir(folder) == [_LOCK]:
-                remove(folder)
+        yield folder
+    finally:
+        _let_go(folder, file)
 
 
 def _folder(work: str, number: int, name: str) -> str:
-    return os.path.join(work, f"{number:05d}.{name}", "")
+    return os.path.join(work, f"{number:05d}.{name}")
 
 
-def _lock(folder: str, held: contextlib.ExitStack) -> bool:
-    """Whether the lock of an attempt could be had, as it cannot where the file system has none."""
+def _take(folder: str, held: contextlib.ExitStack) -> bool:
+    """Whether the folder of an attempt could be had, until the end of `held`."""
     try:
-        file = held.enter_context(open(os.path.join(folder, _LOCK), "rb+"))
+        file = open(os.path.join(folder, _LOCK), "rb+")
+    except OSError:
+        return False
+    if not _lock(file):
+        file.close()
+        return False
+    held.callback(_let_go, folder, file)
+    return True
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Whether a lock could be had, as it cannot where the file system has none."""
+    try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
+
+
+def _let_go(folder: str, file: IO[bytes]) -> None:
+    """Ends an attempt, and removes its folder where there is nothing to go on with: no journal.
+
+    It is out of sight before its lock is let go, and is removed after that: network file systems keep what is open.
+    """
+    aside = os.path.join(os.path.dirname(folder), f"old.{own_name()}")
+    with contextlib.suppress(OSError):
+        if not any(name.endswith(_JOURNAL) for name in os.listdir(folder)):
+            os.rename(folder, aside)
+    file.close()
+    if os.path.isdir(aside):
+        remove(aside)
 
 
 def put(path: str, write: Callable[[str], object]) -> None:

@@ -351,6 +351,21 @@ def test_the_source_is_listed_once(photos, tmp_path, once):
     assert state(tmp_path / "many") == state(once)
 
 
+def test_a_full_disk_is_refused_before_the_first_shard(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 90_000, 90_000))
+    with pytest.raises(Refused, match="needs about 0.00 GB and .* has 0.00 GB free"):
+        dump(photos, tmp_path / "new", shards=23, part="0/23")  # of which one would fit
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_tar_that_became_shorter_is_named(tmp_path):
+    tar = write_files(tmp_path, {"ILSVRC2012_img_train.tar": class_tars(TRAIN)}) / "ILSVRC2012_img_train.tar"
+    dump(tmp_path, tmp_path / "many", shards=2, plan=True)
+    os.truncate(tar, 30_000)
+    with pytest.raises(ValueError, match=f"train-0000.-of-00002.lmdb: {tar}/n0.*: {tar} ends within n0.*; it was"):
+        dump(tmp_path, tmp_path / "many", shards=2, part="0/1")
+
+
 def test_names_of_attempts_are_their_own(tmp_path):
     assert len({workplace.own_name() for _ in range(100)}) == 100
 
