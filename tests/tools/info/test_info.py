@@ -279,18 +279,19 @@ def test_the_command(tiled_lmdb, capsys):
 def test_bins_hold_each_value_once(values, limit):
     found = bins(np.array(values), limit)
     assert len(found) <= limit
-    for least, most, number in found:
-        assert number == sum(least <= value <= most for value in values)
-    assert sum(entry.number for entry in found) == len(values)
-    assert all(before.most + 1 == after.least for before, after in zip(found, found[1:]))
+    for entry in found:
+        assert entry["number"] == sum(entry["least"] <= value <= entry["most"] for value in values)
+    assert sum(entry["number"] for entry in found) == len(values)
+    assert all(before["most"] + 1 == after["least"] for before, after in zip(found, found[1:]))
 
 
 def test_bins_have_round_bounds_and_leave_the_few_outside_to_the_outer_ones():
     sides = np.concatenate([np.full(600, 500), np.arange(330, 730), [9331, 11]])
-    assert [(b.least, b.most) for b in bins(sides, 10)] == [(11, 349)] + [
+    assert [(found["least"], found["most"]) for found in bins(sides, 10)] == [(11, 349)] + [
         (least, least + 49) for least in range(350, 700, 50)] + [(700, 9331)]
-    assert bins(np.array([375, 500, 500, 640]), 5) == [(300, 399, 1), (400, 499, 0), (500, 599, 2), (600, 699, 1)]
-    assert bins(np.full(50, 50)) == [(50, 50, 50)] and bins(np.array([], int)) == []
+    assert [tuple(found.values()) for found in bins(np.array([375, 500, 500, 640]), 5)] == [
+        (300, 399, 1), (400, 499, 0), (500, 599, 2), (600, 699, 1)]
+    assert bins([50] * 50) == [{"least": 50, "most": 50, "number": 50}] and bins(np.array([], int)) == []
 
 
 @given(st.text(), st.integers(1, 40))
