@@ -67,7 +67,9 @@ def _result(ray: Any, reference: Any, number: int) -> Attempt | str:
         result: Attempt | str = ray.get(reference)
         return result
     except ray.exceptions.RayError as error:
-        return f"shard {number}: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        lines = str(error).strip().splitlines() or [""]
+        what = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]  # the end of a traceback
+        return f"shard {number}: {type(error).__name__}: {what}"
 
 
 def _refuse_too_many(ray: Any, num_workers: int) -> None:

@@ -2,9 +2,11 @@
 import contextlib
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -12,6 +14,7 @@ from typing import Any, Iterator
 
 from dataflows.processors import default_workers
 
+_PATIENCE_S = 20
 _STORE_BYTES = 80 * 2**20  # Ray's memory for results, of which there are none to speak of
 
 
@@ -27,7 +30,9 @@ def running(num_workers: int) -> Iterator[Any]:
     """Ray as the program has it; else as RAY_ADDRESS says; else one of our own, which ends with the body."""
     address = os.environ.get("RAY_ADDRESS")
     with contextlib.ExitStack() as stack:
-        if not address:
+        if address:
+            _refuse_unreachable(address)
+        else:
             stack.enter_context(_environment())  # which Ray reads when it is imported
         import ray
 
@@ -44,6 +49,17 @@ def running(num_workers: int) -> Iterator[Any]:
                 where = f"be reached at RAY_ADDRESS={address}" if address else "be started on this machine"
                 raise OSError(f"Ray cannot {where}: {str(error).strip().splitlines()[0]}") from error
         yield ray
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raises OSError where nobody listens: Ray would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", address)
+    try:
+        if found is not None:
+            socket.create_connection((found[1], int(found[2])), _PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise OSError(f"Ray cannot be reached at RAY_ADDRESS={address}: {error}. Correct it, or unset it to use a Ray "
+                      f"on this machine") from error
 
 
 @contextlib.contextmanager

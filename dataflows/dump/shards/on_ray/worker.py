@@ -33,7 +33,7 @@ def dump(target: str, split: str, number: int, run: str, options: Options) -> At
             return f"shard {number}: its worker died {RETRIES + 1} times, also for want of memory, perhaps"
         return dump_shard(plan, number, options, _Count(plan.work, number, run))
     except (OSError, ValueError, MemoryError, NoTiling) as error:
-        return str(error)
+        return str(error) or type(error).__name__
 
 
 class _Count:

@@ -1,6 +1,7 @@
 """Shards as tasks of Ray: workers, machines and drivers are killed; nothing is lost, and nothing is left behind."""
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dataflows.dump.shards.on_ray.running import running
 from dataflows.errors import Refused
 from helpers.dumps import WORK, dump, state
 from helpers.paths import ROOT
@@ -33,6 +35,14 @@ def test_without_ray_the_remedy_is_named(photos, tmp_path, monkeypatch):
 def test_samples_of_a_program_are_refused(tmp_path):
     with pytest.raises(Refused, match="engine='ray' needs a source of files"):
         dump([(b"", 0)], tmp_path / "new", shards=1, classes=["a"], engine="ray")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"])
+def test_an_address_at_which_nobody_listens(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(OSError, match=rf"cannot be reached at RAY_ADDRESS={re.escape(address)}: .* Correct it, or"):
+        with running(1):
+            pass
 
 
 @pytest.fixture(scope="module")
