@@ -7,7 +7,8 @@ writes DIR/train.lmdb and DIR/train.lmdb.index.npz from any of the sources that 
 Exit code 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted,
 changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before it wrote
 anything; what an earlier dump had left may have been renamed or removed before, which a warning says. With --check,
-which writes nothing, 0: a dump would succeed; 1: it would not.
+which writes nothing, 0: a dump would succeed; 1: it would not. With --part, 0: the shards of this part are complete
+and verified; --merge, which is refused as long as any is missing, makes them a data set.
 """
 import argparse
 import os

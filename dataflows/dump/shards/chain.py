@@ -38,6 +38,8 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
 def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
     """Writes the manifest of a split whose parts are all done, target/split.manifest.json, and returns a Summary.
 
+    target, split: those of the parts; all else is in their plan. What they have left besides the shards is removed.
+
     Raises Refused, with the numbers of all shards that are missing, and where there is no dump in parts.
 
     >>> from dump_imagenet import dump_split

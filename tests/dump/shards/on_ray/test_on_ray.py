@@ -48,6 +48,7 @@ def test_an_address_at_which_nobody_listens(monkeypatch, address):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Photos that take a while."""
+    pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("large")
     for i, name in enumerate(CLASSES):
         (folder / "train" / name).mkdir(parents=True)
@@ -66,7 +67,6 @@ def once(source, tmp_path_factory):
 @pytest.fixture
 def marked(monkeypatch):
     """The processes of this test, by a mark in their environment; those that are left are killed."""
-    pytest.importorskip("ray")
     mark = secrets.token_hex(8)
     for name, value in {"OURS": mark, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}.items():
         monkeypatch.setenv(name, value)
