@@ -9,7 +9,6 @@ import torch
 
 import dump_imagenet
 from dataflows import RandomResizedCrop
-from dataflows.dump import write
 from dataflows.dump.verify import verify
 from dataflows.errors import Refused
 from dataflows.storage.store import Store
@@ -20,10 +19,7 @@ from helpers.samples import SAMPLES, Stream
 from helpers.shards import arrays
 from uint_lmdb_loader import LMDBLoader
 
-
-@pytest.fixture(autouse=True)
-def _small_transactions(monkeypatch):
-    monkeypatch.setattr(write, "_TRANSACTION_BYTES", 10_000)
+pytestmark = pytest.mark.usefixtures("small_transactions")
 
 
 def dump(source, target, split="train", **options):
