@@ -51,6 +51,7 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
+        "ray": ["ray>=2.60"],  # older ones are not tested
         # What benchmark.py compares with, as it was run; each is left out where it is missing or does not start.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
                       "matplotlib>=3.7"],
