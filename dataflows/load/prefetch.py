@@ -6,7 +6,6 @@ from typing import Any, Callable, Iterator
 
 from dataflows.load.meter import Meter, Spent
 from dataflows.storage.store import Store
-from dataflows.system import available_memory
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import Threads
 
@@ -61,7 +60,7 @@ class PrefetchPages(ProxyDataFlow):
 
     def _follow(self) -> Entering:
         index = self._store.index
-        if self._entering is None or index is None or 2 * self._held * index.nbytes.mean() > available_memory():
+        if self._entering is None or index is None or 2 * self._held * index.nbytes.mean() > self._store.room():
             return lambda _: []
         return self._entering()
 

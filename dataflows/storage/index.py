@@ -160,15 +160,22 @@ def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index
         raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder, not an index. {REMEDY}") from error
+    index = parse_index(path, content)
+    if os.path.exists(data_file):
+        _refuse_size(path, index.meta.file_size, data_file, used)
+    return index
+
+
+def parse_index(path: str, content: bytes) -> Index:
+    """The index whose bytes are given. Raises ValueError, naming its `path` and the remedy, when it is damaged or of
+    another version.
+    """
     try:
-        index = _parse(content)
+        return _parse(content)
     except _OtherVersion as error:
         raise ValueError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can make zipfile, zlib, numpy and json raise nearly anything
         raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {REMEDY}") from error
-    if os.path.exists(data_file):
-        _refuse_size(path, index.meta.file_size, data_file, used)
-    return index
 
 
 def _refuse_size(path: str, stated: int, data_file: str, used: int | None) -> None:

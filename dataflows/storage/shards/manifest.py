@@ -70,7 +70,11 @@ class Manifest:
 def load_manifest(path: str) -> Manifest:
     """Reads a manifest. Raises OSError where it cannot be read, and ValueError, with its name, where it is damaged."""
     with naming(path), open(path, encoding="utf-8") as file:
-        text = file.read()
+        return parse_manifest(path, file.read())
+
+
+def parse_manifest(path: str, text: str) -> Manifest:
+    """The same of a manifest's text."""
     try:
         content = json.loads(text)
         if content["version"] != VERSION:

@@ -1,0 +1,202 @@
+"""Requests to where a URL points: bounded in number and bytes, with time-outs and repetitions, and clear errors."""
+import asyncio
+import errno
+import os
+import random
+import threading
+from concurrent.futures import Future
+from typing import Any, Awaitable, Callable
+
+from dataflows.storage.remote.backend import open_filesystem
+from dataflows.storage.remote.options import RemoteOptions
+from dataflows.storage.remote.urls import protocol_of, refuse_secrets
+
+PART = 8 * 2**20  # bytes of one request for a whole file
+TIMEOUT_SECONDS = 30.0  # of one request
+ATTEMPTS = 4
+PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
+IN_FLIGHT = 64  # requests of one process to one store, or as many MB
+_AGAIN = (408, 425, 429)  # of 4xx, those that another time may answer otherwise
+_LONGEST = 300  # characters of another package's message
+_REMEDY = "Check the URL, the network, and the credentials and endpoint in storage_options or the environment"
+
+
+class Connection:
+    """One file system of one process. Threads may share it; a forked child must not, and `connect` gives it another."""
+
+    def __init__(self, url: str, options: RemoteOptions, *, opening: bool) -> None:
+        self._filesystem = open_filesystem(url, options.given, opening=opening)
+        self._secrets = _texts(options.given)
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._door = asyncio.Lock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """What makes the requests, in a thread of fsspec's."""
+        loop: asyncio.AbstractEventLoop = self._filesystem.loop
+        return loop
+
+    def ask(self, url: str, start: int, end: int) -> "Future[bytes]":
+        """The bytes of a file from `start` to `end`, when there is room for another request. See `get`."""
+        return asyncio.run_coroutine_threadsafe(self._in_turn(url, start, end), self.loop)
+
+    def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
+        """The bytes of a file from `start` to `end`, now. short: the file may end before.
+
+        Raises OSError, with the URL: FileNotFoundError and PermissionError at once, others when all attempts failed.
+        """
+        content: bytes = self._now(self._range(url, start, end, short))
+        return content
+
+    def size(self, url: str) -> int:
+        """The size of a file that is there, in bytes."""
+        found = self._now(self._repeated(url, lambda: self._filesystem._info(url)))["size"]
+        if not isinstance(found, int):
+            raise OSError(errno.EIO, f"the server does not tell how long {url} is. Use one that does", url)
+        return found
+
+    def whole(self, url: str) -> bytes:
+        """All of a file, in parts at once."""
+        first = self.get(url, 0, PART, short=True)
+        if len(first) < PART:
+            return first
+        size = self.size(url)
+        rest = [self.ask(url, start, min(start + PART, size)) for start in range(PART, size, PART)]
+        return b"".join([first, *(part.result() for part in rest)])
+
+    def exists(self, url: str) -> bool:
+        """Whether there is such a file, with one byte at least."""
+        try:
+            return bool(self.get(url, 0, 1, short=True))
+        except FileNotFoundError:
+            return False
+
+    def call(self, url: str, name: str, *args: Any, seconds: float, **options: Any) -> Any:
+        """What another operation of the file system gives, repeated as reading is; one attempt takes `seconds` at most.
+        """
+        return self._now(self._repeated(url, lambda: getattr(self._filesystem, name)(*args, **options), seconds))
+
+    def _now(self, request: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(request, self.loop).result()
+
+    async def _in_turn(self, url: str, start: int, end: int) -> bytes:
+        places = min(IN_FLIGHT, 1 + (end - start) // 2**20)
+        async with self._door:  # one after the other, so that a large request gets its places
+            for _ in range(places):
+                await self._room.acquire()
+        try:
+            return await self._range(url, start, end, False)
+        finally:
+            for _ in range(places):
+                self._room.release()
+
+    async def _range(self, url: str, start: int, end: int, short: bool) -> bytes:
+        async def request() -> bytes:
+            content: bytes = await self._filesystem._cat_file(url, start=start, end=end)
+            if len(content) > end - start:
+                raise _NoRanges(f"the server gave {len(content):,} bytes for a range of {end - start:,}: it does not "
+                                f"serve ranges. Use one that does")
+            if len(content) < end - start and not short:
+                raise ConnectionError(f"{len(content):,} of {end - start:,} bytes came")
+            return content
+
+        found: bytes = await self._repeated(url, request)
+        return found
+
+    async def _repeated(self, url: str, request: Callable[[], Awaitable[Any]], seconds: float | None = None) -> Any:
+        seconds = TIMEOUT_SECONDS if seconds is None else seconds
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await asyncio.wait_for(request(), seconds)
+            except asyncio.TimeoutError:
+                error: Exception = TimeoutError(f"no answer within {seconds:g} s")
+            except Exception as failed:
+                error = failed
+            if attempt == ATTEMPTS or not _may_pass(error):
+                raise self._told(url, error, attempt) from error
+            await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1) * (0.5 + random.SystemRandom().random()))
+
+    def _told(self, url: str, error: Exception, attempts: int) -> OSError:
+        """What readers get, with the URL."""
+        if _not_found(error):
+            return FileNotFoundError(errno.ENOENT, "there is no such file. Check the URL", url)
+        lines = (str(error) or type(error).__name__).splitlines()
+        text = lines[0][:_LONGEST] if lines else ""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        if _refused(error):
+            return PermissionError(errno.EACCES, f"it may not be read ({type(error).__name__}: {text}). Check the "
+                                                 f"credentials in storage_options or the environment", url)
+        tries = f" in {attempts} attempts" * (attempts > 1)
+        return OSError(errno.EIO, f"the request failed{tries} ({type(error).__name__}: {text}). {_REMEDY}", url)
+
+
+class _NoRanges(OSError):
+    """The server sends whole files."""
+
+
+def _texts(options: Any) -> list[str]:
+    """The texts in some options, which may be secrets."""
+    if isinstance(options, dict):
+        return [text for value in options.values() for text in _texts(value)]
+    return [options] if isinstance(options, str) and len(options) > 3 else []
+
+
+def _status(error: BaseException | None) -> int | None:
+    """What HTTP's status was, as far as the package tells."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def _not_found(error: Exception) -> bool:
+    # fsspec calls it so whenever HTTP's HEAD fails, for whatever reason.
+    return isinstance(error, FileNotFoundError) and (error.__cause__ is None or _status(error.__cause__) in (None, 404)
+                                                     and not _is_network(error.__cause__))
+
+
+def _is_network(error: BaseException) -> bool:
+    return isinstance(error, (ConnectionError, asyncio.TimeoutError)) or "Client" in type(error).__name__ and \
+        _status(error) is None
+
+
+def _refused(error: Exception) -> bool:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return (isinstance(error, PermissionError) or _status(error) in (401, 403)
+            or bool(names & {"PermissionDeniedError", "UnauthenticatedError", "NoCredentialsError"}))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it may be otherwise another time."""
+    if isinstance(error, FileNotFoundError):
+        return not _not_found(error)
+    status = _status(error)
+    if status is not None and 400 <= status < 500:
+        return status in _AGAIN
+    if type(error).__name__ == "NotSupportedError":  # obstore's, of a server without ranges
+        return False
+    return not (_refused(error) or isinstance(error, (_NoRanges, ValueError, TypeError, AttributeError, ImportError,
+                                                      NotImplementedError, IsADirectoryError)))
+
+
+_connections: dict[tuple[str, str, bool], Connection] = {}
+_inherited: list[Any] = []  # of the parent: never used, and never closed, which would talk to threads that are gone
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _connections, _lock
+    _inherited.append(_connections)
+    _connections, _lock = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def connect(url: str, options: RemoteOptions, *, opening: bool = False) -> Connection:
+    """This process's connection for a URL and options; made when it is first asked for. Raises as open_filesystem."""
+    refuse_secrets(url)
+    key = (protocol_of(url), repr(sorted(options.given.items(), key=lambda item: item[0])), opening)
+    with _lock:
+        if key not in _connections:
+            _connections[key] = Connection(url, options, opening=opening)
+        return _connections[key]
