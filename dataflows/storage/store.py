@@ -93,6 +93,13 @@ class Store:
         return [path if is_url(path) else existing_file(path) for path in paths]
 
     @property
+    def nbytes(self) -> int:
+        """The size of the files, in bytes."""
+        if self.private and self.index is not None:
+            return self.index.meta.file_size
+        return sum(map(os.path.getsize, self.files))
+
+    @property
     def private(self) -> bool:
         """Whether what is asked for ahead waits in this process's memory, and not in the page cache for all of them."""
         return self._records.private

@@ -10,5 +10,6 @@
     cache        whole files in a folder: their names there, and which are admitted
     fetching     brings them there, in a thread
     cached_file  a file that is read by ranges until it is there
+    once         a file that is read from start to end, as verify does it
     upload       writes files there, and compares them with what was written
 """

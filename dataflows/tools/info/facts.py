@@ -27,7 +27,7 @@ A histogram is a list of least, most (both included) and number.
 """
 import os
 from collections import Counter
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 import numpy as np
 
@@ -48,19 +48,20 @@ WIDTH = 96  # columns of the text
 _LABEL, _VALUE, _BAR = 32, 8, 48  # columns of a bar's label, of its value, and of itself at most
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The facts of an LMDB file, by its index and a look at SAMPLE records, spread evenly.
 
-    Takes seconds for a million records. Raises FileNotFoundError or ValueError, the Store's own, for a file that is
-    missing, damaged or no LMDB, and for an index that is damaged or belongs to another file.
+    Takes seconds for a million records. A path may be a URL, reached by storage_options as LMDBLoader has them. Raises
+    FileNotFoundError or ValueError, the Store's own, for a file that is missing, damaged or no LMDB, and for an index
+    that is damaged or belongs to another file.
 
     >>> facts = describe("train.lmdb")
     >>> facts["records"], facts["classes"]["number"], facts["sample"]["kinds"]
     (23, 3, {'tiled JPEG': 23})
     """
-    store = Store(path)
+    store = Store(path, storage_options=storage_options)
     index = store.index
-    facts = {"path": store.path, "file_bytes": sum(map(os.path.getsize, store.files)),
+    facts = {"path": store.path, "file_bytes": store.nbytes,
              "index": store.index_path, "records": len(store)}
     parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "vectors", "found"))
     if index is not None and store.index_path is not None:
