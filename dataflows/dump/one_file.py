@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import time
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from dataflows.dump.columns import Columns
 from dataflows.dump.pack import FilePacker, packed_files, with_progress
@@ -20,6 +20,7 @@ from dataflows.dump.recovery.resume import (
     refuse_other_samples,
     rest,
 )
+from dataflows.dump.recovery.upload import Upload
 from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy
 from dataflows.dump.verify import read_back
@@ -44,6 +45,16 @@ class Options:
     overwrite: bool
     resume: bool
     progress: bool
+    upload: Upload | None = None  # where complete files go, if not into the folder in which they are written
+
+    def placed(self, path: str) -> str:
+        """Where a file is when all is done."""
+        return path if self.upload is None else self.upload.url(path)
+
+    @property
+    def storage_options(self) -> Mapping[str, Any] | None:
+        """How to reach it there."""
+        return None if self.upload is None else self.upload.storage_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +78,8 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
         journal = Journal(path)
     with contextlib.closing(journal):
         with refusing(path):
-            done = shard and options.resume and is_done(path, journal, header, options.on_error)
+            there = os.path.exists if options.upload is None else options.upload.has
+            done = shard and options.resume and is_done(path, journal, header, options.on_error, there)
             start = ResumePoint(written=True, published=True) if done else find_resume_point(
                 path, journal, header, options.on_error, resume=options.resume, overwrite=options.overwrite)
             if not start.written and files.pointers is not None:
@@ -91,6 +103,8 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
                 publish.prepare(path, index, journal)
                 refuse_existing(path, options.overwrite)  # somebody else may have made one meanwhile
                 publish.rename(path)
+            if options.upload is not None:
+                options.upload.publish(path)
         if not shard:
             remove(journal, path)
     return Dumped(columns, busy, None if start.published else start.records)

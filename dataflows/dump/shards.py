@@ -19,12 +19,11 @@ from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
 from dataflows.dump.summary import Busy, Summary, summarize
 from dataflows.sources.source import ImageSource
 from dataflows.storage.flush import flush
-from dataflows.storage.index import Index
+from dataflows.storage.index import Index, load_index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.shards.files import shard_name
 from dataflows.storage.shards.manifest import Manifest, Shard, manifest_path
 from dataflows.storage.shards.records import joined_meta
-from dataflows.storage.store import Store
 
 
 def shard_paths(target: str, split: str, count: int) -> list[str]:
@@ -40,16 +39,20 @@ def dump_shards(files: ImageSource, target: str, split: str, count: int, meta: I
         _refuse(files, split, count, target, paths, options)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(manifest)  # its shards are replaced one by one
+        if options.upload is not None:
+            options.upload.withdraw(manifest)
     done = [dump_file(part, path, meta, options, shard=True) for part, path in zip(_parts(files, count), paths)]
     columns = Columns(_rows(paths))
     columns.unreadable += [SkippedFile(*unreadable) for unreadable in files.unreadable]
     _write(manifest, _manifest(paths, columns, meta))
+    if options.upload is not None:
+        options.upload.put(manifest)
     for path in paths:
         remove(Journal(path), path)
     busy = Busy(*map(sum, zip(*(one.busy for one in done))))
     resumed = sum(len(one.columns) if one.resumed is None else one.resumed for one in done)
-    return summarize(manifest, columns, resumed=resumed, num_workers=options.num_workers, busy=busy,
-                     seconds=time.perf_counter() - started)
+    return summarize(options.placed(manifest), columns, options.storage_options, resumed=resumed,
+                     num_workers=options.num_workers, busy=busy, seconds=time.perf_counter() - started)
 
 
 def _refuse(files: ImageSource, split: str, count: int, target: str, paths: list[str], options: Options) -> None:
@@ -62,7 +65,7 @@ def _refuse(files: ImageSource, split: str, count: int, target: str, paths: list
         raise ValueError("shards need the names of all classes, and of samples nobody knows them before the last: give "
                          "classes")
     manifest = manifest_path(target, split)
-    if os.path.lexists(manifest) and not options.overwrite:
+    if os.path.lexists(manifest) and not options.overwrite and options.upload is None:  # or the one there counts
         raise FileExistsError(f"{manifest} exists already: nothing is left to do. Give another target, or "
                               f"overwrite=True to replace the data set")
     done = next(filter(os.path.lexists, paths), None)
@@ -92,7 +95,7 @@ def _rows(paths: list[str]) -> Iterator[StoredFile | SkippedFile]:
 def _manifest(paths: list[str], columns: Columns, meta: IndexMeta) -> Manifest:
     indices: list[Index] = []
     for path in paths:
-        index = Store(path).index
+        index = load_index(path, path)  # the LMDB need not be here any more
         assert index is not None
         indices.append(index)
     files = joined_meta(indices)

@@ -3,11 +3,12 @@
 The steps are those of the other modules of this folder, in order. write_lmdb is the short way of them: records and
 index, for files that nobody else sees and that are not kept.
 """
+import contextlib
 import logging
 import os
 import time
 from importlib.metadata import version
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from dataflows.dump import check
 from dataflows.dump.check import Checked
@@ -15,6 +16,7 @@ from dataflows.dump.columns import Columns
 from dataflows.dump.one_file import Options, dump_file, refusing
 from dataflows.dump.pack import FilePacker, packed_files, with_progress
 from dataflows.dump.prepare import Preparation
+from dataflows.dump.recovery.upload import placing
 from dataflows.dump.shards import dump_shards
 from dataflows.dump.summary import Summary, summarize
 from dataflows.dump.write import PackedLMDBSerializer
@@ -27,6 +29,8 @@ from dataflows.sources.source import ImageSource
 from dataflows.storage.btree import locate
 from dataflows.storage.index import Index, index_path, write_index
 from dataflows.storage.index_meta import IndexMeta
+from dataflows.storage.remote.urls import is_url
+from dataflows.storage.shards.manifest import manifest_path
 from dataflows.terminal import progress_bar, warn
 
 __all__ = ["check_split", "dump_split", "lmdb_path", "write_lmdb"]
@@ -41,6 +45,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                tiles: bool = True, trust: bool = False, shuffle: bool | None = None, seed: int = 0,
                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
                overwrite: bool = False, resume: bool = False, shards: int | None = None,
+               scratch: str | os.PathLike[str] | None = None, storage_options: Mapping[str, Any] | None = None,
                progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
@@ -75,7 +80,14 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     shards: write so many files, split-00000-of-00008.lmdb and so on, each complete by itself, and a manifest of them,
         split.manifest.json, which loaders and datasets take for one file. Their records are those of one file, in its
         order. With `overwrite`, files are replaced one by one, and the manifest is removed before the first.
+    scratch: with a target that is a URL, the folder in which each file is written first; it holds one file at a time,
+        and what `resume` needs. By default a temporary one, which is gone at the end, and with it what an interrupted
+        dump has written.
+    storage_options: how to reach a target that is a URL, as LMDBLoader has them.
     progress: show what was found in the source, and a progress bar, on stderr.
+
+    A target may be a URL, such as s3://bucket/folder. Each file is then written in `scratch`, brought there, read back
+    from there in full, and removed here. As here, the index comes last, and the manifest behind all.
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
     presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
@@ -87,24 +99,30 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     >>> summary.path, summary.format, summary.count
     ('DIR/val.lmdb', 'jpeg', 10)
     """
-    started, path = time.perf_counter(), lmdb_path(target, split)
-    with refusing():
-        preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                   quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
-        num_workers = _workers(num_workers)
-        seed = integer("seed", seed, 0)
-        shards = None if shards is None else integer("shards", shards, 1)
-        _make_tiling_ready(preparation, progress)
-        files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
-        files.refuse(unreadable=on_error != "skip")
-        meta = _meta(files, preparation, split)
-    options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
-                      resume=resume, progress=progress)
-    if shards is not None:
-        return dump_shards(files, os.fspath(target), split, shards, meta, options, started)
-    dumped = dump_file(files, path, meta, options)
-    return summarize(path, dumped.columns, resumed=dumped.resumed, num_workers=num_workers, busy=dumped.busy,
-                     seconds=time.perf_counter() - started)
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        with refusing():
+            folder, upload = stack.enter_context(placing(target, scratch, storage_options))
+            preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
+                                       quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
+            num_workers = _workers(num_workers)
+            seed = integer("seed", seed, 0)
+            shards = None if shards is None else integer("shards", shards, 1)
+            path = lmdb_path(folder, split)
+            if upload is not None:
+                upload.refuse_existing(path if shards is None else manifest_path(folder, split),
+                                       overwrite=overwrite, resume=resume)
+            _make_tiling_ready(preparation, progress)
+            files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
+            files.refuse(unreadable=on_error != "skip")
+            meta = _meta(files, preparation, split)
+        options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
+                          resume=resume, progress=progress, upload=upload)
+        if shards is not None:
+            return dump_shards(files, folder, split, shards, meta, options, started)
+        dumped = dump_file(files, path, meta, options)
+        return summarize(options.placed(path), dumped.columns, options.storage_options, resumed=dumped.resumed,
+                         num_workers=num_workers, busy=dumped.busy, seconds=time.perf_counter() - started)
 
 
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
@@ -115,8 +133,8 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
                 overwrite: bool = False, progress: bool = True) -> Checked:
     """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
 
-    Options are those of dump_split. An iterator is used up. target: if given, whether its files may be made there, and
-    fit, is checked, too.
+    Options are those of dump_split. An iterator is used up. target: if given, and no URL, whether its files may be made
+    there, and fit, is checked, too.
     Of each file its findings are kept, and not its content. Raises Refused (a ValueError) for arguments and
     sources that cannot be examined at all; what else would stop a dump is in the result.
 
@@ -134,8 +152,9 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
     with progress_bar(f"checking {split}", files.count, shown=progress, unit=" images") as bar:
         found = check.collect(with_progress(packed_files(files, packer, num_workers), bar))
-    return check.result(files, found, None if target is None else lmdb_path(target, split), split=split, format=format,
-                        on_error=on_error, overwrite=overwrite, seconds=time.perf_counter() - started)
+    path = None if target is None or is_url(target) else lmdb_path(target, split)
+    return check.result(files, found, path, split=split, format=format, on_error=on_error, overwrite=overwrite,
+                        seconds=time.perf_counter() - started)
 
 
 def write_lmdb(files: ImageSource, preparation: Preparation, path: str, num_workers: int) -> Index:

@@ -1,6 +1,6 @@
 """The summary of a finished dump: counts, findings, sizes and speed, in words."""
 import dataclasses
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 import numpy as np
 
@@ -95,13 +95,13 @@ class Summary:
         return "\n".join(map(printable, lines))
 
 
-def summarize(path: str, columns: Columns, *, resumed: int | None, num_workers: int, busy: Busy,
-              seconds: float) -> Summary:
-    """The summary of a complete dump to `path`, a file or a manifest.
+def summarize(path: str, columns: Columns, storage_options: Mapping[str, Any] | None = None, *, resumed: int | None,
+              num_workers: int, busy: Busy, seconds: float) -> Summary:
+    """The summary of a complete dump to `path`, a file or a manifest, or the URL of one.
 
     resumed: how many of its records were there already; None for all of them.
     """
-    store = Store(path)
+    store = Store(path, storage_options=storage_options)
     index = store.index
     assert index is not None and store.index_path is not None
     meta, found = index.meta, index.meta.findings
