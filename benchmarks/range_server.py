@@ -16,7 +16,7 @@ from typing import Iterator
 
 _START_SECONDS = 30.0
 _NGINX = """
-daemon off; pid {scratch}/pid; error_log {scratch}/errors; worker_processes 2;
+{user} daemon off; pid {scratch}/pid; error_log {scratch}/errors; worker_processes 2;
 events {{ worker_connections 512; }}
 http {{
     access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
@@ -40,7 +40,8 @@ def serving(folder: str) -> Iterator[str]:
         if shutil.which("nginx"):
             port = _free_port()
             with open(os.path.join(scratch, "conf"), "w") as file:
-                file.write(_NGINX.format(scratch=scratch, folder=folder, port=port))
+                user = "" if os.geteuid() else "user root;"  # or its workers may not read what this user may
+                file.write(_NGINX.format(user=user, scratch=scratch, folder=folder, port=port))
             server = subprocess.Popen(["nginx", "-p", scratch, "-c", os.path.join(scratch, "conf")])
         else:
             server = subprocess.Popen([sys.executable, "-m", "benchmarks.range_server", folder], text=True,

@@ -6,7 +6,7 @@ adlfs, aiohttp). obstore hangs in a process whose parent has used it before the 
 - what opens a data set is fsspec's own, if that is installed: a program that opens one and then forks workers, as
   torch's DataLoader does, leaves them obstore;
 - what reads records is obstore, unless the parent of this process has used it, or it does not understand the options
-  or would not find the credentials;
+  or would not find the credentials or the region;
 - where neither is left, that is an error, and not a hang.
 """
 import importlib.util
@@ -20,6 +20,7 @@ _OWN = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs
 # Where credentials of AWS are that obstore finds by itself; it does not read ~/.aws.
 _FOUND = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
           "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+_PLACED = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 _INSTALL = "Install the extra: pip install 'imagenet-lmdb[remote]'"
 
 _used = False  # obstore, in this process
@@ -44,7 +45,7 @@ def open_filesystem(url: str, options: Mapping[str, Any], *, opening: bool) -> A
     protocol = protocol_of(url)
     own = _has(_OWN.get(protocol, "fsspec"))
     translated = _for_obstore(protocol, options)
-    if translated is not None and not _lost and not (own and (opening or not _finds_credentials(protocol, options))):
+    if translated is not None and not _lost and not (own and (opening or not _finds_all(protocol, options))):
         _used = True
         return _obstore(protocol, translated)
     if not own:
@@ -114,7 +115,11 @@ def _s3(left: dict[str, Any]) -> dict[str, Any] | None:
             "client_options": {"allow_http": str(endpoint).startswith("http://")}}
 
 
-def _finds_credentials(protocol: str, options: Mapping[str, Any]) -> bool:
+def _finds_all(protocol: str, options: Mapping[str, Any]) -> bool:
+    """Whether obstore would find credentials and, where there is no endpoint, the region: it does not ask for that."""
     if protocol not in ("s3", "s3a"):
         return True
-    return bool(options.get("key") or options.get("anon") or any(map(os.environ.get, _FOUND)))
+    client = options.get("client_kwargs") or {}
+    placed = (options.get("endpoint_url") or client.get("endpoint_url") or client.get("region_name")
+              or any(map(os.environ.get, _PLACED)))
+    return bool(placed and (options.get("key") or options.get("anon") or any(map(os.environ.get, _FOUND))))

@@ -1,6 +1,7 @@
 """Requests to where a URL points: bounded in number and bytes, with time-outs and repetitions, and clear errors."""
 import asyncio
 import errno
+import functools
 import os
 import random
 import threading
@@ -36,9 +37,22 @@ class Connection:
         loop: asyncio.AbstractEventLoop = self._filesystem.loop
         return loop
 
-    def ask(self, url: str, start: int, end: int) -> "Future[bytes]":
-        """The bytes of a file from `start` to `end`, when there is room for another request. See `get`."""
-        return asyncio.run_coroutine_threadsafe(self._in_turn(url, start, end), self.loop)
+    def ask(self, url: str, ranges: list[tuple[int, int]]) -> "list[Future[bytes]]":
+        """The bytes of a file from start to end, of each range, when there is room for another request. See `get`."""
+        answers: list[Future[bytes]] = [Future() for _ in ranges]
+        self.loop.call_soon_threadsafe(self._begin, url, ranges, answers)  # once for all: it wakes a thread
+        return answers
+
+    def _begin(self, url: str, ranges: list[tuple[int, int]], answers: "list[Future[bytes]]") -> None:
+        for (start, end), answer in zip(ranges, answers):
+            if not answer.cancelled():
+                task = self.loop.create_task(self._in_turn(url, start, end))
+                task.add_done_callback(functools.partial(_answer, answer))
+                answer.add_done_callback(functools.partial(self._given_up, task))
+
+    def _given_up(self, task: "asyncio.Task[bytes]", answer: "Future[bytes]") -> None:
+        if answer.cancelled():
+            self.loop.call_soon_threadsafe(task.cancel)
 
     def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
         """The bytes of a file from `start` to `end`, now. short: the file may end before.
@@ -61,7 +75,7 @@ class Connection:
         if len(first) < PART:
             return first
         size = self.size(url)
-        rest = [self.ask(url, start, min(start + PART, size)) for start in range(PART, size, PART)]
+        rest = self.ask(url, [(start, min(start + PART, size)) for start in range(PART, size, PART)])
         return b"".join([first, *(part.result() for part in rest)])
 
     def exists(self, url: str) -> bool:
@@ -107,11 +121,9 @@ class Connection:
         seconds = TIMEOUT_SECONDS if seconds is None else seconds
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await asyncio.wait_for(request(), seconds)
-            except asyncio.TimeoutError:
-                error: Exception = TimeoutError(f"no answer within {seconds:g} s")
+                return await _within(seconds, request)
             except Exception as failed:
-                error = failed
+                error: Exception = failed
             if attempt == ATTEMPTS or not _may_pass(error):
                 raise self._told(url, error, attempt) from error
             await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1) * (0.5 + random.SystemRandom().random()))
@@ -129,6 +141,39 @@ class Connection:
                                                  f"credentials in storage_options or the environment", url)
         tries = f" in {attempts} attempts" * (attempts > 1)
         return OSError(errno.EIO, f"the request failed{tries} ({type(error).__name__}: {text}). {_REMEDY}", url)
+
+
+async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
+    """What a request gives. Raises TimeoutError if that takes longer. As asyncio.wait_for, but without another task."""
+    task, late = asyncio.current_task(), False
+    assert task is not None
+
+    def expire() -> None:
+        nonlocal late
+        late = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await request()
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        if hasattr(task, "uncancel"):  # since Python 3.11
+            task.uncancel()
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    finally:
+        timer.cancel()
+
+
+def _answer(answer: "Future[bytes]", task: "asyncio.Task[bytes]") -> None:
+    """Hands on what a task has become."""
+    if task.cancelled():
+        answer.cancel()
+        return
+    error = task.exception()
+    if answer.set_running_or_notify_cancel():
+        answer.set_exception(error) if error is not None else answer.set_result(task.result())
 
 
 class _NoRanges(OSError):

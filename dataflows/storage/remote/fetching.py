@@ -54,7 +54,7 @@ class Job:
         try:
             while done < size:
                 while asked < size and len(coming) < _PARTS:
-                    coming.append(connection.ask(self.url, asked, min(asked + PART, size)))
+                    coming += connection.ask(self.url, [(asked, min(asked + PART, size))])
                     asked += PART
                 part = self._awaited(coming[0])
                 if part is None:

@@ -77,9 +77,10 @@ class RemoteFile:
             here.forget(self._number)  # `read` says it
             return
         self._loop = connection.loop
-        for start, end, members in _joined([(start, piece.nbytes) for start, piece in new]):
-            answer = connection.ask(self.path, start, end)
-            self._asked.append(answer)
+        requests = _joined([(start, piece.nbytes) for start, piece in new])
+        answers = connection.ask(self.path, [(start, end) for start, end, _ in requests])
+        self._asked += answers
+        for (_, _, members), answer in zip(requests, answers):
             Request(here, self._number, new[members.start:members.stop], answer)
 
     def resident(self, offsets: np.ndarray) -> bool:

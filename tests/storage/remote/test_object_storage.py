@@ -124,7 +124,11 @@ def test_which_options_obstore_gets(options, understood):
     assert (backend._for_obstore("s3", options) is not None) == understood
 
 
-def test_credentials_in_files_are_left_to_who_reads_them(monkeypatch):
-    assert not backend._finds_credentials("s3", {})
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    assert backend._finds_credentials("s3", {})
+@pytest.mark.parametrize("options, environment, found", [
+    ({}, {}, False), ({"key": "a"}, {}, False), ({}, {"AWS_REGION": "eu-west-1"}, False),
+    ({"key": "a", "endpoint_url": "https://x"}, {}, True), ({"anon": True}, {"AWS_DEFAULT_REGION": "eu-west-1"}, True),
+    ({"client_kwargs": {"region_name": "eu-west-1"}}, {"AWS_ACCESS_KEY_ID": "a"}, True)])
+def test_what_obstore_would_not_find_is_left_to_who_does(monkeypatch, options, environment, found):
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert backend._finds_all("s3", options) == found
