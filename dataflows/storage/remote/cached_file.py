@@ -1,4 +1,5 @@
 """A file that is read by ranges until all of it is in the cache, and from there then."""
+import contextlib
 import itertools
 import logging
 import os
@@ -62,8 +63,9 @@ class CachedFile:
     def _look(self) -> None:
         self._looked = time.monotonic()
         if self._local is None and self._entry.complete:
-            self._local = open_file(self._entry.path)
-            self._remote.close()  # who waits for a part of it reads that by itself
+            with contextlib.suppress(OSError):  # it was removed meanwhile, or too many files are open: ranges go on
+                self._local = open_file(self._entry.path)
+                self._remote.close()  # who waits for a part of it reads that by itself
         elif (self._job is None or self._job.ended.is_set()) and self._looked - self._asked > _AGAIN_SECONDS:
             self._asked = self._looked
             job = Job(self._entry, self.path, self._index, lambda: connect(self.path, self._options))

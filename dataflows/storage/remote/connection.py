@@ -200,8 +200,8 @@ def _not_found(error: Exception) -> bool:
 
 
 def _is_network(error: BaseException) -> bool:
-    return isinstance(error, (ConnectionError, asyncio.TimeoutError)) or "Client" in type(error).__name__ and \
-        _status(error) is None
+    aiohttp = type(error).__module__.partition(".")[0] == "aiohttp"
+    return isinstance(error, (ConnectionError, asyncio.TimeoutError)) or aiohttp and _status(error) is None
 
 
 def _refused(error: Exception) -> bool:

@@ -38,7 +38,7 @@ class Job:
             with letting_in(self.entry) as file:
                 if file is not None:
                     self._fetch(file)
-        except (OSError, ImportError, NotYet) as error:
+        except Exception as error:  # whatever a package raises: the records come all the same
             logger.warning("%s is read by ranges, for it cannot be kept in %s: %s", printable(self.url),
                            printable(self.entry.folder), printable(str(error)))
         finally:

@@ -225,3 +225,20 @@ def test_a_folder_that_cannot_be_written_is_said_and_ranges_go_on(server, shards
     assert all(store.value(i).tobytes() == near.value(i).tobytes() for i in range(len(near)))
     assert eventually(lambda: "is read by ranges, for it cannot be kept" in caplog.text)
     store.close()
+
+
+def test_an_entry_that_is_gone_is_read_by_ranges(server, shards, tmp_path):
+    file = sorted(shards.glob("*.lmdb"))[0]
+    store = Store(f"{server.url}/{file.name}", cache_dir=tmp_path)
+    store.value(0)
+    assert eventually(lambda: complete(tmp_path))
+    store.close()
+    store = Store(f"{server.url}/{file.name}", cache_dir=tmp_path / "gone")
+    shutil.copytree(tmp_path, tmp_path / "gone", ignore=shutil.ignore_patterns("gone"))
+    near, part = Store(file), store._records
+    assert part.value(1).tobytes() == near.value(1).tobytes()  # from the folder
+    shutil.rmtree(tmp_path / "gone")
+    assert part.value(2).tobytes() == near.value(2).tobytes()  # what is open stays
+    store.close()
+    assert store.value(3).tobytes() == near.value(3).tobytes()
+    store.close()

@@ -2,6 +2,7 @@
 import gc
 import multiprocessing
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -203,6 +204,8 @@ def test_wrong_paths_and_options_are_refused_without_a_secret_in_the_message(ser
     assert "secret" not in str(refused.value)
     with pytest.raises(ValueError, match="is a pattern, and files at URLs are not listed"):
         Store(f"{server.url}/train-*.lmdb")
+    with pytest.raises(FileNotFoundError, match="s3:/bucket/train.lmdb: a URL has two slashes.*Give it as a text"):
+        Store(pathlib.Path("s3://bucket/train.lmdb"))
     with pytest.raises(TypeError, match="storage_options must be a mapping"):
         Store("s3://bucket/train.lmdb", storage_options=["secret"])
     with pytest.raises(ValueError, match="give cache_dir, too"):
