@@ -3,7 +3,8 @@
     urls         which paths are URLs, and what may be in one
     options      what a user says of them: storage_options, cache_dir, cache_bytes
     backend      the fsspec file system of a URL, made anew in each process
-    connection   requests with time-outs, repetitions and bounds, and what their errors say
+    connection   requests with time-outs, repetitions and bounds
+    failures     what their errors mean and say
     pool         the stretches that were asked for and wait in memory
     remote_file  one file as the readers of records see it
     opening      header and index of a file, and its records

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Awaitable, Callable
 
 from dataflows.storage.remote.backend import open_filesystem
+from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import protocol_of, refuse_secrets
 
@@ -17,9 +18,6 @@ TIMEOUT_SECONDS = 30.0  # of one request
 ATTEMPTS = 4
 PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
 IN_FLIGHT = 64  # requests of one process to one store, or as many MB
-_AGAIN = (408, 425, 429)  # of 4xx, those that another time may answer otherwise
-_LONGEST = 300  # characters of another package's message
-_REMEDY = "Check the URL, the network, and the credentials and endpoint in storage_options or the environment"
 
 
 class Connection:
@@ -27,7 +25,7 @@ class Connection:
 
     def __init__(self, url: str, options: RemoteOptions, *, opening: bool) -> None:
         self._filesystem = open_filesystem(url, options.given, opening=opening)
-        self._secrets = _texts(options.given)
+        self._secrets = texts(options.given)
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._door = asyncio.Lock()
 
@@ -108,7 +106,7 @@ class Connection:
         async def request() -> bytes:
             content: bytes = await self._filesystem._cat_file(url, start=start, end=end)
             if len(content) > end - start:
-                raise _NoRanges(f"the server gave {len(content):,} bytes for a range of {end - start:,}: it does not "
+                raise NoRanges(f"the server gave {len(content):,} bytes for a range of {end - start:,}: it does not "
                                 f"serve ranges. Use one that does")
             if len(content) < end - start and not short:
                 raise ConnectionError(f"{len(content):,} of {end - start:,} bytes came")
@@ -124,23 +122,9 @@ class Connection:
                 return await _within(seconds, request)
             except Exception as failed:
                 error: Exception = failed
-            if attempt == ATTEMPTS or not _may_pass(error):
-                raise self._told(url, error, attempt) from error
+            if attempt == ATTEMPTS or not may_pass(error):
+                raise told(url, error, attempt, self._secrets) from error
             await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1) * (0.5 + random.SystemRandom().random()))
-
-    def _told(self, url: str, error: Exception, attempts: int) -> OSError:
-        """What readers get, with the URL."""
-        if _not_found(error):
-            return FileNotFoundError(errno.ENOENT, "there is no such file. Check the URL", url)
-        lines = (str(error) or type(error).__name__).splitlines()
-        text = lines[0][:_LONGEST] if lines else ""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        if _refused(error):
-            return PermissionError(errno.EACCES, f"it may not be read ({type(error).__name__}: {text}). Check the "
-                                                 f"credentials in storage_options or the environment", url)
-        tries = f" in {attempts} attempts" * (attempts > 1)
-        return OSError(errno.EIO, f"the request failed{tries} ({type(error).__name__}: {text}). {_REMEDY}", url)
 
 
 async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
@@ -174,53 +158,6 @@ def _answer(answer: "Future[bytes]", task: "asyncio.Task[bytes]") -> None:
     error = task.exception()
     if answer.set_running_or_notify_cancel():
         answer.set_exception(error) if error is not None else answer.set_result(task.result())
-
-
-class _NoRanges(OSError):
-    """The server sends whole files."""
-
-
-def _texts(options: Any) -> list[str]:
-    """The texts in some options, which may be secrets."""
-    if isinstance(options, dict):
-        return [text for value in options.values() for text in _texts(value)]
-    return [options] if isinstance(options, str) and len(options) > 3 else []
-
-
-def _status(error: BaseException | None) -> int | None:
-    """What HTTP's status was, as far as the package tells."""
-    status = getattr(error, "status", None)
-    return status if isinstance(status, int) else None
-
-
-def _not_found(error: Exception) -> bool:
-    # fsspec calls it so whenever HTTP's HEAD fails, for whatever reason.
-    return isinstance(error, FileNotFoundError) and (error.__cause__ is None or _status(error.__cause__) in (None, 404)
-                                                     and not _is_network(error.__cause__))
-
-
-def _is_network(error: BaseException) -> bool:
-    aiohttp = type(error).__module__.partition(".")[0] == "aiohttp"
-    return isinstance(error, (ConnectionError, asyncio.TimeoutError)) or aiohttp and _status(error) is None
-
-
-def _refused(error: Exception) -> bool:
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return (isinstance(error, PermissionError) or _status(error) in (401, 403)
-            or bool(names & {"PermissionDeniedError", "UnauthenticatedError", "NoCredentialsError"}))
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether it may be otherwise another time."""
-    if isinstance(error, FileNotFoundError):
-        return not _not_found(error)
-    status = _status(error)
-    if status is not None and 400 <= status < 500:
-        return status in _AGAIN
-    if type(error).__name__ == "NotSupportedError":  # obstore's, of a server without ranges
-        return False
-    return not (_refused(error) or isinstance(error, (_NoRanges, ValueError, TypeError, AttributeError, ImportError,
-                                                      NotImplementedError, IsADirectoryError)))
 
 
 _connections: dict[tuple[str, str, bool], Connection] = {}
