@@ -104,7 +104,7 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
                 refuse_existing(path, options.overwrite)  # somebody else may have made one meanwhile
                 publish.rename(path)
             if options.upload is not None:
-                options.upload.publish(path)
+                options.upload.publish(path, progress=options.progress)
         if not shard:
             remove(journal, path)
     return Dumped(columns, busy, None if start.published else start.records)

@@ -17,7 +17,7 @@ from dataflows.processors import default_workers
 from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, find_index, index_path, load_index
 from dataflows.storage.paths import existing_file
-from dataflows.storage.remote.once import ReadOnce, opened_once
+from dataflows.storage.remote.once import FAR_THREADS, ReadOnce, opened_once
 from dataflows.storage.remote.opening import remote_header, remote_index
 from dataflows.storage.remote.options import PLAIN, RemoteOptions
 from dataflows.storage.remote.urls import is_url
@@ -52,7 +52,7 @@ def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = Non
 
     path: of an LMDB, or what means several: a manifest, a pattern or a list, whose files are verified one by one. Each
         may be a URL, but for a pattern, and is read once in full.
-    num_threads: that read, by default one per processor. progress: show a progress bar on stderr.
+    num_threads: that read, by default one per processor, and 8 for URLs. progress: show a progress bar on stderr.
     storage_options: how to reach URLs, as LMDBLoader has them.
 
     Raises FileNotFoundError when there is no such file, NoChecksums when it has no index, and ValueError when one of
@@ -76,9 +76,10 @@ def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = Non
 def _verify_file(path: str, num_threads: int | None, progress: bool, remote: RemoteOptions) -> VerifyReport:
     started, (file, index) = time.perf_counter(), _index_of(path, remote)
     size = index.meta.file_size
+    num_threads = num_threads or (FAR_THREADS if is_url(path) else default_workers())
     with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
         bad, rest = checksums(file, index.nbytes, index.offset, index.crc32, remote=remote,
-                              num_threads=num_threads or default_workers(), advance=bar.update)
+                              num_threads=num_threads, advance=bar.update)
     reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
     if rest != index.meta.rest_crc32:
         reasons.append(OUTSIDE)

@@ -15,12 +15,13 @@ from typing import Any, Iterator, Mapping
 from dataflows.dump.recovery.journal import journal_path
 from dataflows.dump.verify import checksums
 from dataflows.errors import Damaged
-from dataflows.processors import default_workers
 from dataflows.storage.index import index_path, load_index
 from dataflows.storage.remote.connection import connect
+from dataflows.storage.remote.once import FAR_THREADS
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.upload import put_file, refuse_unwritable, remove_file
 from dataflows.storage.remote.urls import is_url, refuse_secrets
+from dataflows.terminal import progress_bar
 
 
 class Upload:
@@ -60,16 +61,20 @@ class Upload:
                     and connection.size(self.url(path)) == index.meta.file_size)
         return False
 
-    def publish(self, path: str) -> None:
-        """Steps 1 to 3. Raises Damaged where what is there is not what was written."""
+    def publish(self, path: str, *, progress: bool) -> None:
+        """Steps 1 to 3; `progress` shows a bar while the file is read back. Raises Damaged where it is not what was
+        written.
+        """
         self._left.add(index_path(path))
         if not os.path.exists(path):
             return  # it is there
         index, url = load_index(path, path), self.url(path)
         assert index is not None
         put_file(path, url, self._options)
-        bad, rest = checksums(url, index.nbytes, index.offset, index.crc32, num_threads=default_workers(),
-                              advance=lambda _: None, remote=self._options)
+        with progress_bar(f"reading {os.path.basename(path)} back from its URL", index.meta.file_size, shown=progress,
+                          unit="B", unit_scale=True) as bar:
+            bad, rest = checksums(url, index.nbytes, index.offset, index.crc32, num_threads=FAR_THREADS,
+                                  advance=bar.update, remote=self._options)
         if bad or rest != index.meta.rest_crc32:
             raise Damaged(f"{url}: what was read back is not what was written; {len(bad):,} bad records. Dump again")
         put_file(index_path(path), self.url(index_path(path)), self._options)

@@ -9,6 +9,8 @@ from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import is_url
 from dataflows.system import advise
 
+FAR_THREADS = 8  # that read a file at a URL: each waits most of the time
+
 
 class ReadOnce(Protocol):
     """size: bytes. Threads may share it."""
