@@ -240,3 +240,11 @@ def test_what_nobody_holds_any_more_leaves_memory(server):
     del store
     gc.collect()
     assert eventually(lambda: not pool.pool()._nbytes)
+
+
+def test_reading_in_order_takes_few_requests(server, folder):
+    """Records enter the shuffle in the order of the file, so neighbours come together."""
+    with LMDBIterLoader(f"{server.url}/train.lmdb", 4, transform=CROP, num_workers=2, shuffle_buffer=8) as loader:
+        before = server.gets(".lmdb")
+        assert sum(len(labels) for _, labels in loader) == 23
+        assert server.gets(".lmdb") - before <= 12  # and not 23: those of the first batches come one by one
