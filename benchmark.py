@@ -32,6 +32,9 @@ benchmarks/cold.py). The table shows medians of:
     read/needed    bytes that the process read from the disk / bytes needed
     first batch s  from before the file is opened
 
+With --remote it measures data sets at URLs instead: a server on this machine, nginx where it is installed, serves DIR's
+files. The table shows medians, and the ratios to the same loader over the file here.
+
 With --scaling it measures how images/s grow with the number of workers: 1, 2, 4 ... up to --num-workers, all in turns.
 The series are LMDBLoader over tiled JPEGs, over the files' own JPEGs (dumped into DIR/jpeg-no-tiles) and over pixels,
 and torch's DataLoader over the folder. Prints the median images/s, and PATH.png shows them.
@@ -51,7 +54,7 @@ import signal
 import sys
 from typing import Any, Sequence
 
-from benchmarks import cold, scaling
+from benchmarks import cold, remote, scaling
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.machine import describe
 from benchmarks.measure import POINTERS, known, measure
@@ -63,7 +66,7 @@ def _write(run: dict[str, Any], out: str) -> None:
     with open(f"{out}.json", "w") as file:
         json.dump(run, file, indent=1)
     print(f"Wrote {out}.json", end="")
-    if run["arguments"]["cold"]:  # a table says it all
+    if run["arguments"]["cold"] or run["arguments"]["remote"]:  # a table says it all
         print()
     elif importlib.util.find_spec("matplotlib") is None:
         print(f". Install matplotlib for {out}.png")
@@ -82,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--what", nargs="+", metavar="NAME",
         help="what to measure (default: all): " + _names(CONTESTANTS)
              + f"; {POINTERS}: what the chain of keys costs its thread. With --cold: " + _names(cold.READERS)
-             + ". With --scaling: " + _names(scaling.SERIES))
+             + ". With --remote: " + _names(remote.SERIES) + ". With --scaling: " + _names(scaling.SERIES))
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--cold", action="store_true", help="measure reading from a disk, with nothing in memory")
+    kind.add_argument("--remote", action="store_true", help="measure data sets at URLs, of a server on this machine")
     kind.add_argument("--scaling", action="store_true", help="measure 1, 2, 4 ... up to --num-workers workers")
     add("--splits", nargs="+", default=["train", "val"], metavar="NAME", help="default: train val")
     add("--formats", nargs="+", choices=("jpeg", "uint8"), default=["jpeg", "uint8"], help="default: both")
@@ -126,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; see the module's text for exit codes."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    names = [*known(arguments), *([] if arguments.cold or arguments.scaling else [POINTERS])]
+    names = [*known(arguments), *([] if arguments.cold or arguments.scaling or arguments.remote else [POINTERS])]
     arguments.what = arguments.what or names
     if unknown := sorted(set(arguments.what) - set(names)):
         parser.error(f"argument --what: {', '.join(unknown)} is none of {', '.join(names)}"

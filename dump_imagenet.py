@@ -26,13 +26,14 @@ from dataflows.dump.summary import Summary
 from dataflows.errors import NotStarted
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.storage.index import index_path, temporary_index_path
+from dataflows.storage.remote.urls import is_url
 from dataflows.storage.shards.manifest import manifest_path, unfinished_path
 from dataflows.terminal import fill_standard_streams, say, warn
 
 __all__ = ["Checked", "PartSummary", "Summary", "check_split", "dump_split", "main", "merge_shards"]
 
 _SHARDS = ("shards", "shard_bytes", "part", "engine", "plan")
-_WRITING = ("shuffle", "seed", "resume", *_SHARDS)  # options of which a check knows nothing
+_WRITING = ("shuffle", "seed", "resume", "scratch", *_SHARDS)  # options of which a check knows nothing
 
 
 def _parser() -> ArgumentParser:
@@ -42,7 +43,10 @@ def _parser() -> ArgumentParser:
     add("--source", help="folder of ImageNet in any of its forms (class folders, official tars, "
         "Kaggle's), or of class folders per split; the one tar or folder to read; or webdataset's tar shards, as a "
         "folder or a pattern such as 'train-{000..146}.tar'")
-    add("--target", help="folder to write SPLIT.lmdb and its index into; may be left out with --check")
+    add("--target", help="folder to write SPLIT.lmdb and its index into, or a URL such as s3://bucket/folder, with "
+        "credentials in the environment; may be left out with --check")
+    add("--scratch", metavar="DIR", help="for a --target that is a URL: the folder in which each file is written "
+        "first, and from which --resume goes on (default: a temporary one, which is gone at the end)")
     add("--split", required=True, help="train, val, or any other split of the source")
     add("--labels", metavar="FILE.csv", help="labels of the images in the folder --source: the header file,label, then "
         "on each line a path below the folder and a class, by number or name; or several columns of numbers, which are "
@@ -127,6 +131,29 @@ class _ShardsEnding:
         return 0 if complete else code
 
 
+class _FarEnding:
+    """The same of a dump to a URL, of which only the scratch folder is looked at."""
+
+    def __init__(self, scratch: str | None, split: str) -> None:
+        self._left = None if scratch is None else (journal_path(lmdb_path(scratch, split)),
+                                                   unfinished_path(scratch, split))
+
+    def tell(self, what: str) -> int:
+        """Says on stderr what happened and what is kept; returns the exit code."""
+        kept = "nothing was kept: with --scratch DIR, --resume can go on"
+        if self._left is not None:
+            kept = "nothing was kept"
+            if any(map(os.path.exists, self._left)):
+                kept = "what was written is kept: go on from there with --resume and the same --scratch"
+        return _failed(f"{what}; {kept}")
+
+
+def _ending_of(arguments: dict[str, Any], sharded: bool) -> Any:
+    if is_url(arguments["target"]):
+        return _FarEnding(arguments["scratch"], arguments["split"])
+    return (_ShardsEnding if sharded else _Ending)(arguments["target"], arguments["split"])
+
+
 def _identity(path: str) -> tuple[int, int] | None:
     """Tells a file from another of the same name."""
     try:
@@ -147,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"the following arguments are required: --{name}")
     if check:
         return _ending_well(lambda: _check(arguments), lambda what: _failed(f"{what}; nothing was written"))
-    sharded = merge or any(arguments[name] for name in _SHARDS)
-    ending = (_ShardsEnding if sharded else _Ending)(arguments["target"], arguments["split"])
+    ending = _ending_of(arguments, merge or any(arguments[name] for name in _SHARDS))
     return _ending_well(lambda: _merge(arguments) if merge else _dump(arguments), ending.tell)
 
 

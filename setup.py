@@ -52,12 +52,15 @@ setup(
         "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
         "ray": ["ray>=2.60"],  # older ones are not tested
+        # Files at URLs: obstore reads records; the others open data sets, and read where obstore cannot.
+        "remote": ["fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12"],
         # What benchmark.py compares with, as it was run; each is left out where it is missing or does not start.
         "benchmark": ["datasets>=5.2", "grain>=0.2.18", "litdata>=0.2.76", "spdl-core>=0.8", "webdataset>=1.0.2",
                       "matplotlib>=3.7"],
         "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=1.0", "ruff>=0.5"],  # ruff breaks signatures into lines
         "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.7", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
-                 "mfusepy>=3.1", "pytest-xdist>=3.5", "setuptools>=77", "lightning>=2.6", "accelerate>=1.15"],
+                 "mfusepy>=3.1", "pytest-xdist>=3.5", "setuptools>=77", "lightning>=2.6", "accelerate>=1.15",
+                 "fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12", "moto[s3,server]>=5"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )

@@ -3,7 +3,8 @@
 LMDBIterLoader decodes in threads and yields batches of torch tensors. LMDBIterDataset is an iterable dataset for
 torch's own DataLoader, which its workers share out among themselves.
 """
-from typing import Any, Callable, Sequence
+import os
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -40,7 +41,8 @@ class LMDBIterLoader(TorchBatches):
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
             one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
-            batches and states are those of one file with the records of all.
+            batches and states are those of one file with the records of all. Each may be a URL, such as
+            s3://bucket/train.lmdb, but for a pattern: docs/remote.md.
         batch_size: Images per batch, of each rank.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
@@ -71,6 +73,13 @@ class LMDBIterLoader(TorchBatches):
         cache: "drop" takes records out of the page cache after use, for files larger than memory. "keep" leaves them.
         verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
             differs: about 0.5 ms of processor time per MB.
+        storage_options: How to reach a path that is a URL, as fsspec takes it: a mapping, of s3:// for instance key,
+            secret, token, endpoint_url, anon. By default None: the environment says it. Worker processes get it as it
+            was given, and no message shows it.
+        cache_dir: A folder of this machine in which files at URLs are kept, whole: fetched while they are read, and
+            read from there as soon as they are complete. By default None: they are read by ranges.
+        cache_bytes: How many bytes `cache_dir` may have. A file that does not fit is read by ranges; none is removed
+            for it. By default None: as many as the disk has room for.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
         array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
@@ -122,10 +131,11 @@ class LMDBIterLoader(TorchBatches):
         FileNotFoundError: The file is missing.
         ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong: the message names it, its
             rule and the remedy.
-        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped; or a request to a URL failed.
         RecordError: While iterating, at the sample's place in the order: a record cannot be read. The message names
             file and key.
         TypeError: An option is unknown, or of a wrong type.
+        ImportError: A package is missing that URLs of this kind need; the message names it.
 
     Example:
         >>> from dataflows import RandomResizedCrop
@@ -142,6 +152,8 @@ class LMDBIterLoader(TorchBatches):
                  shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
                  world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
                  partition: str = "rotate", io: str = "auto", cache: str = "keep", verify: bool = False,
+                 storage_options: Mapping[str, Any] | None = None,
+                 cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
                  max_pixels: int = MAX_PIXELS, array_layout: str = "HWC", array_channels: str = "RGB",
                  transform: Transform | None = None, num_workers: int | None = None, worker_type: str = "thread",
                  drop_last: bool = False, prefetch: int = PREFETCH, device: torch.device | str | None = None,
@@ -149,7 +161,8 @@ class LMDBIterLoader(TorchBatches):
                  dtype: torch.dtype | None = None, channels_last: bool = False, image_type: str | None = None,
                  target_transform: Callable[[Any], Any] | None = None,
                  batch_transform: Callable[[Any, Any], Any] | None = None, return_index: bool = False) -> None:
-        store = Store(path, io=io, cache=cache, verify=verify)
+        store = Store(path, io=io, cache=cache, verify=verify, storage_options=storage_options, cache_dir=cache_dir,
+                      cache_bytes=cache_bytes)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             Order(sequential_kind(order), seed, shuffle_buffer, block_size, checked_indices(indices, store), repeats,
@@ -171,7 +184,8 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
             one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
-            batches and states are those of one file with the records of all.
+            batches and states are those of one file with the records of all. Each may be a URL, such as
+            s3://bucket/train.lmdb, but for a pattern: docs/remote.md.
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
             records and then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to
@@ -211,6 +225,13 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
             nothing. "auto" chooses, and copies where the system does not map the file.
         verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
             differs: about 0.5 ms of processor time per MB.
+        storage_options: How to reach a path that is a URL, as fsspec takes it: a mapping, of s3:// for instance key,
+            secret, token, endpoint_url, anon. By default None: the environment says it. Worker processes get it as it
+            was given, and no message shows it.
+        cache_dir: A folder of this machine in which files at URLs are kept, whole: fetched while they are read, and
+            read from there as soon as they are complete. By default None: they are read by ranges.
+        cache_bytes: How many bytes `cache_dir` may have. A file that does not fit is read by ranges; none is removed
+            for it. By default None: as many as the disk has room for.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
         array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
@@ -222,9 +243,10 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong.
-        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped; or a request to a URL failed.
         RecordError: While iterating: a record cannot be read. The message names file and key.
         TypeError: An option is unknown, or of a wrong type.
+        ImportError: A package is missing that URLs of this kind need; the message names it.
 
     Example:
         >>> targets = [target for image, target in LMDBIterDataset("val.lmdb")]
@@ -239,8 +261,11 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
                  transform: Transform | None = None,
                  target_transform: Callable[[Any], Any] | None = None, image_type: str | None = None,
                  return_index: bool = False, array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
-                 verify: bool = False, max_pixels: int = MAX_PIXELS) -> None:
-        store = Store(path, io=io, verify=verify)
+                 verify: bool = False, storage_options: Mapping[str, Any] | None = None,
+                 cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
+                 max_pixels: int = MAX_PIXELS) -> None:
+        store = Store(path, io=io, verify=verify, storage_options=storage_options, cache_dir=cache_dir,
+                      cache_bytes=cache_bytes)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             transform, target_transform, image_type, return_index)

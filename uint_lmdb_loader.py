@@ -3,7 +3,8 @@
 LMDBLoader decodes in threads and yields batches of torch tensors. LMDBDataset is a map-style dataset for torch's own
 DataLoader, in the manner of torchvision's ImageFolder.
 """
-from typing import Any, Callable, Sequence
+import os
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
@@ -35,7 +36,8 @@ class LMDBLoader(TorchBatches):
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
             one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
-            batches and states are those of one file with the records of all.
+            batches and states are those of one file with the records of all. Each may be a URL, such as
+            s3://bucket/train.lmdb, but for a pattern: docs/remote.md.
         batch_size: Images per batch, of each rank.
         shuffle: Whether each epoch is a new permutation of all records, which ranks share in turns. Without it,
             each rank reads one range of the file.
@@ -58,6 +60,13 @@ class LMDBLoader(TorchBatches):
         cache: "drop" takes records out of the page cache after use, for files larger than memory. "keep" leaves them.
         verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
             differs: about 0.5 ms of processor time per MB.
+        storage_options: How to reach a path that is a URL, as fsspec takes it: a mapping, of s3:// for instance key,
+            secret, token, endpoint_url, anon. By default None: the environment says it. Worker processes get it as it
+            was given, and no message shows it.
+        cache_dir: A folder of this machine in which files at URLs are kept, whole: fetched while they are read, and
+            read from there as soon as they are complete. By default None: they are read by ranges.
+        cache_bytes: How many bytes `cache_dir` may have. A file that does not fit is read by ranges; none is removed
+            for it. By default None: as many as the disk has room for.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
         array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
@@ -109,10 +118,11 @@ class LMDBLoader(TorchBatches):
         FileNotFoundError: The file is missing.
         ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong: the message names it, its
             rule and the remedy.
-        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped; or a request to a URL failed.
         RecordError: While iterating, at the sample's place in the order: a record cannot be read. The message names
             file and key.
         TypeError: An option is unknown, or of a wrong type.
+        ImportError: A package is missing that URLs of this kind need; the message names it.
 
     Example:
         >>> from dataflows import RandomResizedCrop
@@ -128,7 +138,9 @@ class LMDBLoader(TorchBatches):
     def __init__(self, path: PathLike | Sequence[PathLike], batch_size: int, *, shuffle: bool = True, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
                  indices: Any = None, repeats: int = 1, partition: str = "rotate", io: str = "auto",
-                 cache: str = "keep", verify: bool = False, max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
+                 cache: str = "keep", verify: bool = False, storage_options: Mapping[str, Any] | None = None,
+                 cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
+                 max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
                  array_channels: str = "RGB", transform: Transform | None = None, num_workers: int | None = None,
                  worker_type: str = "thread", drop_last: bool = False, prefetch: int = PREFETCH,
                  device: torch.device | str | None = None, pin_memory: bool = False,
@@ -136,7 +148,8 @@ class LMDBLoader(TorchBatches):
                  channels_last: bool = False, image_type: str | None = None,
                  target_transform: Callable[[Any], Any] | None = None,
                  batch_transform: Callable[[Any, Any], Any] | None = None, return_index: bool = False) -> None:
-        store = Store(path, io=io, cache=cache, verify=verify)
+        store = Store(path, io=io, cache=cache, verify=verify, storage_options=storage_options, cache_dir=cache_dir,
+                      cache_bytes=cache_bytes)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             Order("shuffled" if shuffle else "unshuffled", seed, indices=checked_indices(indices, store),
@@ -156,7 +169,8 @@ class LMDBDataset(MapSamples):
     Args:
         path: The LMDB, as dump_imagenet.py or tensorpack's LMDBSerializer.save writes it; or several that are read as
             one: the manifest of a dump in shards, a list, or a pattern such as "DIR/train-*.lmdb". Their records,
-            batches and states are those of one file with the records of all.
+            batches and states are those of one file with the records of all. Each may be a URL, such as
+            s3://bucket/train.lmdb, but for a pattern: docs/remote.md.
         transform: As that of the loaders: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or
             Compose whose first is one of them; or a pipeline of torchvision or timm as it is; or any callable on an
             image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
@@ -172,6 +186,13 @@ class LMDBDataset(MapSamples):
             nothing. "auto" chooses, and copies where the system does not map the file.
         verify: Compare each record that is read with its checksum, and raise RecordError, with file and key, if it
             differs: about 0.5 ms of processor time per MB.
+        storage_options: How to reach a path that is a URL, as fsspec takes it: a mapping, of s3:// for instance key,
+            secret, token, endpoint_url, anon. By default None: the environment says it. Worker processes get it as it
+            was given, and no message shows it.
+        cache_dir: A folder of this machine in which files at URLs are kept, whole: fetched while they are read, and
+            read from there as soon as they are complete. By default None: they are read by ranges.
+        cache_bytes: How many bytes `cache_dir` may have. A file that does not fit is read by ranges; none is removed
+            for it. By default None: as many as the disk has room for.
         max_pixels: How many pixels an image may have by its header. More are an error, which bounds memory for hostile
             files.
         array_layout: "CHW" for files of other writers that store arrays of pixels so; by default "HWC".
@@ -180,9 +201,10 @@ class LMDBDataset(MapSamples):
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: It is truncated, not an LMDB, or has a wrong index; or an option is wrong.
-        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped.
+        OSError: It cannot be opened or, with io="mmap" or without an index, not mapped; or a request to a URL failed.
         RecordError: When a sample is asked for: a record cannot be read. The message names file and key.
         TypeError: An option is unknown, or of a wrong type.
+        ImportError: A package is missing that URLs of this kind need; the message names it.
 
     Example:
         >>> dataset = LMDBDataset("val.lmdb", image_type="numpy")
@@ -196,8 +218,11 @@ class LMDBDataset(MapSamples):
                  transform: Transform | None = None, target_transform: Callable[[Any], Any] | None = None, *,
                  image_type: str | None = None, return_index: bool = False, array_layout: str = "HWC",
                  array_channels: str = "RGB", io: str = "auto", verify: bool = False,
+                 storage_options: Mapping[str, Any] | None = None,
+                 cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
                  max_pixels: int = MAX_PIXELS) -> None:
-        store = Store(path, io=io, verify=verify)
+        store = Store(path, io=io, verify=verify, storage_options=storage_options, cache_dir=cache_dir,
+                      cache_bytes=cache_bytes)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             transform, target_transform, image_type, return_index)

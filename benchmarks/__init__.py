@@ -7,6 +7,7 @@
     runner, child   a process for each contestant, from both sides; they run epochs in turns
     processes       what a tree of processes costs: processor time, memory
     cold, readers   how fast bytes come off a disk
+    remote, range_server    a data set at a URL against the same file here
     scaling         images/s by the number of workers
     limit           what the work on an image takes at least
     pointers        what the chain of keys costs its thread

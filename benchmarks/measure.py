@@ -5,7 +5,7 @@ import statistics
 import sys
 from typing import Any, Callable, Sequence
 
-from benchmarks import cold, scaling
+from benchmarks import cold, remote, scaling
 from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.inputs import prepare, subset
 from benchmarks.report import table
@@ -22,7 +22,8 @@ IMAGENET = 1_281_167  # images of its train split
 
 def known(arguments: argparse.Namespace) -> dict[str, Contestant]:
     """What this kind of run can measure, by name."""
-    return cold.READERS if arguments.cold else scaling.SERIES if arguments.scaling else CONTESTANTS
+    kinds = ((arguments.cold, cold.READERS), (arguments.scaling, scaling.SERIES), (arguments.remote, remote.SERIES))
+    return next((found for chosen, found in kinds if chosen), CONTESTANTS)
 
 
 def choose(names: Sequence[str], known: dict[str, Contestant] = CONTESTANTS) -> tuple[list[Contestant], dict[str, str]]:
@@ -70,7 +71,7 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
                             _progress(split, format))
         group["results"], group["limit"] = results[:len(participants)], results[len(participants):]
         run["groups"].append(group)
-        print(f"\n{table(group)}\n", flush=True)
+        print(f"\n{(remote.table if arguments.remote else table)(group)}\n", flush=True)
 
 
 def _of_many_files(contestants: list[Contestant], manifest: str, run: dict[str, Any]) -> list[Contestant]:

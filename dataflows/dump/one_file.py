@@ -20,6 +20,7 @@ from dataflows.dump.recovery.resume import (
     refuse_other_samples,
     rest,
 )
+from dataflows.dump.recovery.upload import Upload
 from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy
 from dataflows.dump.verify import read_back
@@ -44,6 +45,15 @@ class Options:
     overwrite: bool
     resume: bool
     progress: bool
+    upload: Upload | None = None  # where complete files go, if not into the folder in which they are written
+
+    def placed(self, path: str) -> str:
+        """Where a file is when all is done."""
+        return path if self.upload is None else self.upload.url(path)
+
+    def is_there(self, path: str) -> bool:
+        """Whether a file is where it belongs."""
+        return os.path.isfile(path) if self.upload is None else self.upload.has(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +105,8 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
                 publish.prepare(path, index, journal)
                 refuse_existing(path, options.overwrite)  # somebody else may have made one meanwhile
                 publish.rename(path)
+            if options.upload is not None:
+                options.upload.publish(path, progress=options.progress)
         if not shard:
             remove(journal, path)
     return Dumped(columns, busy, None if start.published else start.records)

@@ -3,9 +3,10 @@
 The steps are those of the other modules of this folder, in order. write_lmdb is the short way of them: records and
 index, for files that nobody else sees and that are not kept.
 """
+import contextlib
 import os
 import time
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from dataflows.dump import begin, check
 from dataflows.dump.check import Checked
@@ -13,6 +14,7 @@ from dataflows.dump.columns import Columns
 from dataflows.dump.one_file import Options, dump_file, refusing
 from dataflows.dump.pack import FilePacker, counted, counting, packed_files
 from dataflows.dump.prepare import Preparation
+from dataflows.dump.recovery.upload import placing
 from dataflows.dump.shards.chain import dump_shards, merge_shards
 from dataflows.dump.shards.steps import steps_of
 from dataflows.dump.shards.wanted import Wanted
@@ -24,6 +26,8 @@ from dataflows.sources.source import ImageSource
 from dataflows.storage.btree import locate
 from dataflows.storage.index import Index, index_path, load_index, write_index
 from dataflows.storage.index_meta import IndexMeta
+from dataflows.storage.remote.urls import is_url
+from dataflows.storage.shards.manifest import manifest_path
 from dataflows.terminal import progress_bar
 
 __all__ = ["check_split", "dump_split", "lmdb_path", "merge_shards", "write_lmdb"]
@@ -37,7 +41,9 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
                overwrite: bool = False, resume: bool = False, shards: int | None = None,
                shard_bytes: int | str | None = None, part: tuple[int, int] | str | None = None,
-               engine: str | None = None, plan: bool = False, progress: bool = True) -> Summary:
+               engine: str | None = None, plan: bool = False,
+               scratch: str | os.PathLike[str] | None = None, storage_options: Mapping[str, Any] | None = None,
+               progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
 
     source: a folder with the split in one of the forms of docs/sources.md, the split's own folder or tar, or a
@@ -81,7 +87,14 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
         processors, by default one. The same call goes on after an interruption.
     plan: only list the source, and write what all parts go by. With `overwrite`, another plan and an existing data set
         are replaced.
+    scratch: with a target that is a URL, the folder in which each file is written first; it holds one file at a time,
+        and what `resume` needs. By default a temporary one, which is gone at the end, and with it what an interrupted
+        dump has written.
+    storage_options: how to reach a target that is a URL, as LMDBLoader has them.
     progress: show what was found in the source, and a progress bar, on stderr.
+
+    A target may be a URL, such as s3://bucket/folder. Each file is then written in `scratch`, brought there, read back
+    from there in full, and removed here. As here, the index comes last, and the manifest behind all.
 
     The LMDB is written under a temporary name, read back from the disk, and renamed; the index comes last, so its
     presence means that the dump is complete. An error, Ctrl-C or a kill leaves earlier files as they were; what was
@@ -93,41 +106,48 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     >>> summary.path, summary.format, summary.count
     ('DIR/val.lmdb', 'jpeg', 10)
     """
-    started, path = time.perf_counter(), lmdb_path(target, split)
-    with refusing():
-        preparation = begin.preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                         quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
-        num_workers = 1 if num_workers is None and engine == "ray" else begin.workers(num_workers)
-        seed = integer("seed", seed, 0)
-        steps = steps_of(shards, shard_bytes, part, engine, plan, overwrite=overwrite,
-                         samples=not isinstance(source, (str, os.PathLike)))
-        begin.make_tiling_ready(preparation, progress)
-    options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
-                      resume=resume, progress=progress)
+    started = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        with refusing():
+            folder, upload = stack.enter_context(placing(target, scratch, storage_options))
+            preparation = begin.preparation(
+                split, on_error, format=format, max_side=max_side, shorter_side=shorter_side, quality=quality,
+                tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
+            num_workers = 1 if num_workers is None and engine == "ray" else begin.workers(num_workers)
+            seed = integer("seed", seed, 0)
+            steps = steps_of(shards, shard_bytes, part, engine, plan, overwrite=overwrite,
+                             samples=not isinstance(source, (str, os.PathLike)), shared=upload is None)
+            path = lmdb_path(folder, split)
+            if upload is not None:
+                upload.refuse_existing(path if steps is None else manifest_path(folder, split), overwrite=overwrite,
+                                       resume=resume)
+            begin.make_tiling_ready(preparation, progress)
+        options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
+                          resume=resume, progress=progress, upload=upload)
 
-    def opened() -> ImageSource:
-        files = begin.opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
-        files.refuse(unreadable=on_error != "skip")
-        return files
+        def opened() -> ImageSource:
+            files = begin.opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
+            files.refuse(unreadable=on_error != "skip")
+            return files
 
-    if steps is not None:
-        settings = {"source": begin.named(source), "labels": None if labels is None else begin.named(labels),
-                    "classes": None if classes is None else list(classes), "shuffle": shuffle, "seed": seed,
-                    "format": format, "max_side": max_side, "shorter_side": shorter_side, "quality": quality,
-                    "tiles": tiles, "trust": trust, "max_pixels": max_pixels, "shards": steps.shards,
-                    "shard_bytes": steps.shard_bytes}
-        wanted = Wanted(target=os.fspath(target), split=split, settings=settings, open_source=opened, options=options,
-                        meta=lambda files: begin.meta(files, preparation, split), steps=steps)
-        return dump_shards(wanted, started)
-    with refusing():
-        files = opened()
-        meta = begin.meta(files, preparation, split)
-    dumped = dump_file(files, path, meta, options)
-    index = load_index(path, path)
-    assert index is not None
-    return summarize(path, index_path(path), content_of(index, dumped.columns),
-                     resumed=index.count if dumped.resumed is None else dumped.resumed, num_workers=num_workers,
-                     busy=dumped.busy, seconds=time.perf_counter() - started)
+        if steps is not None:
+            settings = {"source": begin.named(source), "labels": None if labels is None else begin.named(labels),
+                        "classes": None if classes is None else list(classes), "shuffle": shuffle, "seed": seed,
+                        "format": format, "max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                        "tiles": tiles, "trust": trust, "max_pixels": max_pixels, "shards": steps.shards,
+                        "shard_bytes": steps.shard_bytes}
+            wanted = Wanted(target=folder, split=split, settings=settings, open_source=opened, options=options,
+                            meta=lambda files: begin.meta(files, preparation, split), steps=steps)
+            return dump_shards(wanted, started)
+        with refusing():
+            files = opened()
+            meta = begin.meta(files, preparation, split)
+        dumped = dump_file(files, path, meta, options)
+        index = load_index(path, path)
+        assert index is not None
+        return summarize(options.placed(path), options.placed(index_path(path)), content_of(index, dumped.columns),
+                         resumed=index.count if dumped.resumed is None else dumped.resumed, num_workers=num_workers,
+                         busy=dumped.busy, seconds=time.perf_counter() - started)
 
 
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
@@ -138,8 +158,8 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
                 overwrite: bool = False, progress: bool = True) -> Checked:
     """Examines and prepares all files as dump_split would, writes nothing, and returns a Checked: all that was found.
 
-    Options are those of dump_split. An iterator is used up. target: if given, whether its files may be made there, and
-    fit, is checked, too.
+    Options are those of dump_split. An iterator is used up. target: if given, and no URL, whether its files may be made
+    there, and fit, is checked, too.
     Of each file its findings are kept, and not its content. Raises Refused (a ValueError) for arguments and
     sources that cannot be examined at all; what else would stop a dump is in the result.
 
@@ -157,8 +177,9 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
     with progress_bar(f"checking {split}", files.count, shown=progress, unit=" images") as bar:
         found = check.collect(counted(packed_files(files, packer, num_workers), counting(bar)))
-    return check.result(files, found, None if target is None else lmdb_path(target, split), split=split, format=format,
-                        on_error=on_error, overwrite=overwrite, seconds=time.perf_counter() - started)
+    path = None if target is None or is_url(target) else lmdb_path(target, split)
+    return check.result(files, found, path, split=split, format=format, on_error=on_error, overwrite=overwrite,
+                        seconds=time.perf_counter() - started)
 
 
 def write_lmdb(files: ImageSource, preparation: Preparation, path: str, num_workers: int) -> Index:

@@ -125,7 +125,7 @@ def pixel_bytes(index: Index) -> int:
 
 def summarize(path: str, index_path: str, content: Content, *, resumed: int, num_workers: int, busy: Busy,
               seconds: float) -> Summary:
-    """The summary of a complete dump to `path`, a file or a manifest.
+    """The summary of a complete dump to `path`, a file or a manifest, or the URL of one.
 
     resumed: how many of its records were there already.
     """

@@ -7,7 +7,7 @@ memory does. Nothing is mapped, so the memory that is used is that of a few regi
 import contextlib
 import os
 import time
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -16,11 +16,13 @@ from dataflows.errors import Damaged, NoChecksums
 from dataflows.processors import default_workers
 from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, find_index, index_path, load_index
-from dataflows.storage.paged_file import pread
 from dataflows.storage.paths import existing_file
+from dataflows.storage.remote.once import FAR_THREADS, ReadOnce, opened_once
+from dataflows.storage.remote.opening import remote_header, remote_index
+from dataflows.storage.remote.options import PLAIN, RemoteOptions
+from dataflows.storage.remote.urls import is_url
 from dataflows.storage.shards.files import PathLike, shard_files
 from dataflows.storage.store import Store
-from dataflows.system import advise
 from dataflows.terminal import printable, progress_bar
 from dataflows.threads import map_ordered
 
@@ -44,45 +46,57 @@ class VerifyReport(NamedTuple):
         return "\n  ".join(map(printable, (text, *found[1:])))
 
 
-def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = None, progress: bool = True
-           ) -> VerifyReport:
+def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = None, progress: bool = True,
+           storage_options: Mapping[str, Any] | None = None) -> VerifyReport:
     """Reads an LMDB and its index again, and compares each byte with the checksums that were taken when dumping.
 
-    path: of an LMDB, or what means several: a manifest, a pattern or a list, whose files are verified one by one.
-    num_threads: that read, by default one per processor. progress: show a progress bar on stderr.
+    path: of an LMDB, or what means several: a manifest, a pattern or a list, whose files are verified one by one. Each
+        may be a URL, but for a pattern, and is read once in full.
+    num_threads: that read, by default one per processor, and 8 for URLs. progress: show a progress bar on stderr.
+    storage_options: how to reach URLs, as LMDBLoader has them.
 
     Raises FileNotFoundError when there is no such file, NoChecksums when it has no index, and ValueError when one of
-    the two cannot be read at all: it is truncated, or is something else.
+    the two cannot be read at all: it is truncated, or is something else. OSError when a request to a URL failed.
 
     >>> print(verify("val.lmdb", progress=False))
     val.lmdb: 10 records, ... MB read in ... s, ... MB/s: all as they were written
     """
-    files = shard_files(path)
+    remote = RemoteOptions(storage_options)
+    files = shard_files(path, remote)
     if files is None:
         assert isinstance(path, (str, os.PathLike))
-        return _verify_file(os.fspath(path), num_threads, progress)
-    store = Store(path)  # which compares the shards with their manifest
-    reports = [_verify_file(file, num_threads, progress) for file in files]
+        return _verify_file(os.fspath(path), num_threads, progress, remote)
+    store = Store(path, storage_options=storage_options)  # which compares the shards with their manifest
+    reports = [_verify_file(file, num_threads, progress, remote) for file in files]
     return VerifyReport(store.path, len(store), sum(one.size for one in reports),
                         [f"{one.path}, {reason}" for one in reports for reason in one.bad],
                         sum(one.seconds for one in reports))
 
 
-def _verify_file(path: str, num_threads: int | None, progress: bool) -> VerifyReport:
-    started, file = time.perf_counter(), existing_file(path)
+def _verify_file(path: str, num_threads: int | None, progress: bool, remote: RemoteOptions) -> VerifyReport:
+    started, (file, index) = time.perf_counter(), _index_of(path, remote)
+    size = index.meta.file_size
+    num_threads = num_threads or (FAR_THREADS if is_url(path) else default_workers())
+    with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
+        bad, rest = checksums(file, index.nbytes, index.offset, index.crc32, remote=remote,
+                              num_threads=num_threads, advance=bar.update)
+    reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
+    if rest != index.meta.rest_crc32:
+        reasons.append(OUTSIDE)
+    return VerifyReport(path, index.count, size, reasons, time.perf_counter() - started)
+
+
+def _index_of(path: str, remote: RemoteOptions) -> tuple[str, Index]:
+    """(the file with the data, its index) of the LMDB at a path or URL."""
+    if is_url(path):
+        return path, remote_index(path, remote, remote_header(path, remote))
+    file = existing_file(path)
     if find_index(path, file) is None:
         raise NoChecksums(f"{path} has no index {os.path.basename(index_path(path))}, which holds the checksums to "
                           f"compare it with. Dump it again to have one")
     index = load_index(path, file, read_header(file).nbytes)
     assert index is not None
-    size = index.meta.file_size
-    with progress_bar("verifying", size, shown=progress, unit="B", unit_scale=True) as bar:
-        bad, rest = checksums(file, index.nbytes, index.offset, index.crc32,
-                              num_threads=num_threads or default_workers(), advance=bar.update)
-    reasons = [f"key {number:08d} ({_name(index, number)}): {reason}" for number, reason in sorted(bad.items())]
-    if rest != index.meta.rest_crc32:
-        reasons.append(OUTSIDE)
-    return VerifyReport(path, index.count, size, reasons, time.perf_counter() - started)
+    return file, index
 
 
 def _name(index: Index, number: int) -> str:
@@ -114,32 +128,33 @@ def read_back(path: str, expected: Sequence[int], *, name: str, num_threads: int
 
 
 def checksums(path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray, *, num_threads: int,
-              advance: Callable[[int], object]) -> tuple[dict[int, str], int | None]:
+              advance: Callable[[int], object], remote: RemoteOptions = PLAIN) -> tuple[dict[int, str], int | None]:
     """({number: reason} of each record that is not as expected, the crc32 of all bytes outside of records).
 
     nbytes, offsets: int64, where the records are; expected: uint32, their checksums; all of shape (count,).
     The crc32 is None if some of those bytes cannot be read. `advance` is told of bytes as they are done with. Raises
-    ValueError if records overlap or are not within the file.
+    ValueError if records overlap or are not within the file. `remote`: how to reach a path that is a URL.
     """
-    size = os.path.getsize(path)
-    order = np.argsort(offsets, kind="stable")
+    with opened_once(path, remote) as file:
+        return _compared(file, path, nbytes, offsets, expected, num_threads, advance)
+
+
+def _compared(file: ReadOnce, path: str, nbytes: np.ndarray, offsets: np.ndarray, expected: np.ndarray,
+              num_threads: int, advance: Callable[[int], object]) -> tuple[dict[int, str], int | None]:
+    size, order = file.size, np.argsort(offsets, kind="stable")
     starts, ends = offsets[order], (offsets + nbytes)[order]
     if len(order) and (starts[0] < 0 or ends[-1] > size or (nbytes < 0).any() or (starts[1:] < ends[:-1]).any()):
         raise ValueError(f"{path}: its records overlap, or reach beyond its end")
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        reader = _RegionReader(fd, path, order, starts, ends, expected)
-        bad: dict[int, str] = {}
-        rest: int | None = 0
-        regions = _regions(ends, size)
-        done = map_ordered(reader, regions, num_threads, 2 * num_threads)
+    bad: dict[int, str] = {}
+    rest: int | None = 0
+    regions = _regions(ends, size)
+    with contextlib.closing(map_ordered(_RegionReader(file, order, starts, ends, expected), regions, num_threads,
+                                        2 * num_threads)) as done:
         for (_, _, start, end), (found, between) in zip(regions, done):
             bad |= found
             rest = None if rest is None or between is None else crc32(between, rest)
             advance(end - start)
-        return bad, rest
-    finally:
-        os.close(fd)
+    return bad, rest
 
 
 def _regions(ends: np.ndarray, size: int) -> list[tuple[int, int, int, int]]:
@@ -156,16 +171,16 @@ def _regions(ends: np.ndarray, size: int) -> list[tuple[int, int, int, int]]:
 class _RegionReader:
     """Reads one region of the file, in one thread, and compares its records."""
 
-    def __init__(self, fd: int, path: str, order: np.ndarray, starts: np.ndarray, ends: np.ndarray,
+    def __init__(self, file: ReadOnce, order: np.ndarray, starts: np.ndarray, ends: np.ndarray,
                  expected: np.ndarray) -> None:
-        self._fd, self._path = fd, path
+        self._file = file
         self._order, self._starts, self._ends, self._expected = order, starts, ends, expected
 
     def __call__(self, region: tuple[int, int, int, int]) -> tuple[dict[int, str], bytes | None]:
         """({number: reason} of its bad records, its bytes outside of records, or None if some cannot be read)."""
         first, last, at, end = region
-        advise(self._fd, at, end - at, "DONTNEED")
-        pieces = _Pieces(self._fd, at, end, self._path)
+        self._file.forget(at, end)
+        pieces = _Pieces(self._file, at, end)
         bad: dict[int, str] = {}
         between: list[memoryview] = []
         readable = True
@@ -188,14 +203,14 @@ class _RegionReader:
 class _Pieces:
     """Parts of one region, which is read at once; where that fails, each part is read by itself, to tell which does."""
 
-    def __init__(self, fd: int, start: int, end: int, path: str) -> None:
-        self._fd, self._start, self._path = fd, start, path
+    def __init__(self, file: ReadOnce, start: int, end: int) -> None:
+        self._file, self._start = file, start
         self._content: memoryview | None = None
         with contextlib.suppress(OSError):
-            self._content = memoryview(pread(fd, start, end, path))
+            self._content = memoryview(file.read(start, end))
 
     def read(self, start: int, end: int) -> memoryview:
         if self._content is None:
-            return memoryview(pread(self._fd, start, end, self._path))
+            return memoryview(self._file.read(start, end))
         return self._content[start - self._start:end - self._start]
 

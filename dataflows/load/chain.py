@@ -96,7 +96,7 @@ def batches_of(pointers: DataFlow, epoch: Epoch, batch_size: int, drop_last: boo
 def prefetched(batches: DataFlow, pointers: DataFlow, store: Store, meter: Meter, sharers: int = 1) -> PrefetchPages:
     """`batches` of `pointers`, whose pages are in memory or on their way; one of so many sharers of the page cache."""
     ahead_bytes = AHEAD_BYTES // ranks_here() // sharers
-    if not isinstance(pointers, FiniteLocallyShuffleData):
+    if not isinstance(pointers, FiniteLocallyShuffleData) or store.private and sharers > 1:
         return PrefetchPages(batches, store, meter, ahead_bytes)
     entering = functools.partial(pointers.entering, sharers)
     return PrefetchPages(batches, store, meter, ahead_bytes, entering=entering, held=pointers.buffer_size)

@@ -6,7 +6,6 @@ from typing import Any, Callable, Iterator
 
 from dataflows.load.meter import Meter, Spent
 from dataflows.storage.store import Store
-from dataflows.system import available_memory
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import Threads
 
@@ -61,7 +60,7 @@ class PrefetchPages(ProxyDataFlow):
 
     def _follow(self) -> Entering:
         nbytes = self._store.mean_nbytes
-        if self._entering is None or nbytes is None or 2 * self._held * nbytes > available_memory():
+        if self._entering is None or nbytes is None or 2 * self._held * nbytes > self._store.room():
             return lambda _: []
         return self._entering()
 

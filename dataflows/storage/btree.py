@@ -31,6 +31,8 @@ _MAGIC, _VERSION, _EMPTY = 0xBEEFC0DE, 1, 2**64 - 1
 _BRANCH, _LEAF, _ELSEWHERE, _FIXED_MAP = 1, 2, 1, 1
 _HEADER = 16
 _DEEPEST = 32  # liblmdb's limit
+_LARGEST_PAGE = 512 << 7
+LONGEST_HEADER = _LARGEST_PAGE + _META.size  # where the second meta page's is read to its end
 
 
 class Tree(NamedTuple):
@@ -51,11 +53,14 @@ class Tree(NamedTuple):
 def read_header(path: str) -> Tree:
     """The main tree of an LMDB file. Raises ValueError if its first two pages are not what liblmdb can rely on."""
     with naming(path), open(path, "rb") as file:
-        actual = os.fstat(file.fileno()).st_size
-        first = file.read(_META.size)
-        page_bytes = _page_bytes(path, first, actual)
-        file.seek(page_bytes)
-        second = file.read(_META.size)
+        return parse_header(path, file.read(LONGEST_HEADER), os.fstat(file.fileno()).st_size)
+
+
+def parse_header(path: str, content: bytes, actual: int) -> Tree:
+    """The same of the first LONGEST_HEADER bytes of a file, or all that it has, whose size is `actual`."""
+    first = content[:_META.size]
+    page_bytes = _page_bytes(path, first, actual)
+    second = content[page_bytes:page_bytes + _META.size]
     if _page_bytes(path, second, actual) != page_bytes:
         raise _damaged(path, "its two headers differ in the size of a page")
     *_, flags, depth, _, _, _, entries, root, last, _ = max(map(_META.unpack, (first, second)),

@@ -10,6 +10,7 @@ import errno
 import logging
 import mmap
 import os
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,34 @@ _READAHEAD = 128 * 1024  # bytes, the kernel's default limit: what it may cut of
 _NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "9p", "afs", "pvfs2", "glusterfs"}
 
 Extents = tuple[np.ndarray, np.ndarray]  # where each starts, how long it is: int64, bytes, whole pages
+
+
+class StoredBytes(Protocol):
+    """A file by offset, as the readers of records see it: a PagedFile, or one in another place (remote/).
+
+    private: whether what was asked for waits in this process's memory, and not in the kernel's.
+    """
+
+    path: str
+    private: bool
+
+    def read(self, start: int, nbytes: int) -> np.ndarray:
+        """The bytes there: uint8, read-only. Raises OSError, with the file's name."""
+
+    def extents(self, offsets: np.ndarray, nbytes: np.ndarray) -> Extents:
+        """These stretches, int64 (n,) each, as `will_need` and `drop` take them."""
+
+    def will_need(self, wanted: Extents) -> None:
+        """Asks for these stretches, and does not wait for them."""
+
+    def resident(self, offsets: np.ndarray) -> bool:
+        """Whether what is at these offsets need not be asked for."""
+
+    def drop(self, done: Extents) -> None:
+        """These stretches are done with."""
+
+    def close(self) -> None:
+        """Ends what is under way; a later use begins it again."""
 
 
 def extents(offsets: np.ndarray, nbytes: np.ndarray) -> Extents:
@@ -41,6 +70,8 @@ class PagedFile:
     Threads and forked children may share it. A map is closed when the last view of it is gone. Raises NoMap where the
     system gives no map, and OSError, with the file's name, where it cannot be opened.
     """
+
+    private = False
 
     def __init__(self, path: str, size: int, *, copies: bool) -> None:
         self.path = path
@@ -71,6 +102,10 @@ class PagedFile:
             return self._bytes[start:start + nbytes]
         return np.frombuffer(pread(self._fd, start, start + nbytes, self.path), np.uint8)
 
+    def extents(self, offsets: np.ndarray, nbytes: np.ndarray) -> Extents:
+        """Their pages."""
+        return extents(offsets, nbytes)
+
     def will_need(self, wanted: Extents) -> None:
         """Asks the kernel for these pages, and does not wait for them; where it cannot be asked, reads them."""
         for start, nbytes in zip(*(column.tolist() for column in wanted)):
@@ -96,6 +131,9 @@ class PagedFile:
             if self._map is not None:
                 advise_map(self._map, "DONTNEED", start, nbytes)
             advise(self._fd, start, nbytes, "DONTNEED")
+
+    def close(self) -> None:
+        """Does nothing: the file is closed when nobody holds it."""
 
     def _close(self) -> None:
         while self._fds:

@@ -2,6 +2,7 @@
 import difflib
 import itertools
 import os
+import re
 import stat
 
 from dataflows.storage.environment import data_file
@@ -13,6 +14,7 @@ _BESIDE = {".index.npz": "the index of an LMDB file. Give {}",
            ".index.npz.partial": f"the index of an unfinished dump. {_RESUME}",
            ".journal": f"the journal of an unfinished dump. {_RESUME}", ".partial": f"an unfinished dump. {_RESUME}",
            "-lock": "a lock of LMDB's. Give {}", "/lock.mdb": "a lock of LMDB's. Give {}"}
+_ONE_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 _MOST = 10_000  # entries of a folder that are looked at
 _NAMED = 5
 _ALIKE = 0.6  # of difflib: "trian" and "train" are, "train" and "val" are not
@@ -39,6 +41,8 @@ def existing_file(path: str) -> str:
 
 def _instead(path: str) -> str:
     """What is to be said of a path at which there is no LMDB."""
+    if _ONE_SLASH.match(path):
+        return ": a URL has two slashes behind its colon, of which pathlib leaves one. Give it as a text"
     if os.path.isdir(path):
         return f": it is a folder, {holdings(path) or f'in which there is none. {_WRITE}'}"
     if os.path.islink(path):

@@ -2,7 +2,7 @@
 import abc
 import copy
 import json
-from typing import Iterator, TypeVar
+from typing import Callable, Iterator, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -12,7 +12,7 @@ from dataflows.storage import page_cache, record
 from dataflows.storage.btree import KEYS, Tree, check_tree
 from dataflows.storage.environment import Environment, data_file, open_environment
 from dataflows.storage.index import REMEDY, Index
-from dataflows.storage.paged_file import PagedFile, open_file
+from dataflows.storage.paged_file import StoredBytes, open_file
 
 R = TypeVar("R", bound="Records")
 _CHUNK = 2**20  # records that are checked at once, so that checking takes little memory
@@ -21,7 +21,8 @@ _CHUNK = 2**20  # records that are checked at once, so that checking takes littl
 class Records(abc.ABC):
     """The records of one file, by number: 0 to len - 1 in the order of their keys. See `Store`.
 
-    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys.
+    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys. private:
+    whether what is asked for ahead waits in this process's memory, and not in the page cache.
     starts: the number of the first record of each file that this is.
     mean_nbytes: of the records' values, or None if nobody knows without reading.
     """
@@ -31,24 +32,35 @@ class Records(abc.ABC):
     listed = True
     mean_nbytes: float | None = None
     starts = np.zeros(1, np.int64)
+    private = False
 
-    def __init__(self, path: str, io: str, *, drop: bool = False) -> None:
+    def __init__(self, path: str, opener: Callable[[], StoredBytes] | None, *, drop: bool = False) -> None:
         self.path = path
-        self._io, self._drop = io, drop
-        self._file: PagedFile | None = None
+        self._opener, self._drop = opener, drop
+        self._file: StoredBytes | None = None
 
-    def _open(self) -> PagedFile:
-        file = self._file = open_file(data_file(self.path), self._io)
+    def _open(self) -> StoredBytes:
+        assert self._opener is not None
+        file = self._file = self._opener()
         return file
 
     def close(self) -> None:
         """Lets go of the file. A later use opens it again; views that are still held stay valid."""
+        if self._file is not None:
+            self._file.close()
         self._file = None
 
     def closed_copy(self: R) -> R:
         """Another one on the same file, which opens it for itself; what is known of the file is shared."""
         other = copy.copy(self)
+        other._file = None  # not closed: it is the other one's, too
         other.close()
+        return other
+
+    def opened_by(self: R, opener: Callable[[], StoredBytes]) -> R:
+        """Another one on the same file, which opens it so."""
+        other = self.closed_copy()
+        other._opener = opener
         return other
 
     def place(self, number: int) -> str:
@@ -109,9 +121,9 @@ class IndexedRecords(Records):
     Raises ValueError where the index is another file's.
     """
 
-    def __init__(self, path: str, io: str, index: Index, index_path: str, tree: Tree, *, drop: bool,
-                 verify: bool) -> None:
-        super().__init__(path, io, drop=drop)
+    def __init__(self, path: str, opener: Callable[[], StoredBytes], index: Index, index_path: str, tree: Tree, *,
+                 drop: bool, verify: bool) -> None:
+        super().__init__(path, opener, drop=drop)
         self.index: Index = index
         self.index_path: str = index_path
         self._verify = False
@@ -163,8 +175,8 @@ class IndexedRecords(Records):
             yield self._verified(number, value)
 
     def _unreadable(self, number: int, error: OSError) -> RecordError:
-        return RecordError(f"{self.place(number)}: it cannot be read: {error.strerror}. Check the disk or the "
-                           f"network, or copy the file again")
+        return RecordError(f"{self.place(number)}: it cannot be read: {error.strerror}"
+                           + ". Check the disk or the network, or copy the file again" * (not self.private))
 
     def _verified(self, number: int, value: np.ndarray) -> np.ndarray:
         if self._verify and crc32(value) != self.index.crc32[number]:
@@ -206,7 +218,8 @@ class SearchedRecords(Records):
     """
 
     def __init__(self, path: str) -> None:
-        super().__init__(path, "pread")  # nothing is read so, and pages are asked for
+        # Nothing is read so, and pages are asked for.
+        super().__init__(path, lambda: open_file(data_file(path), "pread"))
         check_tree(data_file(path))
         self._environment: Environment | None = open_environment(path)
         listed = self._environment.transaction.get(KEYS)

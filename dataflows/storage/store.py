@@ -1,25 +1,34 @@
 """The records of an LMDB file by number, with or without an index, in any process."""
 import logging
 import os
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from dataflows.options import one_of
 from dataflows.storage.btree import KEYS, read_header
+from dataflows.storage.environment import data_file
 from dataflows.storage.index import Index, find_index, load_index
+from dataflows.storage.paged_file import open_file
 from dataflows.storage.paths import existing_file
 from dataflows.storage.records import IndexedRecords, Records, SearchedRecords
-from dataflows.storage.shards.files import PathLike, shard_files
-from dataflows.storage.shards.manifest import SUFFIX, load_manifest
+from dataflows.storage.remote.opening import open_remote
+from dataflows.storage.remote.options import RemoteOptions
+from dataflows.storage.remote.pool import pool
+from dataflows.storage.remote.urls import is_url
+from dataflows.storage.shards.files import PathLike, read_manifest, shard_files
+from dataflows.storage.shards.manifest import SUFFIX
 from dataflows.storage.shards.records import ShardedRecords
-from dataflows.system import allow_open_files
+from dataflows.system import allow_open_files, available_memory
 from dataflows.terminal import printable
+from dataflows.threads import map_ordered
 
 _OPEN_EACH = 4  # descriptors of one file: two, its map, and the index's
 _OPEN_BESIDES = 256  # that other parts of the program may need
 
 logger = logging.getLogger(__name__)
+
+_AT_ONCE = 16  # shards at URLs that are opened at once: each takes a few requests, one after the other
 
 
 class Store:
@@ -42,6 +51,10 @@ class Store:
     cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
         nothing else; "keep" leaves them to be read again.
     verify: compare each record with its checksum in the index whenever it is read, and raise RecordError if it differs.
+    storage_options, cache_dir, cache_bytes: of files at URLs, as LMDBLoader has them.
+
+    A path may be a URL. Such a file is read by its index, in ranges; `io` has no meaning there. A pickle has the
+    storage_options as they were given.
 
     Raises FileNotFoundError or ValueError when the file is missing, truncated, not an LMDB, or holds no records, and
     for options that need an index where there is none; OSError when it cannot be opened, or not mapped as it has to be.
@@ -50,13 +63,14 @@ class Store:
     """
 
     def __init__(self, path: PathLike | Sequence[PathLike], *, io: str = "auto", cache: str = "keep",
-                 verify: bool = False) -> None:
+                 verify: bool = False, storage_options: Mapping[str, Any] | None = None,
+                 cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None) -> None:
         one_of("io", io, ("auto", "mmap", "pread"))
         one_of("cache", cache, ("keep", "drop"))
         self._files: str | list[str] = (os.fspath(path) if isinstance(path, (str, os.PathLike))
                                         else [os.fspath(file) for file in path])
         self.path = self._files if isinstance(self._files, str) else ", ".join(self._files[:2]) + ", ..."
-        self._options = (io, cache == "drop", verify)
+        self._options = (io, cache == "drop", verify, RemoteOptions(storage_options, cache_dir, cache_bytes))
         self._identity: int | None = None  # of the records, when this was pickled
         self._opened: Records | None = _open_records(self._files, self.path, *self._options)
         self._size = len(self._opened)
@@ -79,8 +93,25 @@ class Store:
 
     @property
     def files(self) -> list[str]:
-        """The files with the data, in the order of their records."""
-        return [existing_file(path) for path in shard_files(self._files) or [self.path]]
+        """The files with the data, in the order of their records; URLs as they are."""
+        paths = shard_files(self._files, self._options[-1]) or [self.path]
+        return [path if is_url(path) else existing_file(path) for path in paths]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the files, in bytes."""
+        if self.private and self.index is not None:
+            return self.index.meta.file_size
+        return sum(map(os.path.getsize, self.files))
+
+    @property
+    def private(self) -> bool:
+        """Whether what is asked for ahead waits in this process's memory, and not in the page cache for all of them."""
+        return self._records.private
+
+    def room(self) -> int:
+        """Bytes of memory that there is for what is asked for ahead."""
+        return pool().capacity if self.private else available_memory()
 
     @property
     def starts(self) -> np.ndarray:
@@ -167,27 +198,33 @@ class Store:
 
 def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
     """The records of the LMDB, or of the LMDBs, that `files` means; `path` names them in errors."""
-    shards = shard_files(files)
+    remote = options[-1]
+    shards = shard_files(files, remote)
     if shards is None:
         return _open_file(path, *options)
     allow_open_files(_OPEN_EACH * len(shards) + _OPEN_BESIDES)
-    return ShardedRecords(path, [_open_file(shard, *options) for shard in shards],
-                          load_manifest(path) if path.endswith(SUFFIX) else None)
+    opened = map_ordered(lambda shard: _open_file(shard, *options), shards,
+                         _AT_ONCE if any(map(is_url, shards)) else 0, _AT_ONCE)
+    return ShardedRecords(path, list(opened), read_manifest(path, remote) if path.endswith(SUFFIX) else None)
 
 
-def _open_file(path: str, io: str, drop: bool, verify: bool) -> Records:
-    file = existing_file(path)
-    tree = read_header(file)
-    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes, copied=io == "pread")
-    records: Records
-    if index is not None and index_path is not None:
-        records = IndexedRecords(path, io, index, index_path, tree, drop=drop, verify=verify)
-    elif io == "pread" or drop or verify:
-        raise ValueError(f"io='pread', cache='drop' and verify=True need the index, which says where records are and "
-                         f"has their checksums, and {path} has no index. dump_imagenet.py writes one; or leave these "
-                         f"options out")
-    else:
-        records = SearchedRecords(path)
+def _open_file(path: str, io: str, drop: bool, verify: bool, remote: RemoteOptions) -> Records:
+    records = (open_remote(path, remote, drop=drop, verify=verify) if is_url(path)
+               else _open_local(path, io, drop, verify))
     if not len(records):
         raise ValueError(f"{path} holds no records. Dump it again, and look at the summary of that dump")
     return records
+
+
+def _open_local(path: str, io: str, drop: bool, verify: bool) -> Records:
+    file = existing_file(path)
+    tree = read_header(file)
+    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes, copied=io == "pread")
+    if index is not None and index_path is not None:
+        return IndexedRecords(path, lambda: open_file(data_file(path), io), index, index_path, tree, drop=drop,
+                              verify=verify)
+    if io == "pread" or drop or verify:
+        raise ValueError(f"io='pread', cache='drop' and verify=True need the index, which says where records are and "
+                         f"has their checksums, and {path} has no index. dump_imagenet.py writes one; or leave these "
+                         f"options out")
+    return SearchedRecords(path)

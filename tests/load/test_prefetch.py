@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.load import prefetch
 from dataflows.load.chain import batches_of, prefetched
 from dataflows.load.meter import Meter
 from dataflows.load.prefetch import PrefetchPages
@@ -17,6 +16,7 @@ from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.order.parts import Slice
 from dataflows.order.pointers import SequentialKeys, ShuffledKeys
+from dataflows.storage import store as store_module
 from dataflows.storage.index import load_index
 from dataflows.storage.paged_file import PAGE
 from dataflows.storage.store import Store
@@ -108,7 +108,7 @@ def test_without_memory_for_the_buffer_records_are_asked_for_as_they_leave_it(ui
     needed = 2 * 8 * int(store.index.nbytes.mean())
     for memory, asks_twice in ((needed + 100, True), (needed - 100, False)):
         store.entering.clear()
-        monkeypatch.setattr(prefetch, "available_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(store_module, "available_memory", lambda memory=memory: memory)
         list(shuffled_chain(store, 8))
         assert bool(store.entering) == asks_twice
 

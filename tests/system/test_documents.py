@@ -17,7 +17,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 FOLDERS = [ROOT, ROOT / "dataflows", ROOT / "benchmarks"]  # of files that the text names
 OPTIONAL = ("torchvision", "timm", "lightning", "accelerate", "datasets")  # what blocks may use, and may be missing
 # What stands for a user's own in the documents, and what it is here: a small dump, and few of everything.
-PLACEHOLDERS = {r'"DIR/': '"{folder}/', r'"TARGET"': '"{target}"', r"(?<=, )256(?=[,)])": "4",
+PLACEHOLDERS = {r'"DIR/': '"{folder}/', r'"TARGET"': '"{target}"', r'"s3://bucket/': '"memory://documents/',
+                r'"CACHE"': '"{target}"', r"(?<=, )256(?=[,)])": "4",
                 r"range\(90\)": "range(2)", r"num_workers=8": "num_workers=2", r"num_classes=1000": "num_classes=3",
                 r"max_epochs=90": 'max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False'}
 
@@ -92,6 +93,8 @@ def test_python_runs(path, tiled_lmdb, tmp_path):
     namespace, left_out = {"your_torchvision_transform": your_torchvision_transform}, []
     if installed("lightning") and "your_lightning_module" in path.read_text():
         namespace["your_lightning_module"] = your_lightning_module()
+    if "s3://" in path.read_text():
+        serve_in_memory(tiled_lmdb)
     try:
         for kind, line, block in code_blocks(path.read_text()):
             if kind == "python":
@@ -106,6 +109,14 @@ def test_python_runs(path, tiled_lmdb, tmp_path):
                 value.close()
     if left_out:
         pytest.skip(f"all but the blocks of {name(path)} whose {', whose '.join(left_out)}")
+
+
+def serve_in_memory(folder):
+    """What stands for a bucket."""
+    import fsspec
+
+    for file in folder.iterdir():
+        fsspec.filesystem("memory").pipe_file(f"/documents/{file.name}", file.read_bytes())
 
 
 def run(block, line, path, places, namespace):

@@ -3,4 +3,5 @@
     journal     the unfinished dump's lock and list of files
     resume      what an interrupted dump has left
     publish     final names, in steps that may end anywhere
+    upload      the same at a URL, for files that are written here first
 """

@@ -30,8 +30,8 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
         return part_summary(plan, part, numbers, resumed=resumed, num_workers=options.num_workers, busy=busy,
                             seconds=time.perf_counter() - started)
     plan = _unmapped(plan)
-    path = manifest_path(plan.target, plan.split)
-    return summarize(path, path, merge(plan), resumed=resumed, num_workers=options.num_workers, busy=busy,
+    content, path = merge(plan, options.upload), options.placed(manifest_path(plan.target, plan.split))
+    return summarize(path, path, content, resumed=resumed, num_workers=options.num_workers, busy=busy,
                      seconds=time.perf_counter() - started)
 
 
@@ -127,6 +127,8 @@ def _make_room(plan: Plan, wanted: Wanted) -> None:
     if wanted.options.overwrite:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(manifest_path(plan.target, plan.split))
+        if wanted.options.upload is not None:
+            wanted.options.upload.withdraw(manifest_path(plan.target, plan.split))
         if not wanted.goes_on:
             workplace.clear(plan.work)
 

@@ -7,6 +7,7 @@ the shard has then.
 import dataclasses
 import json
 import os
+from typing import Callable
 from zlib import crc32
 
 import numpy as np
@@ -42,9 +43,11 @@ def write_facts(plan: Plan, number: int, columns: Columns, index: Index) -> None
     workplace.put(_path(plan, number), write)
 
 
-def read_done(plan: Plan, number: int, on_error: str = "skip") -> Done | None:
+def read_done(plan: Plan, number: int, on_error: str = "skip", is_there: Callable[[str], bool] = os.path.isfile
+              ) -> Done | None:
     """What there is of a shard, if it is complete and what this plan wants; else None: it has to be dumped.
 
+    is_there: whether its LMDB is where it belongs.
     on_error: a dump with "fix" or "raise" does not leave out what one with "skip" has left out, and so on.
     """
     path = plan.path(number)
@@ -53,7 +56,7 @@ def read_done(plan: Plan, number: int, on_error: str = "skip") -> Done | None:
             archive = Archive(file, copied=True)
             digests, meta = archive["digests"], json.loads(archive["meta"].tobytes())
         index = load_index(path, path, copied=True)  # not mapped: another attempt may replace it
-        if index is None or not os.path.isfile(path) or not _is_wanted(index, on_error):
+        if index is None or not is_there(path) or not _is_wanted(index, on_error):
             return None
         if archive.is_sealed() and meta["plan"] == plan.digest and meta["content"] == _checksum(index):
             return Done(index, digests, meta["source_bytes"])

@@ -3,12 +3,13 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 from zlib import crc32
 
 import numpy as np
 
 from dataflows.dump import findings
+from dataflows.dump.recovery.upload import Upload
 from dataflows.dump.shards import workplace
 from dataflows.dump.shards.facts import Done, read_done
 from dataflows.dump.shards.plan import Plan
@@ -25,21 +26,25 @@ class Joined(NamedTuple):
     shards: tuple[Shard, ...]
 
 
-def merge(plan: Plan) -> Content:
+def merge(plan: Plan, upload: Upload | None = None) -> Content:
     """Writes the manifest of a plan whose shards are complete, and removes the folder of the unfinished dump.
+
+    upload: where the shards are, and the manifest goes, if not into their folder.
 
     Raises FileNotFoundError, with the numbers of all that are missing, and FileExistsError where another process was
     faster.
     """
     path = manifest_path(plan.target, plan.split)
     try:
-        joined = join(plan, range(plan.shards), whole=True)
+        joined = join(plan, range(plan.shards), whole=True, is_there=os.path.isfile if upload is None else upload.has)
     except FileNotFoundError:
         if os.path.isdir(workplace.plan_folder(plan.work)):
             raise
         raise FileExistsError(f"{path}: another process merges at the moment, or has merged. Nothing is left to do, if "
                               f"it exists") from None
     workplace.put(path, functools.partial(_write, Manifest(joined.content.meta, joined.crc32, joined.shards).to_json()))
+    if upload is not None:
+        upload.put(path)
     workplace.clear(plan.work)
     return joined.content
 
@@ -49,13 +54,15 @@ def _write(text: str, path: str) -> None:
         file.write(text)
 
 
-def join(plan: Plan, numbers: Sequence[int], *, whole: bool) -> Joined:
+def join(plan: Plan, numbers: Sequence[int], *, whole: bool, is_there: Callable[[str], bool] = os.path.isfile
+         ) -> Joined:
     """What is known of these shards. whole: they are all, whose numbers by class are to be those of ImageNet's.
 
     Raises FileNotFoundError, with the numbers of all that are missing.
     """
     joining = _Joining()
-    missing = [number for number in numbers if not joining.add(plan.path(number), read_done(plan, number))]
+    missing = [number for number in numbers
+               if not joining.add(plan.path(number), read_done(plan, number, is_there=is_there))]
     if missing:
         raise FileNotFoundError(
             f"of {plan.shards:,} shards {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing, or not "

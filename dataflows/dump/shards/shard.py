@@ -30,8 +30,10 @@ def dump_shard(plan: Plan, number: int, options: Options, count: Counter) -> Att
     It may be called for one shard by any number of processes on any machines at once: they write the same bytes.
     count: is told of each record. Raises what dump_split does; a bad image is a ValueError that names it and the shard.
     """
-    done = read_done(plan, number, options.on_error)
+    done = read_done(plan, number, options.on_error, options.is_there)
     if done is not None:
+        if options.upload is not None:
+            options.upload.publish(plan.path(number), progress=False)
         return Attempt(done.index.count, done.index.count, Busy())
     options = dataclasses.replace(options, resume=True, overwrite=False)
     try:
@@ -59,8 +61,11 @@ def _begins(plan: Plan, number: int, options: Options, count: Counter) -> Attemp
 
 def _attempt(plan: Plan, number: int, folder: str, options: Options, count: Counter) -> Attempt:
     """Makes the shard in a folder that nobody else has, and gives it its name."""
-    dumped = _dump(plan, number, os.path.join(folder, os.path.basename(plan.path(number))), options, count)
+    path = os.path.join(folder, os.path.basename(plan.path(number)))
+    dumped = _dump(plan, number, path, dataclasses.replace(options, upload=None), count)
     _publish(plan, number, folder, dumped)
+    if options.upload is not None:
+        options.upload.publish(plan.path(number), progress=False)
     resumed = len(dumped.columns) if dumped.resumed is None else dumped.resumed
     return Attempt(len(dumped.columns), resumed, dumped.busy)
 

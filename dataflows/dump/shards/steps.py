@@ -20,9 +20,9 @@ class Steps(NamedTuple):
         return resume or self.part is not None or self.ray or self.plan_only and not overwrite
 
 
-def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, *, overwrite: bool,
-             samples: bool) -> Steps | None:
-    """The steps; None for a dump into one file. samples: the source is a program's.
+def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, *, overwrite: bool, samples: bool,
+             shared: bool) -> Steps | None:
+    """The steps; None for a dump into one file. samples: the source is a program's. shared: the target is a folder.
 
     Raises ValueError for options out of range, and for those that contradict each other.
     """
@@ -40,6 +40,9 @@ def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, 
                   None if shard_bytes is None else byte_count("shard_bytes", shard_bytes),
                   None if part is None else part_of(part), engine is not None, plan)
     _refuse_contradictions(steps, overwrite, samples)
+    if not shared and (steps.part is not None or steps.ray or steps.plan_only):
+        raise ValueError("part, engine and plan need a target that is a folder which all tasks share, and this one is "
+                         "a URL. Dump into a folder, and copy it there; or leave them out")
     return steps
 
 

@@ -4,7 +4,10 @@ import os
 import re
 from typing import Sequence
 
-from dataflows.storage.shards.manifest import SUFFIX, load_manifest, manifest_path
+from dataflows.storage.remote.opening import remote_text
+from dataflows.storage.remote.options import PLAIN, RemoteOptions
+from dataflows.storage.remote.urls import is_url
+from dataflows.storage.shards.manifest import SUFFIX, Manifest, load_manifest, manifest_path, parse_manifest
 
 PathLike = str | os.PathLike[str]
 _NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})\.lmdb")
@@ -26,11 +29,17 @@ def find_split(folder: PathLike, split: str) -> str | None:
     return next(filter(os.path.exists, paths), None)
 
 
-def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
+def read_manifest(path: str, remote: RemoteOptions) -> Manifest:
+    """The manifest at a path or URL. Raises as `load_manifest`."""
+    return parse_manifest(path, remote_text(path, remote)) if is_url(path) else load_manifest(path)
+
+
+def shard_files(path: PathLike | Sequence[PathLike], remote: RemoteOptions = PLAIN) -> list[str] | None:
     """The files that `path` means, in their order; None if it means one LMDB.
 
     path: a manifest; a pattern of glob that matches LMDBs, all of them if their names say how many there are, as
-        "train-00017-of-00140.lmdb" does; or a list of LMDBs.
+        "train-00017-of-00140.lmdb" does; or a list of LMDBs. Each may be a URL, but for a pattern. remote: how to read
+        those.
 
     Raises FileNotFoundError where one is missing, and ValueError where one comes twice or none is named.
     """
@@ -42,8 +51,11 @@ def shard_files(path: PathLike | Sequence[PathLike]) -> list[str] | None:
         path = os.fspath(path)
         if path.endswith(SUFFIX):
             folder = os.path.dirname(path)
-            return [os.path.join(folder, shard.name) for shard in load_manifest(path).shards]
-        if os.path.exists(path) or not glob.has_magic(path):
+            return [os.path.join(folder, shard.name) for shard in read_manifest(path, remote).shards]
+        if is_url(path) and "*" in path:
+            raise ValueError(f"{path} is a pattern, and files at URLs are not listed. Give the manifest, or a list of "
+                             f"URLs")
+        if is_url(path) or os.path.exists(path) or not glob.has_magic(path):
             return None
         files = sorted(file for file in glob.glob(path) if file.endswith((".lmdb", ".mdb")))
         if not files:

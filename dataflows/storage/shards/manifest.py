@@ -77,12 +77,16 @@ def load_manifest(path: str) -> Manifest:
     """Reads a manifest. Raises OSError where it cannot be read, and ValueError, with its name, where it is damaged."""
     try:
         with naming(path), open(path, encoding="utf-8") as file:
-            text = file.read()
+            return parse_manifest(path, file.read())
     except FileNotFoundError as error:
         if os.path.isdir(path.removesuffix(SUFFIX) + _UNFINISHED):
             raise FileNotFoundError(f"there is no {path} yet: its dump is not finished. Resume the dump, or merge its "
                                     f"parts when all are done") from error
         raise
+
+
+def parse_manifest(path: str, text: str) -> Manifest:
+    """The same of a manifest's text."""
     try:
         content = json.loads(text)
         if content["version"] != VERSION:

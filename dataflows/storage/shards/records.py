@@ -23,11 +23,12 @@ class ShardedRecords(Records):
     """
 
     def __init__(self, path: str, parts: list[Records], manifest: Manifest | None = None) -> None:
-        super().__init__(path, "pread")  # nothing is read here but by the parts
+        super().__init__(path, None)  # nothing is read here but by the parts
         self._parts = parts
         *starts, self._count = itertools.accumulate(map(len, parts), initial=0)
         self.starts = np.array(starts, np.int64)
         self.listed = all(part.listed for part in parts)
+        self.private = any(part.private for part in parts)
         indices = [part.index for part in parts if part.index is not None]
         if manifest is not None:
             self._refuse_others(manifest)

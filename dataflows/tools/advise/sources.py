@@ -22,6 +22,7 @@ from dataflows.sources.names import EXTENSIONS
 from dataflows.storage.environment import data_file
 from dataflows.storage.paged_file import PAGE
 from dataflows.storage.paths import holdings
+from dataflows.storage.remote.urls import is_url
 from dataflows.storage.store import Store
 from dataflows.threads import map_ordered
 from dataflows.tools.advise.disk import Piece
@@ -156,6 +157,9 @@ class Files:
 
 def open_source(path: str, deadline: float) -> Records | Files:
     """What an LMDB or folder holds; listing a folder ends at `deadline`, by time.monotonic."""
+    if is_url(path):
+        raise ValueError(f"{path} is a URL, and advise measures disks and processors of this machine. Copy the data "
+                         f"set, or a shard of it with its index, and give that")
     if os.path.isfile(data_file(path)):
         return Records(path)
     if os.path.isdir(path):

@@ -28,7 +28,7 @@ A histogram is a list of least, most (both included) and number.
 import contextlib
 import os
 from collections import Counter
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 import numpy as np
 
@@ -49,21 +49,22 @@ WIDTH = 96  # columns of the text
 _LABEL, _VALUE, _BAR = 32, 8, 48  # columns of a bar's label, of its value, and of itself at most
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The facts of an LMDB file, by its index and a look at SAMPLE records, spread evenly.
 
-    Takes seconds for a million records. Raises FileNotFoundError or ValueError, the Store's own, for a file that is
-    missing, damaged or no LMDB, and for an index that is damaged or belongs to another file.
+    Takes seconds for a million records. A path may be a URL, reached by storage_options as LMDBLoader has them. Raises
+    FileNotFoundError or ValueError, the Store's own, for a file that is missing, damaged or no LMDB, and for an index
+    that is damaged or belongs to another file.
 
     >>> facts = describe("train.lmdb")
     >>> facts["records"], facts["classes"]["number"], facts["sample"]["kinds"]
     (23, 3, {'tiled JPEG': 23})
     """
-    with contextlib.closing(Store(path)) as store:
+    with contextlib.closing(Store(path, storage_options=storage_options)) as store:
         parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "vectors", "found"))
         if store.index is not None and store.index_path is not None:
             parts = _indexed(store.index, store.index.checked_meta(store.index_path))
-        return {"path": store.path, "file_bytes": sum(map(os.path.getsize, store.files)), "index": store.index_path,
+        return {"path": store.path, "file_bytes": store.nbytes, "index": store.index_path,
                 "records": len(store), **parts, "sample": _sample(store)}
 
 

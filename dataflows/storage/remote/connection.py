@@ -1,0 +1,184 @@
+"""Requests to where a URL points: bounded in number and bytes, with time-outs and repetitions, and clear errors."""
+import asyncio
+import errno
+import functools
+import os
+import random
+import threading
+from concurrent.futures import Future
+from typing import Any, Awaitable, Callable
+
+from dataflows.storage.remote.backend import open_filesystem
+from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
+from dataflows.storage.remote.options import RemoteOptions
+from dataflows.storage.remote.urls import protocol_of, refuse_secrets
+
+PART = 8 * 2**20  # bytes of one request for a whole file
+TIMEOUT_SECONDS = 30.0  # of one request
+ATTEMPTS = 4
+PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
+IN_FLIGHT = 64  # requests of one process to one store, or as many MB
+
+
+class Connection:
+    """One file system of one process. Threads may share it; a forked child must not, and `connect` gives it another."""
+
+    def __init__(self, url: str, options: RemoteOptions, *, opening: bool) -> None:
+        self._filesystem = open_filesystem(url, options.given, opening=opening)
+        self._secrets = texts(options.given)
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._door = asyncio.Lock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """What makes the requests, in a thread of fsspec's."""
+        loop: asyncio.AbstractEventLoop = self._filesystem.loop
+        return loop
+
+    def ask(self, url: str, ranges: list[tuple[int, int]]) -> "list[Future[bytes]]":
+        """The bytes of a file from start to end, of each range, when there is room for another request. See `get`."""
+        answers: list[Future[bytes]] = [Future() for _ in ranges]
+        self.loop.call_soon_threadsafe(self._begin, url, ranges, answers)  # once for all: it wakes a thread
+        return answers
+
+    def _begin(self, url: str, ranges: list[tuple[int, int]], answers: "list[Future[bytes]]") -> None:
+        for (start, end), answer in zip(ranges, answers):
+            if not answer.cancelled():
+                task = self.loop.create_task(self._in_turn(url, start, end))
+                task.add_done_callback(functools.partial(_answer, answer))
+                answer.add_done_callback(functools.partial(self._given_up, task))
+
+    def _given_up(self, task: "asyncio.Task[bytes]", answer: "Future[bytes]") -> None:
+        if answer.cancelled():
+            self.loop.call_soon_threadsafe(task.cancel)
+
+    def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
+        """The bytes of a file from `start` to `end`, now. short: the file may end before.
+
+        Raises OSError, with the URL: FileNotFoundError and PermissionError at once, others when all attempts failed.
+        """
+        content: bytes = self._now(self._range(url, start, end, short))
+        return content
+
+    def size(self, url: str) -> int:
+        """The size of a file that is there, in bytes."""
+        found = self._now(self._repeated(url, lambda: self._filesystem._info(url)))["size"]
+        if not isinstance(found, int):
+            raise OSError(errno.EIO, f"the server does not tell how long {url} is. Use one that does", url)
+        return found
+
+    def whole(self, url: str) -> bytes:
+        """All of a file, in parts at once."""
+        first = self.get(url, 0, PART, short=True)
+        if len(first) < PART:
+            return first
+        size = self.size(url)
+        rest = self.ask(url, [(start, min(start + PART, size)) for start in range(PART, size, PART)])
+        return b"".join([first, *(part.result() for part in rest)])
+
+    def exists(self, url: str) -> bool:
+        """Whether there is such a file, with one byte at least."""
+        try:
+            return bool(self.get(url, 0, 1, short=True))
+        except FileNotFoundError:
+            return False
+
+    def call(self, url: str, name: str, *args: Any, seconds: float, **options: Any) -> Any:
+        """What another operation of the file system gives, repeated as reading is; one attempt takes `seconds` at most.
+        """
+        return self._now(self._repeated(url, lambda: getattr(self._filesystem, name)(*args, **options), seconds))
+
+    def _now(self, request: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(request, self.loop).result()
+
+    async def _in_turn(self, url: str, start: int, end: int) -> bytes:
+        places = min(IN_FLIGHT, 1 + (end - start) // 2**20)
+        async with self._door:  # one after the other, so that a large request gets its places
+            for _ in range(places):
+                await self._room.acquire()
+        try:
+            return await self._range(url, start, end, False)
+        finally:
+            for _ in range(places):
+                self._room.release()
+
+    async def _range(self, url: str, start: int, end: int, short: bool) -> bytes:
+        async def request() -> bytes:
+            content: bytes = await self._filesystem._cat_file(url, start=start, end=end)
+            if len(content) > end - start:
+                raise NoRanges(f"the server gave {len(content):,} bytes for a range of {end - start:,}: it does not "
+                                f"serve ranges. Use one that does")
+            if len(content) < end - start and not short:
+                raise ConnectionError(f"{len(content):,} of {end - start:,} bytes came")
+            return content
+
+        found: bytes = await self._repeated(url, request)
+        return found
+
+    async def _repeated(self, url: str, request: Callable[[], Awaitable[Any]], seconds: float | None = None) -> Any:
+        seconds = TIMEOUT_SECONDS if seconds is None else seconds
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await _within(seconds, request)
+            except Exception as failed:
+                error: Exception = failed
+            if attempt == ATTEMPTS or not may_pass(error):
+                raise told(url, error, attempt, self._secrets) from error
+            await asyncio.sleep(PAUSE_SECONDS * 2 ** (attempt - 1) * (0.5 + random.SystemRandom().random()))
+
+
+async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
+    """What a request gives. Raises TimeoutError if that takes longer. As asyncio.wait_for, but without another task."""
+    task, late = asyncio.current_task(), False
+    assert task is not None
+
+    def expire() -> None:
+        nonlocal late
+        late = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await request()
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        if hasattr(task, "uncancel"):  # since Python 3.11
+            task.uncancel()
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    finally:
+        timer.cancel()
+
+
+def _answer(answer: "Future[bytes]", task: "asyncio.Task[bytes]") -> None:
+    """Hands on what a task has become."""
+    if task.cancelled():
+        answer.cancel()
+        return
+    error = task.exception()
+    if answer.set_running_or_notify_cancel():
+        answer.set_exception(error) if error is not None else answer.set_result(task.result())
+
+
+_connections: dict[tuple[str, str, bool], Connection] = {}
+_inherited: list[Any] = []  # of the parent: never used, and never closed, which would talk to threads that are gone
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _connections, _lock
+    _inherited.append(_connections)
+    _connections, _lock = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def connect(url: str, options: RemoteOptions, *, opening: bool = False) -> Connection:
+    """This process's connection for a URL and options; made when it is first asked for. Raises as open_filesystem."""
+    refuse_secrets(url)
+    key = (protocol_of(url), repr(sorted(options.given.items(), key=lambda item: item[0])), opening)
+    with _lock:
+        if key not in _connections:
+            _connections[key] = Connection(url, options, opening=opening)
+        return _connections[key]

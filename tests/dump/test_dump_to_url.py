@@ -1,0 +1,136 @@
+"""A dump to a URL: the files of a local one, each complete before its index, whatever interrupts it."""
+import os
+
+import fsspec
+import pytest
+
+import dump_imagenet
+from dataflows.dump.recovery import upload
+from dataflows.dump.verify import verify
+from dataflows.errors import Damaged, Refused
+from dataflows.storage.store import Store
+from dump_imagenet import dump_split
+
+memory = fsspec.filesystem("memory")
+
+
+@pytest.fixture
+def target():
+    """A URL whose files are in the memory of this process."""
+    yield "memory://far/data"
+    if memory.exists("/far"):
+        memory.rm("/far", recursive=True)
+
+
+def dump(source, target, split="train", **options):
+    return dump_split(source, target, split, progress=False, **options)
+
+
+def far():
+    return {os.path.basename(path): memory.cat_file(path) for path in memory.find("/far")}
+
+
+def near(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("shards", [None, 3])
+def test_the_files_are_those_of_a_local_dump(photos, tmp_path, target, shards):
+    one = dump(photos, tmp_path / "near", shards=shards)
+    other = dump(photos, target, shards=shards, scratch=tmp_path / "scratch")
+    assert far() == near(tmp_path / "near")
+    assert other.path == one.path.replace(os.fspath(tmp_path / "near"), target)
+    assert (other.count, other.findings, other.stored_bytes) == (one.count, one.findings, one.stored_bytes)
+    assert not list((tmp_path / "scratch").iterdir())
+    report = verify(other.path, progress=False)
+    assert (report.records, report.bad) == (23, [])
+    assert len(Store(other.path)) == 23
+
+
+def test_without_a_scratch_folder_nothing_stays_here(photos, tmp_path, target, monkeypatch):
+    monkeypatch.setattr(upload.tempfile, "tempdir", os.fspath(tmp_path))
+    dump(photos, target, "val")
+    assert sorted(far()) == ["val.lmdb", "val.lmdb.index.npz"] and not list(tmp_path.iterdir())
+
+
+def test_the_index_and_then_the_manifest_come_last(photos, target, monkeypatch):
+    written, put = [], upload.put_file
+    monkeypatch.setattr(upload, "put_file", lambda path, url, options: (written.append(url), put(path, url, options)))
+    dump(photos, target, shards=2)
+    names = [os.path.basename(url) for url in written]
+    shards = [f"train-{k:05d}-of-00002.lmdb" for k in range(2)]
+    assert names == [shards[0], f"{shards[0]}.index.npz", shards[1], f"{shards[1]}.index.npz", "train.manifest.json"]
+
+
+@pytest.mark.parametrize("shards, kept", [(None, "train.lmdb"), (2, "train.manifest.json")])
+def test_what_exists_is_refused_or_replaced(photos, tmp_path, target, shards, kept):
+    dump(photos, target, shards=shards)
+    before = far()
+    with pytest.raises(Refused, match=f"memory://far/data/{kept} exists already.*overwrite=True"):
+        dump(photos, target, shards=shards, scratch=tmp_path)
+    assert far() == before and not list(tmp_path.iterdir())
+    dump(photos, target, shards=shards, overwrite=True, seed=5)
+    assert far().keys() == before.keys() and far() != before
+
+
+@pytest.mark.parametrize("shards, fails_at", [(None, 1), (None, 2), (3, 1), (3, 2), (3, 3), (3, 7)])
+def test_an_interrupted_dump_goes_on_and_writes_nothing_twice(photos, tmp_path, target, monkeypatch, shards, fails_at):
+    put, written = upload.put_file, []
+
+    def interrupted(path, url, options):
+        written.append(url)
+        if len(written) == fails_at:
+            raise KeyboardInterrupt
+        put(path, url, options)
+
+    scratch = tmp_path / "scratch"
+    monkeypatch.setattr(upload, "put_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dump(photos, target, shards=shards, scratch=scratch)
+    done = [url for url in written[:-1] if url.endswith(".index.npz")]
+    summary = dump(photos, target, shards=shards, scratch=scratch, resume=True)
+    assert all(written.count(url) == 1 for url in done)
+    monkeypatch.undo()
+    one = dump(photos, tmp_path / "near", shards=shards)
+    assert far() == near(tmp_path / "near") and summary.count == one.count
+    assert not list(scratch.iterdir())
+
+
+def test_what_arrives_damaged_has_no_index_there(photos, tmp_path, target, monkeypatch):
+    put = upload.put_file
+
+    def damaging(path, url, options):
+        put(path, url, options)
+        content = bytearray(memory.cat_file(url))
+        content[len(content) // 2] ^= 1
+        memory.pipe_file(url, bytes(content))
+
+    monkeypatch.setattr(upload, "put_file", damaging)
+    with pytest.raises(Damaged, match="memory://far/data/val.lmdb: what was read back is not what was written"):
+        dump(photos, target, "val", scratch=tmp_path)
+    assert list(far()) == ["val.lmdb"]
+
+
+def test_wrong_targets_and_options_are_refused(photos, tmp_path):
+    with pytest.raises(Refused, match="on a web server, which takes no files"):
+        dump(photos, "http://example.com/data")
+    with pytest.raises(Refused, match="has a user or a password"):
+        dump(photos, "s3://me:secret@bucket/data")
+    with pytest.raises(Refused, match="are for a target that is a URL"):
+        dump(photos, tmp_path / "new", scratch=tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command(photos, tmp_path, target, capsys, monkeypatch):
+    command = ["--source", os.fspath(photos), "--target", target, "--split", "val", "--no-progress",
+               "--scratch", os.fspath(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "put_file", lambda *_: (_ for _ in ()).throw(OSError("the network is down")))
+        assert dump_imagenet.main(command) == 1
+    assert "the network is down; what was written is kept: go on from there with --resume" in capsys.readouterr().err
+    assert dump_imagenet.main([*command, "--resume"]) == 0
+    assert f"{target}/val.lmdb: 10 images of 3 classes" in capsys.readouterr().out
+    assert dump_imagenet.main(command) == 2
+    assert f"{target}/val.lmdb exists already" in capsys.readouterr().err
+    assert dump_imagenet.main([*command, "--check"]) == 0
+    capsys.readouterr()
