@@ -112,11 +112,17 @@ def end(process):
 
 def kill_worker(found):
     """Kills one that is at a shard."""
-    def at_work():
-        return [process for process in found() if "ray::dump" in " ".join(process.cmdline())]
+    killed = []
 
-    [worker, *_] = eventually(at_work, SECONDS)
-    worker.kill()
+    def kill():
+        for process in [] if killed else found():
+            with contextlib.suppress(psutil.Error):
+                if not killed and "ray::dump" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process)
+        return killed
+
+    assert eventually(kill, SECONDS)
 
 
 def facts(target):
