@@ -4,8 +4,10 @@
 
 Its sockets are in TMPDIR, whose path is to be short.
 """
+import secrets
 import sys
 
+_NETWORK = f"127.{secrets.randbelow(254) + 1}.{secrets.randbelow(254) + 1}"  # another Ray may have 127.0.0
 _QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_timeout_ms": 1000,
           "health_check_failure_threshold": 3}  # else a dead machine is noticed after 15 s
 _NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -14,9 +16,9 @@ _NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 def main():
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "node_ip_address": "127.0.0.2", "_system_config": _QUICK}
+    head = {"num_cpus": 0, "node_ip_address": f"{_NETWORK}.2", "_system_config": _QUICK}
     cluster = Cluster(initialize_head=True, head_node_args=_NODE | head)
-    nodes = [cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{n}", **_NODE) for n in (3, 4)]
+    nodes = [cluster.add_node(num_cpus=1, node_ip_address=f"{_NETWORK}.{n}", **_NODE) for n in (3, 4)]
     print(cluster.address, flush=True)
     for _ in sys.stdin:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
