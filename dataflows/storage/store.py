@@ -1,6 +1,7 @@
 """The records of an LMDB file by number, with or without an index, in any process."""
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,7 +22,6 @@ from dataflows.storage.shards.manifest import SUFFIX
 from dataflows.storage.shards.records import ShardedRecords
 from dataflows.system import allow_open_files, available_memory
 from dataflows.terminal import printable
-from dataflows.threads import map_ordered
 
 _OPEN_EACH = 4  # descriptors of one file: two, its map, and the index's
 _OPEN_BESIDES = 256  # that other parts of the program may need
@@ -203,9 +203,9 @@ def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
     if shards is None:
         return _open_file(path, *options)
     allow_open_files(_OPEN_EACH * len(shards) + _OPEN_BESIDES)
-    opened = map_ordered(lambda shard: _open_file(shard, *options), shards,
-                         _AT_ONCE if any(map(is_url, shards)) else 0, _AT_ONCE)
-    return ShardedRecords(path, list(opened), read_manifest(path, remote) if path.endswith(SUFFIX) else None)
+    with ThreadPoolExecutor(_AT_ONCE if any(map(is_url, shards)) else 1) as pool:
+        opened = list(pool.map(lambda shard: _open_file(shard, *options), shards))
+    return ShardedRecords(path, opened, read_manifest(path, remote) if path.endswith(SUFFIX) else None)
 
 
 def _open_file(path: str, io: str, drop: bool, verify: bool, remote: RemoteOptions) -> Records:

@@ -36,8 +36,10 @@ def fresh_connections(monkeypatch, tmp_path):
 
 def test_a_data_set_goes_there_and_is_read_from_there(storage, photos, tmp_path):
     near = dump_split(photos, tmp_path / "near", "train", shards=3, progress=False)
-    far = dump_split(photos, f"s3://{BUCKET}/data", "train", shards=3, storage_options=storage.options, progress=False)
-    assert storage.keys() == {f"data/{path.name}": path.stat().st_size for path in (tmp_path / "near").iterdir()}
+    far = dump_split(photos, f"s3://{BUCKET}/in-shards", "train", shards=3, storage_options=storage.options,
+                     progress=False)
+    found = {key: size for key, size in storage.keys().items() if key.startswith("in-shards/")}
+    assert found == {f"in-shards/{path.name}": path.stat().st_size for path in (tmp_path / "near").iterdir()}
     crop = RandomResizedCrop(16)
     with LMDBLoader(far.path, 4, transform=crop, num_workers=2, storage_options=storage.options) as there, \
             LMDBLoader(near.path, 4, transform=crop, num_workers=2) as here:
