@@ -47,7 +47,9 @@ class LMDBIterLoader(TorchBatches):
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
             records and then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to
-            epoch, at nearly sequential speed. "sequential" keeps the order of the file.
+            epoch, at nearly sequential speed. "shard" permutes the files of a data set that has several, and then
+            shuffles within the buffer: whole files are read one after the other. "sequential" keeps the order of the
+            file.
         shuffle_buffer: How many records the shuffle mixes. It holds pointers, no pixels: 50,000 take about 8 MB, and
             the first batch comes at once. 0 shuffles nothing but blocks.
         block_size: Records in a block of order="block".
@@ -63,6 +65,9 @@ class LMDBIterLoader(TorchBatches):
         indices: Which records make an epoch, an integer array of shape (n,). A record may come several times, so
             drawing records with weights balances classes. By default all, once.
         repeats: How often each comes in a row, with another crop each time: repeated augmentation.
+        partition: "rotate" gives each rank other records in every epoch. "pinned" gives it the same range of the file
+            in all of them, in another order each time, so that a cache on its machine has them from the second epoch
+            on; it then mixes its own records only.
         io: "mmap" reads through a memory map. "pread" copies records, which suits network file systems, and maps
             nothing. "auto" chooses, and copies where the system does not map the file.
         cache: "drop" takes records out of the page cache after use, for files larger than memory. "keep" leaves them.
@@ -146,22 +151,22 @@ class LMDBIterLoader(TorchBatches):
     def __init__(self, path: PathLike | Sequence[PathLike], batch_size: int, *, order: str = "local",
                  shuffle_buffer: int = 50_000, block_size: int = 256, seed: int = 0, rank: int | None = None,
                  world_size: int | None = None, uneven: str | None = None, indices: Any = None, repeats: int = 1,
-                 io: str = "auto", cache: str = "keep", verify: bool = False,
+                 partition: str = "rotate", io: str = "auto", cache: str = "keep", verify: bool = False,
                  storage_options: Mapping[str, Any] | None = None,
                  cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
                  max_pixels: int = MAX_PIXELS, array_layout: str = "HWC", array_channels: str = "RGB",
                  transform: Transform | None = None, num_workers: int | None = None, worker_type: str = "thread",
-                 drop_last: bool = False,
-                 prefetch: int = PREFETCH, device: torch.device | str | None = None, pin_memory: bool = False,
-                 normalize: tuple[Any, Any] | None = None, dtype: torch.dtype | None = None,
-                 channels_last: bool = False,
-                 image_type: str | None = None, target_transform: Callable[[Any], Any] | None = None,
+                 drop_last: bool = False, prefetch: int = PREFETCH, device: torch.device | str | None = None,
+                 pin_memory: bool = False, normalize: tuple[Any, Any] | None = None,
+                 dtype: torch.dtype | None = None, channels_last: bool = False, image_type: str | None = None,
+                 target_transform: Callable[[Any], Any] | None = None,
                  batch_transform: Callable[[Any, Any], Any] | None = None, return_index: bool = False) -> None:
         store = Store(path, io=io, cache=cache, verify=verify, storage_options=storage_options, cache_dir=cache_dir,
                       cache_bytes=cache_bytes)
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
-            Order(sequential_kind(order), seed, shuffle_buffer, block_size, checked_indices(indices, store), repeats),
+            Order(sequential_kind(order), seed, shuffle_buffer, block_size, checked_indices(indices, store), repeats,
+                  partition),
             LateRanks(rank, world_size, uneven or ("keep" if order == "sequential" else "pad")),
             Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch, image_type,
                      target_transform),
@@ -184,7 +189,9 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
         order: "local" reads in the order of the file and shuffles within a buffer: the dump has already permuted a
             train split, so this only has to make epochs differ. "block" permutes blocks of `block_size` consecutive
             records and then shuffles within the buffer: for files that are sorted, and for mixing more from epoch to
-            epoch, at nearly sequential speed. "sequential" keeps the order of the file.
+            epoch, at nearly sequential speed. "shard" permutes the files of a data set that has several, and then
+            shuffles within the buffer: whole files are read one after the other. "sequential" keeps the order of the
+            file.
         shuffle_buffer: How many records the shuffle mixes. It holds pointers, no pixels: 50,000 take about 8 MB, and
             the first sample comes at once. 0, the default, shuffles nothing but blocks.
         block_size: Records in a block of order="block".
@@ -200,6 +207,9 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
         indices: Which records make an epoch, an integer array of shape (n,). A record may come several times, so
             drawing records with weights balances classes. By default all, once.
         repeats: How often each comes in a row, with another crop each time: repeated augmentation.
+        partition: "rotate" gives each rank other records in every epoch. "pinned" gives it the same range of the file
+            in all of them, in another order each time, so that a cache on its machine has them from the second epoch
+            on; it then mixes its own records only.
         transform: As that of the loaders: RandomResizedCrop or CenterCrop, which are fused into decoding; or a list or
             Compose whose first is one of them; or a pipeline of torchvision or timm as it is; or any callable on an
             image of `image_type`; or None for whole images. Crops draw from torch's generator, which DataLoader seeds
@@ -247,7 +257,7 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
     @suggests
     def __init__(self, path: PathLike | Sequence[PathLike], *, order: str = "local", shuffle_buffer: int = 0,
                  block_size: int = 256, seed: int = 0, rank: int | None = None, world_size: int | None = None,
-                 uneven: str | None = None, indices: Any = None, repeats: int = 1,
+                 uneven: str | None = None, indices: Any = None, repeats: int = 1, partition: str = "rotate",
                  transform: Transform | None = None,
                  target_transform: Callable[[Any], Any] | None = None, image_type: str | None = None,
                  return_index: bool = False, array_layout: str = "HWC", array_channels: str = "RGB", io: str = "auto",
@@ -260,11 +270,11 @@ class LMDBIterDataset(Samples, IterableDataset[tuple[Any, Any]]):
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             transform, target_transform, image_type, return_index)
         self._own_order = Order(sequential_kind(order), seed, shuffle_buffer, block_size,
-                                checked_indices(indices, store), repeats)
-        shuffled = order == "block" or self._own_order.buffer_size
+                                checked_indices(indices, store), repeats, partition)
+        shuffled = order in ("block", "shard") or self._own_order.buffer_size
         self._asked_ranks = LateRanks(rank, world_size, uneven or ("pad" if shuffled else "keep"))
         self._description = self._own_order.description(store, self._asked_ranks.uneven)
-        self._count = len(self._own_order.records(store))
+        self._count = self._own_order.count(store)
         self._epoch_number = SharedNumber()  # where workers that live on see the change
 
     @property

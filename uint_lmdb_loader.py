@@ -52,6 +52,9 @@ class LMDBLoader(TorchBatches):
         indices: Which records make an epoch, an integer array of shape (n,). A record may come several times, so
             drawing records with weights balances classes. By default all, once.
         repeats: How often each comes in a row, with another crop each time: repeated augmentation.
+        partition: "rotate" gives each rank other records in every epoch. "pinned" gives it the same range of the file
+            in all of them, in another order each time, so that a cache on its machine has them from the second epoch
+            on; it then mixes its own records only.
         io: "mmap" reads through a memory map. "pread" copies records, which suits network file systems, and maps
             nothing. "auto" chooses, and copies where the system does not map the file.
         cache: "drop" takes records out of the page cache after use, for files larger than memory. "keep" leaves them.
@@ -134,8 +137,8 @@ class LMDBLoader(TorchBatches):
     @suggests
     def __init__(self, path: PathLike | Sequence[PathLike], batch_size: int, *, shuffle: bool = True, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None, uneven: str | None = None,
-                 indices: Any = None, repeats: int = 1, io: str = "auto", cache: str = "keep",
-                 verify: bool = False, storage_options: Mapping[str, Any] | None = None,
+                 indices: Any = None, repeats: int = 1, partition: str = "rotate", io: str = "auto",
+                 cache: str = "keep", verify: bool = False, storage_options: Mapping[str, Any] | None = None,
                  cache_dir: str | os.PathLike[str] | None = None, cache_bytes: int | None = None,
                  max_pixels: int = MAX_PIXELS, array_layout: str = "HWC",
                  array_channels: str = "RGB", transform: Transform | None = None, num_workers: int | None = None,
@@ -150,7 +153,7 @@ class LMDBLoader(TorchBatches):
         super().__init__(
             RecordReader(store, array_layout=array_layout, array_channels=array_channels, max_pixels=max_pixels),
             Order("shuffled" if shuffle else "unshuffled", seed, indices=checked_indices(indices, store),
-                  repeats=repeats),
+                  repeats=repeats, partition=partition),
             LateRanks(rank, world_size, uneven or ("pad" if shuffle else "keep")),
             Decoding(batch_size, drop_last, transform, channels_last, num_workers, worker_type, prefetch, image_type,
                      target_transform),

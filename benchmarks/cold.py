@@ -25,10 +25,10 @@ def _reader(name: str, about: str, **options: Any) -> Contestant:
 
 
 READERS = {reader.name: reader for reader in (
-    _reader("file", "the LMDB from start to end by read(): what the disk gives"),
+    _reader("file", "the LMDB from start to end by read(): what the disk gives", one_file=True),
     _reader("files", "the source's files, shuffled: open and read each", formats=("jpeg",), by_format=False),
-    _reader("lmdb-readahead", "LMDB as it is by default, shuffled keys"),
-    _reader("lmdb-random", "LMDB with readahead=False, shuffled keys, nothing asked for ahead"),
+    _reader("lmdb-readahead", "LMDB as it is by default, shuffled keys", one_file=True),
+    _reader("lmdb-random", "LMDB with readahead=False, shuffled keys, nothing asked for ahead", one_file=True),
     _reader("ours-shuffled", "bytes alone, by the chain of LMDBLoader"),
     _reader("ours-sequential", "bytes alone, by the chain of LMDBIterLoader, with a shuffle buffer of 50,000"),
     _reader("loader", "LMDBLoader, to batches"),

@@ -23,22 +23,30 @@ def subset(source: str, split: str, count: int, target: str) -> None:
         os.symlink(os.path.abspath(os.path.join(files.root, name)), link)
 
 
+def max_side(format: str) -> int | None:
+    """The dump's option of that name."""
+    return MAX_SIDE if format == "uint8" else None
+
+
 def prepare(source: str, folder: str, split: str, format: str, tiles: bool = True) -> tuple[str, int]:
-    """(path of the split's LMDB in this format, number of its images), after dumping it if it is missing.
+    """(path of the split's LMDB in this format, or of its manifest, number of its images), after dumping it if it is
+    missing.
 
     Raises ValueError if an LMDB that exists was not made of the source's files.
     """
     from dataflows.sources.imagenet import ImageNetFiles
+    from dataflows.storage.shards.files import find_split
     from dataflows.storage.store import Store
     from dataflows.terminal import say
     from dump_imagenet import dump_split
 
     files = ImageNetFiles(source, split)
     folder = os.path.join(folder, format if tiles else NO_TILES)
-    path = os.path.join(folder, f"{split}.lmdb")
-    if not os.path.exists(path):
-        say(str(dump_split(source, folder, split, format=format, tiles=tiles,
-                           max_side=MAX_SIDE if format == "uint8" else None, progress=sys.stderr.isatty())))
+    path = find_split(folder, split)
+    if path is None:
+        path = os.path.join(folder, f"{split}.lmdb")
+        say(str(dump_split(source, folder, split, format=format, tiles=tiles, max_side=max_side(format),
+                           progress=sys.stderr.isatty())))
     store = Store(path)
     names = None if store.index is None else sorted(os.fsdecode(name) for name in store.index.name.tolist())
     if len(store) != len(files) or names not in (None, sorted(name for name, _ in files)):

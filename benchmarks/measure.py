@@ -10,6 +10,8 @@ from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
 from benchmarks.inputs import prepare, subset
 from benchmarks.report import table
 from benchmarks.runner import run_group
+from dataflows.storage.shards.files import shard_files
+from dataflows.storage.shards.manifest import SUFFIX
 from dataflows.tools.advise.predict import worker_counts
 
 # What imports torch, OpenCV or tensorpack is imported where it is used: every contestant's process imports this file.
@@ -54,10 +56,13 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
             prepared[split, format] = prepare(source, folder, split, format)
     for (split, format), (path, images) in prepared.items():
         participants = [contestant for contestant in contestants if contestant.takes_part(split, format)]
+        if path.endswith(SUFFIX):
+            participants = _of_many_files(participants, path, run)
         if not participants:
             continue
         job = Job(source, split, path, folder, images, arguments.batch_size, arguments.num_workers)
-        group = {"split": split, "format": format, "images": images, "lmdb_bytes": os.path.getsize(path)}
+        nbytes = sum(map(os.path.getsize, shard_files(path) or [path]))
+        group = {"split": split, "format": format, "images": images, "lmdb_bytes": nbytes}
         limits = [LIMIT] if any(contestant.limit for contestant in participants) else []
         if arguments.cold:
             _measure_cold(participants, job, group, arguments, run)
@@ -69,13 +74,21 @@ def measure(arguments: argparse.Namespace, run: dict[str, Any]) -> None:
         print(f"\n{(remote.table if arguments.remote else table)(group)}\n", flush=True)
 
 
+def _of_many_files(contestants: list[Contestant], manifest: str, run: dict[str, Any]) -> list[Contestant]:
+    for contestant in contestants:
+        if contestant.one_file and contestant.name not in run["skipped"]:
+            run["skipped"][contestant.name] = f"it reads one LMDB file, and {manifest} has several"
+            print(f"{contestant.name} is skipped: {run['skipped'][contestant.name]}")
+    return [contestant for contestant in contestants if not contestant.one_file]
+
+
 def _measure_cold(readers: Sequence[Contestant], job: Job, group: dict[str, Any], arguments: argparse.Namespace,
                   run: dict[str, Any]) -> None:
     from dataflows.sources.imagenet import ImageNetFiles
 
     files = ImageNetFiles(job.source, job.split)
-    paths = [job.lmdb, *(os.path.join(files.root, name) for name, _ in files)]
-    cold.check_droppable(job.lmdb)
+    paths = [*(shard_files(job.lmdb) or [job.lmdb]), *(os.path.join(files.root, name) for name, _ in files)]
+    cold.check_droppable(paths[0])
     group |= {"dropped": cold.drop_page_cache(paths), "limit": []}
     group["results"] = cold.run_cold(readers, job, arguments.epochs, arguments.timeout or 120 + job.images / 10,
                                      _progress(group["split"], group["format"]), lambda: cold.drop_page_cache(paths))

@@ -1,6 +1,8 @@
 """What the pointer chains cost the thread that iterates them: keys, shuffle and batches, without bytes or pixels."""
 import time
 
+import numpy as np
+
 from benchmarks.contestants import SHUFFLE_BUFFER
 from dataflows.load.chain import batches_of, pointers_of
 from dataflows.order.epoch import Epoch
@@ -13,6 +15,7 @@ class _Records:
     """As many records as asked for, without a file: pointers never look at one."""
 
     path = "no file"
+    starts = np.zeros(1, np.int64)
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -45,6 +45,19 @@ def told(path: str) -> list[list[str]]:
         return []
 
 
+def allow_open_files(more: int) -> None:
+    """Raises this process's soft limit on open files, as far as the hard one allows, if it needs so many more.
+
+    The soft one is 1,024 on most systems for the sake of programs that call select; a user may raise it at will.
+    """
+    with contextlib.suppress(NameError, OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = len(os.listdir("/proc/self/fd")) + more
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def allowed_cpus() -> int:
     """How many processors this process may run on; those of the machine where the system does not tell."""
     try:

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.arguments import ArgumentParser, whole_number
+from dataflows.storage.shards.files import find_split
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,7 +69,7 @@ def resolution(epoch: int, args: argparse.Namespace) -> int:
     return min(args.size, args.start_size + round((args.size - args.start_size) * progress / 16) * 16)
 
 
-def class_count(train: pathlib.Path, val: pathlib.Path) -> int:
+def class_count(train: str, val: str) -> int:
     """How many classes there are. Raises ValueError if a label of val means another class than in train."""
     names, others = (LMDBDataset(path).classes for path in (train, val))
     numbered = any(found == [str(number) for number in range(len(found))] for found in (names, others))  # no index
@@ -89,7 +90,7 @@ class Training:
         # On a GPU, channels_last convolutions in bfloat16 are the fast ones.
         self.layout = torch.channels_last if gpu else torch.contiguous_format
         self.train_loader, self.val_loader = self.make_loaders()
-        classes = class_count(args.data / "train.lmdb", args.data / "val.lmdb")
+        classes = class_count(*(find_split(args.data, split) for split in ("train", "val")))
         torch.manual_seed(args.seed)
         self.model = resnet(classes, args.width, args.blocks).to(device, memory_format=self.layout)
         self.ddp = self.model
@@ -105,9 +106,9 @@ class Training:
         options = dict(num_workers=args.workers, worker_type=args.worker_type, seed=args.seed, device=self.device,
                        pin_memory=gpu, channels_last=gpu, normalize=(MEAN, STD))
         # Ranks are those of torch.distributed. "pad" gives each equally many batches, without which DDP would hang.
-        train = LMDBLoader(args.data / "train.lmdb", args.batch_size, drop_last=True, uneven="pad",
+        train = LMDBLoader(find_split(args.data, "train"), args.batch_size, drop_last=True, uneven="pad",
                            transform=RandomResizedCrop(resolution(0, args)), **options)
-        return train, LMDBLoader(args.data / "val.lmdb", args.batch_size, shuffle=False, uneven="keep",
+        return train, LMDBLoader(find_split(args.data, "val"), args.batch_size, shuffle=False, uneven="keep",
                                  transform=CenterCrop(args.size, resize=args.size * 8 // 7), **options)
 
     def start_epoch(self, epoch: int) -> None:
@@ -228,7 +229,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = ArgumentParser(description="Train a small ResNet on train.lmdb, and evaluate it on val.lmdb.",
                             formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     positive = whole_number(1)
-    parser.add_argument("data", metavar="DATA", type=pathlib.Path, help="folder of train.lmdb and val.lmdb")
+    parser.add_argument("data", metavar="DATA", type=pathlib.Path,
+                        help="folder of train.lmdb and val.lmdb, or of shards of them with a manifest")
     parser.add_argument("--epochs", type=positive, default=18)
     parser.add_argument("--batch-size", type=positive, default=256, help="of each process")
     parser.add_argument("--lr", type=float, default=0.5, help="the highest learning rate")
@@ -256,10 +258,10 @@ def main(argv: list[str] | None = None) -> int:
                      f"{args.checkpoint / 'run.pt'}")
     if args.data.is_file() or (args.data / "data.mdb").exists():  # an LMDB may be a folder
         parser.error(f"argument DATA: give the folder of train.lmdb and val.lmdb, {args.data.parent}, not {args.data}")
-    if missing := [split for split in ("train", "val") if not (args.data / f"{split}.lmdb").exists()]:
-        parser.error(f"argument DATA: there is no {' and no '.join(f'{split}.lmdb' for split in missing)} in "
-                     f"{args.data}. Write each with dump-imagenet --source IMAGENET --target {args.data} --split "
-                     f"{' or '.join(missing)}")
+    if missing := [f"{split}.lmdb" for split in ("train", "val") if find_split(args.data, split) is None]:
+        parser.error(f"argument DATA: there is no {' and no '.join(missing)} in {args.data}, and no manifest. Write "
+                     f"each with dump-imagenet --source IMAGENET --target {args.data} --split "
+                     f"{' or '.join(name.removesuffix('.lmdb') for name in missing)}")
     try:
         with process_group(args.device) as device:
             training = Training(args, device)

@@ -79,6 +79,12 @@ def uint8_lmdb(photos, tmp_path_factory):
     return _dump(photos, tmp_path_factory.mktemp("uint8"), "uint8")
 
 
+@pytest.fixture(scope="session")
+def sharded_lmdb(photos, tmp_path_factory):
+    """The same of uint8_lmdb in three files each, with manifests. Read only."""
+    return _dump(photos, tmp_path_factory.mktemp("sharded"), "uint8", shards=3)
+
+
 @pytest.fixture
 def several_threads():
     """torch has three threads, and not one, to which its number might be set unnoticed."""

@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterable
 
 SIZE = 224  # output pixels per side
 RESIZE = 256  # shorter side before the center crop, in pixels
+SHARDS = 13  # of the contestants that read several files
 SHUFFLE_BUFFER = 50_000  # records, of LMDBIterLoader
 
 Epoch = Callable[[int], Iterable[tuple[Any, Any]]]
@@ -54,6 +55,7 @@ class Contestant:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     limit: str | None = None  # the figure of limit.py that its processor time is compared with
     recipe: str = ""  # the transforms after cropping, of recipes.py; ratios are taken to contestants of the same
+    one_file: bool = False  # it opens the LMDB file by itself, and knows no manifest
     own_figures: bool = False  # `epoch` returns figures and no batches: a measurement in a contestant's place
 
     def open(self, job: Job) -> contextlib.AbstractContextManager[Epoch]:
@@ -107,9 +109,10 @@ _ALL = (  # their functions are named from this folder on
                by_format=False, needs=("PIL",)),
     Contestant("torchvision", "torch_folder:torchvision", "torch DataLoader over ImageFolder, its transforms",
                needs=("torchvision",), **_SOURCE),
-    Contestant("tensorpack", "tensorpack:tensorpack", "the chain of tensorpack's documentation, OpenCV"),
+    Contestant("tensorpack", "tensorpack:tensorpack", "the chain of tensorpack's documentation, OpenCV",
+               one_file=True),
     Contestant("tensorpack-tuned", "tensorpack:tensorpack", "stock components in their fastest arrangement",
-               options={"tuned": True}),
+               options={"tuned": True}, one_file=True),
     Contestant("pool", "pool:pool", "bare thread pool over JPEGs in memory, simplejpeg", **_SOURCE),
     Contestant("memmap", "pool:memmap", "bare thread pool over a file of pixels, INTER_LINEAR",
                formats=("uint8",)),
@@ -138,7 +141,11 @@ _ALL = (  # their functions are named from this folder on
                formats=("jpeg",), options={"fast_decode": True}, limit="limit_fast_ms"),
     Contestant("loader-linear-fast", "ours:loader", "LMDBLoader with both: the work that rivals do",
                formats=("jpeg",), options={"antialias": False, "fast_decode": True}, limit="limit_linear_fast_ms"),
+    Contestant("loader-shards", "ours:loader", f"LMDBLoader over {SHARDS} shards", options={"shards": SHARDS},
+               limit="limit_ms"),
     Contestant("iterloader", "ours:iterloader", "LMDBIterLoader", limit="limit_ms"),
+    Contestant("iterloader-shards", "ours:iterloader", f"LMDBIterLoader over {SHARDS} shards",
+               options={"shards": SHARDS}, limit="limit_ms"),
     *_recipes("erasing", "torchvision's recipe with RandomErasing(0.25)"),
     *_recipes("trivial", "torchvision's recipe with TrivialAugmentWide"),
     _recipe("loader-processes", "trivial", "ours:loader", "the same LMDBLoader, worker processes",

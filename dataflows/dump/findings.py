@@ -70,8 +70,8 @@ def class_counts(split: str, classes: Sequence[str], counts: Sequence[int]) -> l
     return texts
 
 
-def examples(findings: dict[str, list[int]], names: Sequence[bytes]) -> dict[str, list[str]]:
-    """The first few file names of each finding, given that of every record."""
+def examples(findings: dict[str, list[int]], names: Sequence[bytes] | np.ndarray) -> dict[str, list[str]]:
+    """The first few file names of each finding, given that of every record, bytes (n,)."""
     return {finding: [os.fsdecode(names[number]) for number in numbers[:_NAMED]]
             for finding, numbers in findings.items()}
 

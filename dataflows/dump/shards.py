@@ -22,8 +22,8 @@ from dataflows.storage.flush import flush
 from dataflows.storage.index import Index, load_index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.shards.files import shard_name
+from dataflows.storage.shards.joined import joined_meta
 from dataflows.storage.shards.manifest import Manifest, Shard, manifest_path
-from dataflows.storage.shards.records import joined_meta
 
 
 def shard_paths(target: str, split: str, count: int) -> list[str]:

@@ -1,7 +1,7 @@
 """The chain of DataFlows from an LMDB to batches of pixels, from top to bottom. Loaders are adapters around it.
 
     LMDBData               [number, position]: a record's number and the sample's position in the epoch, no bytes
-    LocallyShuffleData     the same, shuffled within a buffer; only for the orders "local" and "block"
+    LocallyShuffleData     the same, shuffled within a buffer; not for the orders of LMDBLoader, and "sequential"
     RestOfEpoch            the same, without what an interrupted run has had
     BatchData              [numbers, positions] of a batch
     PrefetchPages          the same, after asking for the pages of these records
@@ -24,7 +24,7 @@ from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.order.order import Order
 from dataflows.order.parts import RestOfEpoch, Slice
-from dataflows.order.pointers import BlockShuffledKeys, RecordFile, SequentialKeys, ShuffledKeys
+from dataflows.order.pointers import BlockShuffledKeys, RecordFile, SequentialKeys, ShardShuffledKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.processors import default_workers, ranks_here
 from dataflows.storage.store import Store
@@ -73,11 +73,13 @@ class Decoding:
 def pointers_of(file: RecordFile, order: Order, epoch: Epoch, ranks: Ranks, part: tuple[int, int] = (0, 1)) -> DataFlow:
     """`[number, position]` of the samples of a rank, or of part i of n that its workers share."""
     options: dict[str, Any] = {"ranks": ranks, "indices": order.indices, "repeats": order.repeats,
-                               "buffer_size": order.buffer_size, "part": part}
+                               "buffer_size": order.buffer_size, "pinned": order.partition == "pinned", "part": part}
     if order.kind == "shuffled":
         keys: SequentialKeys = ShuffledKeys(file, epoch, **options)
     elif order.kind == "block":
         keys = BlockShuffledKeys(file, epoch, order.block_size, **options)
+    elif order.kind == "shard":
+        keys = ShardShuffledKeys(file, epoch, **options)
     else:
         keys = SequentialKeys(file, epoch, **options)
     if not order.buffer_size:

@@ -59,8 +59,8 @@ class PrefetchPages(ProxyDataFlow):
                     fetched.cancel()
 
     def _follow(self) -> Entering:
-        index = self._store.index
-        if self._entering is None or index is None or 2 * self._held * index.nbytes.mean() > self._store.room():
+        nbytes = self._store.mean_nbytes
+        if self._entering is None or nbytes is None or 2 * self._held * nbytes > self._store.room():
             return lambda _: []
         return self._entering()
 

@@ -46,9 +46,10 @@ def check_state(state: Any, order: dict[str, int | str], names: Iterable[str]) -
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(f"the state has no {' and no '.join(missing)}: it is not what state_dict gave")
-    for name, value in order.items():
-        taken = state["order"].get(name)
-        if taken != value:
-            raise ValueError(f"the state was taken with another {name}: {taken!r} and not {value!r}. Use the file and "
+    for name in {**order, **state["order"]}:
+        taken, own = state["order"].get(name), order.get(name)
+        if taken != own:
+            taken, own = ("the default" if value is None else repr(value) for value in (taken, own))
+            raise ValueError(f"the state was taken with another {name}: {taken} and not {own}. Use the file and "
                              f"the options of the run that was interrupted, or start its epoch anew with "
                              f"set_epoch({state['epoch']})")

@@ -7,7 +7,8 @@ import numpy as np
 from dataflows.options import integer, one_of
 from dataflows.order.pointers import RecordFile
 
-SEQUENTIAL = ("local", "block", "sequential")
+SEQUENTIAL = ("local", "block", "shard", "sequential")
+PARTITIONS = ("rotate", "pinned")
 KINDS = ("shuffled", "unshuffled", *SEQUENTIAL)
 
 
@@ -17,12 +18,13 @@ class Order:
 
     kind: "shuffled" is a new permutation in each epoch, and "unshuffled" the order of the file: those of LMDBLoader.
         "sequential" is the order of the file, "local" shuffles it within a buffer, and "block" permutes blocks of it
-        before that: those of LMDBIterLoader.
+        before that; "shard" does so with whole files, where there are several: those of LMDBIterLoader.
     seed: what shuffles and crops are a function of, together with the epoch; below 2**128.
-    shuffle_buffer: records that "local" and "block" mix; 0 for none.
+    shuffle_buffer: records that "local", "block" and "shard" mix; 0 for none.
     block_size: records in a block of "block".
     indices: which records, int64 as `checked_indices` gives it; None for all.
     repeats: how often each comes in a row.
+    partition: "rotate" gives a rank other records in each epoch, "pinned" the same range of the file in all.
 
     Raises ValueError for other values.
     """
@@ -33,9 +35,11 @@ class Order:
     block_size: int = 256
     indices: np.ndarray | None = None
     repeats: int = 1
+    partition: str = "rotate"
 
     def __post_init__(self) -> None:
         one_of("the kind of an order", self.kind, KINDS)
+        one_of("partition", self.partition, PARTITIONS)
         for name, least, most in (("seed", 0, 2**128), ("shuffle_buffer", 0, 2**63 - 1),
                                   ("block_size", 1, 2**63 - 1), ("repeats", 1, 2**63 - 1)):
             object.__setattr__(self, name, integer(name, getattr(self, name), least, most))
@@ -43,7 +47,11 @@ class Order:
     @property
     def buffer_size(self) -> int:
         """How many records are shuffled locally; 0 for a kind that does not."""
-        return self.shuffle_buffer if self.kind in ("local", "block") else 0
+        return self.shuffle_buffer if self.kind in ("local", "block", "shard") else 0
+
+    def count(self, file: RecordFile) -> int:
+        """How many samples an epoch has, over all ranks."""
+        return self.repeats * (len(file) if self.indices is None else len(self.indices))
 
     def records(self, file: RecordFile) -> np.ndarray:
         """The record of each sample of an epoch, over all ranks and before any shuffle: int64 of shape (n,)."""
@@ -56,12 +64,16 @@ class Order:
                                          "block_size": self.block_size if self.kind == "block" else 0}
         else:
             own = {"shuffle": self.kind == "shuffled"}
+        if self.kind == "shard":
+            own["shards"] = crc32(file.starts)
+        if self.partition != "rotate":
+            own["partition"] = self.partition
         chosen = 0 if self.indices is None else crc32(self.indices)
         return own | {"file": file.fingerprint(), "records": len(file), "seed": self.seed, "indices": chosen,
                       "repeats": self.repeats, "uneven": uneven}
 
 
 def sequential_kind(order: str) -> str:
-    """`order`, an option of LMDBIterLoader. Raises ValueError unless it is one of its three."""
+    """`order`, an option of LMDBIterLoader. Raises ValueError unless it is one of its four."""
     one_of("order", order, SEQUENTIAL)
     return order

@@ -24,7 +24,8 @@ class Slice(ProxyDataFlow):
 
 
 class RestOfEpoch(ProxyDataFlow):
-    """Yields the datapoints of `ds` but for the first `epoch.samples_done`, which an earlier run has read.
+    """Yields the datapoints of `ds`, which can start anywhere, from number `epoch.samples_done` on: an earlier run has
+    read those before.
 
     `len` is that of `ds`: of an epoch that was not interrupted.
     """
@@ -34,4 +35,6 @@ class RestOfEpoch(ProxyDataFlow):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return itertools.islice(self.ds, self._epoch.samples_done, None)
+        done = self._epoch.samples_done
+        rest: Iterator[list[Any]] = self.ds.from_place(done) if done else iter(self.ds)
+        return rest

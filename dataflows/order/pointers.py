@@ -1,4 +1,4 @@
-"""Streams of pointers, which say which record comes when: sequential, shuffled in blocks, or fully shuffled.
+"""Streams of pointers, which say which record comes when: sequential, shuffled in blocks or files, or fully shuffled.
 
 A pointer is `[number, position]`: the record's number in the order of the keys, and the sample's position in the epoch,
 which its random crop is a function of. It costs nothing to shuffle, batch or prefetch; the bytes behind it are touched
@@ -10,12 +10,12 @@ import numpy as np
 
 from dataflows.options import integer
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import shuffled_locally
-from dataflows.order.ranks import Ranks, left_over
+from dataflows.order.local_shuffle import not_yet_shuffled
+from dataflows.order.ranks import Ranks, integers, left_over, number_type
+from dataflows.order.stream import Stream
 from dataflows.tensorpack import LMDBData, quiet_tensorpack
 
 _STREAM = 1  # of random numbers, besides the local shuffle's own
-_CHUNK = 65_536  # numbers are turned into Python's integers in chunks: the first comes at once, few are alive
 ALONE = Ranks(0, 1, "keep")
 
 
@@ -28,6 +28,10 @@ class RecordFile(Protocol):
 
     def fingerprint(self) -> int:
         """A checksum of 32 bits that tells this file from others."""
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The number of the first record of each file, where there are several: int64."""
 
 
 class SequentialKeys(LMDBData):
@@ -42,6 +46,7 @@ class SequentialKeys(LMDBData):
     indices: which records, in this order, an integer array of shape (n,); by default all. One may come several times.
     repeats: how often each comes in a row, each time at a position of its own: repeated augmentation.
     buffer_size: of the local shuffle that follows, so that what is left of an interrupted epoch can be told; 0 if none.
+    pinned: each rank reads one contiguous range, the same in every epoch, and shuffles within it.
     part: (i, n) for the i-th of n contiguous parts of what this rank reads, as workers of a DataLoader share it out.
 
     Raises ValueError for indices beyond the file.
@@ -52,13 +57,13 @@ class SequentialKeys(LMDBData):
     """
 
     def __init__(self, file: RecordFile, epoch: Epoch, *, ranks: Ranks = ALONE, indices: Any = None, repeats: int = 1,
-                 buffer_size: int = 0, part: tuple[int, int] = (0, 1)) -> None:
+                 buffer_size: int = 0, pinned: bool = False, part: tuple[int, int] = (0, 1)) -> None:
         self.file = file
         self.ranks = ranks
         self._epoch = epoch
         self._indices = checked_indices(indices, file)
         self._repeats = integer("repeats", repeats, 1)
-        self._buffer_size = buffer_size
+        self._buffer_size, self._pinned = buffer_size, pinned
         self._part = part
         with quiet_tensorpack():
             super().__init__(file.path, shuffle=False)
@@ -90,36 +95,59 @@ class SequentialKeys(LMDBData):
         return size * (i + 1) // n - size * i // n
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, order = self._epoch, self._order()
-        positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._stream)
-        share, (i, n) = self._share(len(positions), self.ranks), self._part
+        return self.from_place(0)
+
+    def from_place(self, place: int) -> Iterator[list[int]]:
+        """What the iteration yields after so many pointers."""
+        yield from self.stream().from_place(place)  # which is made when the first one is asked for
+
+    def stream(self) -> Stream:
+        """The pointers of the coming iteration by place."""
+        epoch, order = self._epoch, None if self._pinned else self._order()
+        positions: np.ndarray | range = range(self.count)
+        if epoch.interruptions:
+            positions = left_over(self.count, epoch.interruptions, self.ranks.uneven, self._first)
+        share, (i, n) = self._share(positions, self.ranks, len(epoch.interruptions)), self._part
         share = share[len(share) * i // n:len(share) * (i + 1) // n]
-        for start in range(0, len(share), _CHUNK):
-            chunk = share[start:start + _CHUNK]
-            # What pads an epoch comes again at a position after its end, so its crop is another one.
-            own = positions[chunk % len(positions)]
-            places = np.where(chunk < len(positions), own, self.count + chunk - len(positions))
-            entries = own // self._repeats
-            if order is not None:
-                entries = order[entries]
-            numbers = entries if self._indices is None else self._indices[entries]
-            yield from map(list, zip(numbers.tolist(), places.tolist()))
+        return Stream(share, positions, self.count, self._repeats, order, self._indices)
 
     def _order(self) -> np.ndarray | None:
         """Which of the indices comes when in this epoch; None for one after the other."""
+        size = self.count // self._repeats
+        runs = self._runs(integers(range(size)))
+        return None if runs is None else permuted_runs(runs, self._epoch.generator(_STREAM))
+
+    def _runs(self, entries: np.ndarray) -> np.ndarray | None:
+        """For each of these indices, by number, the run that it stays in when runs are permuted; None to permute none.
+        """
         return None
 
-    def _share(self, count: int, ranks: Ranks) -> np.ndarray:
+    def _share(self, positions: np.ndarray | range, ranks: Ranks, interruptions: int) -> np.ndarray | range:
+        """The places in `positions` of a rank's samples, in its order; places after its end are repetitions."""
+        if not self._pinned:
+            return self._rotating_share(len(positions), ranks)
+        share = ranks.contiguous(len(positions), 0)
+        own = integers(share)
+        entries = own % max(1, len(positions))
+        runs = self._runs((entries if isinstance(positions, range) else positions[entries]) // self._repeats)
+        if runs is None:
+            return share
+        pinned: np.ndarray = own[permuted_runs(runs, self._epoch.generator(_STREAM, ranks.rank, interruptions))]
+        return pinned
+
+    def _rotating_share(self, count: int, ranks: Ranks) -> range:
         return ranks.contiguous(count, self._epoch.number)
 
-    def _stream(self, positions: np.ndarray, ranks: Ranks, interruptions: int) -> Iterator[list[int]]:
-        """The positions that a rank of another run yielded, one by one, as `left_over` asks for them."""
-        share = self._share(len(positions), ranks)
-        padded = np.append(positions, self.count)[np.minimum(share, len(positions))].tolist()
-        pointers = ([position] for position in padded)
+    def _first(self, positions: np.ndarray, ranks: Ranks, interruptions: int, samples: int) -> np.ndarray:
+        """What a rank of another run yielded at first, as `left_over` asks for it."""
+        share = self._share(positions, ranks, interruptions)
+        share = integers(share) if isinstance(share, range) else share
         if not self._buffer_size:
-            return pointers
-        return shuffled_locally(pointers, self._buffer_size, self._epoch, ranks.rank, interruptions)
+            return share[:samples]
+        yielded = np.ones(len(share), bool)
+        yielded[not_yet_shuffled(len(share), min(samples, len(share)), self._buffer_size, self._epoch, ranks.rank,
+                                 interruptions)] = False
+        return share[yielded]
 
 
 class BlockShuffledKeys(SequentialKeys):
@@ -134,12 +162,20 @@ class BlockShuffledKeys(SequentialKeys):
         self._block_size = integer("block_size", block_size, 1)
         super().__init__(file, epoch, **options)
 
-    def _order(self) -> np.ndarray:
-        entries = np.arange(self.count // self._repeats)
-        blocks = self._epoch.generator(_STREAM).permutation(-(-len(entries) // self._block_size))
-        starts = blocks * self._block_size
-        order = (starts[:, None] + np.arange(self._block_size)).ravel()
-        return order[order < len(entries)]
+    def _runs(self, entries: np.ndarray) -> np.ndarray:
+        return entries // self._block_size
+
+
+class ShardShuffledKeys(SequentialKeys):
+    """Yields `[number, position]` in whole files of several, one after the other, in an order by (seed, epoch).
+
+    Of a single file, this is its order. A local shuffle after it mixes files that follow each other.
+
+        3 files of 2 records: [2, 0] [3, 1] [4, 2] [5, 3] [0, 4] [1, 5]
+    """
+
+    def _runs(self, entries: np.ndarray) -> np.ndarray:
+        return shards_of(entries if self._indices is None else self._indices[entries], self.file)
 
 
 class ShuffledKeys(SequentialKeys):
@@ -149,10 +185,38 @@ class ShuffledKeys(SequentialKeys):
     """
 
     def _order(self) -> np.ndarray:
-        return self._epoch.generator(_STREAM).permutation(self.count // self._repeats)
+        size = self.count // self._repeats
+        order = integers(range(size))
+        self._epoch.generator(_STREAM).shuffle(order)
+        return order
 
-    def _share(self, count: int, ranks: Ranks) -> np.ndarray:
+    def _runs(self, entries: np.ndarray) -> np.ndarray:
+        return entries
+
+    def _rotating_share(self, count: int, ranks: Ranks) -> range:
         return ranks.strided(count)
+
+
+def permuted_runs(runs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The places in `runs` in an order that permutes stretches of equal values, and keeps each one's own order.
+
+    >>> permuted_runs(np.array([7, 7, 8, 9, 9]), np.random.default_rng(0)).tolist()
+    [3, 4, 0, 1, 2]
+    """
+    size = len(runs)
+    starts = np.flatnonzero(np.append(size > 0, runs[1:] != runs[:-1])).astype(number_type(size))
+    lengths = np.diff(starts, append=starts.dtype.type(size))
+    order = rng.permutation(len(starts))
+    starts, lengths = starts[order], lengths[order]
+    behind = starts - np.append(0, np.cumsum(lengths[:-1], dtype=starts.dtype)).astype(starts.dtype)
+    order = np.repeat(behind, lengths)
+    order += np.arange(size, dtype=starts.dtype)
+    return order
+
+
+def shards_of(records: np.ndarray, file: RecordFile) -> np.ndarray:
+    """The number of the file that has each of these records."""
+    return np.searchsorted(file.starts, records, side="right").astype(np.int32)
 
 
 def checked_indices(indices: Any, file: RecordFile) -> np.ndarray | None:

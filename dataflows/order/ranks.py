@@ -4,8 +4,7 @@ All of it is arithmetic on positions: an epoch is `count` positions, 0 to count 
 which of them are its own. The rules are those of torch's DistributedSampler where it has any.
 """
 import dataclasses
-import itertools
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable
 
 import numpy as np
 
@@ -33,25 +32,26 @@ class Ranks:
             return (count + self.world_size - 1 - self.rank) // self.world_size
         return count // self.world_size if self.uneven == "drop" else -(-count // self.world_size)
 
-    def strided(self, count: int) -> np.ndarray:
+    def strided(self, count: int) -> range:
         """This rank's positions: every world_size-th. Those from `count` on are repetitions of the epoch's start.
 
-        >>> [Ranks(rank, 3, "pad").strided(7).tolist() for rank in range(3)]
-        [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+        >>> [Ranks(rank, 3, "pad").strided(7) for rank in range(3)]
+        [range(0, 9, 3), range(1, 10, 3), range(2, 11, 3)]
         """
-        return self.rank + self.world_size * np.arange(self.size(count))
+        return range(self.rank, self.rank + self.world_size * self.size(count), self.world_size)
 
-    def contiguous(self, count: int, turn: int) -> np.ndarray:
+    def contiguous(self, count: int, turn: int) -> range:
         """This rank's positions: one range. Ranks change places with each `turn`, so that in time each reads all.
 
-        >>> [Ranks(0, 3, "drop").contiguous(7, turn).tolist() for turn in range(3)]
-        [[0, 1], [2, 3], [4, 5]]
+        >>> [Ranks(0, 3, "drop").contiguous(7, turn) for turn in range(3)]
+        [range(0, 2), range(2, 4), range(4, 6)]
         """
         size = self.size(count)
         if self.uneven == "keep":  # the first `more` ranks have one more; changing places would change their sizes
-            more = count % self.world_size
-            return self.rank * (count // self.world_size) + min(self.rank, more) + np.arange(size)
-        return (self.rank + turn) % self.world_size * size + np.arange(size)
+            start = self.rank * (count // self.world_size) + min(self.rank, count % self.world_size)
+        else:
+            start = (self.rank + turn) % self.world_size * size
+        return range(start, start + size)
 
 
 def check_done(count: int, done: Done) -> None:
@@ -69,18 +69,28 @@ def check_done(count: int, done: Done) -> None:
 
 
 def left_over(count: int, done: Done, uneven: str,
-              stream: Callable[[np.ndarray, Ranks, int], Iterable[Sequence[Any]]]) -> np.ndarray:
+              first: Callable[[np.ndarray, Ranks, int, int], np.ndarray]) -> np.ndarray:
     """The positions, ascending, that are left of an epoch of `count` after interruptions at `done`.
 
-    `stream(positions, ranks, interruptions)` gives the pointers, with their position last, of one rank that shares
-    these positions with others, after so many interruptions: what was yielded is the first ones of each rank's.
+    `first(positions, ranks, interruptions, samples)` says which of these positions, by their places in the array, are
+    the first so many samples of one rank that shares them with others, after so many interruptions. Places from the
+    array's end on are repetitions.
     """
-    positions = np.arange(count)
+    positions = integers(range(count))
     for interruptions, (world_size, samples) in enumerate(done):
-        left = np.ones(count, bool)
+        left = np.ones(len(positions), bool)
         for rank in range(world_size):
-            pointers = stream(positions, Ranks(rank, world_size, uneven), interruptions)
-            seen = np.fromiter((pointer[-1] for pointer in itertools.islice(pointers, samples)), np.int64)
-            left[seen[seen < count]] = False  # the others are repetitions
-        positions = positions[left[positions]]
+            seen = first(positions, Ranks(rank, world_size, uneven), interruptions, samples)
+            left[seen[seen < len(left)]] = False
+        positions = positions[left]
     return positions
+
+
+def integers(numbers: range) -> np.ndarray:
+    """A range as an array: int64, or int32 where that suffices."""
+    return np.arange(numbers.start, numbers.stop, numbers.step, dtype=np.dtype(number_type(numbers.stop)))
+
+
+def number_type(count: int) -> type[np.signedinteger[Any]]:
+    """The smaller integer type that has the numbers below `count`: full shuffles of millions are held in memory."""
+    return np.int32 if count <= 2**31 else np.int64

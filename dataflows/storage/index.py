@@ -1,6 +1,7 @@
 """The index `train.lmdb.index.npz` beside `train.lmdb`: what is known of each record without reading it.
 
-One numpy archive without pickles. Arrays, one entry per record in the order of the keys:
+One numpy archive without pickles (mapped_arrays.py), which is mapped, so that processes share it. Arrays, one entry per
+record in the order of the keys:
 
     label    int32    class number; or vectors: float32 of shape (count, k), in version 3
     height   int32    pixels, as stored
@@ -13,28 +14,27 @@ One numpy archive without pickles. Arrays, one entry per record in the order of 
 and `meta`, the UTF-8 bytes of a JSON object: version (of this table: 2, or 3 where labels are vectors), count (of
 records), and the parts that index_meta.py lists.
 
-The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them. So
-no byte of an index can change unnoticed, and with it none of the LMDB.
+The archive ends with a checksum of all bytes before it. So no byte of an index can change unnoticed, and with it none
+of the LMDB.
 
 It is written last: its presence means that the dump is complete.
 """
 import dataclasses
-import io
+import errno
 import json
 import os
-import zipfile
 import zlib
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from dataflows.mapped_arrays import Archive, write_arrays
 from dataflows.storage.flush import flush_file
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.system import naming
 
 VERSION, OF_VECTORS = 2, 3  # the latter has another `label`, which readers that know only 2 would misread
 REMEDY = "Remove it to read the LMDB without an index, or dump again"
-_DIGITS = 8  # of the checksum at the end
 _DTYPES = {"label": "<i4", "height": "<i4", "width": "<i4", "nbytes": "<i8", "offset": "<i8", "crc32": "<u4"}
 
 
@@ -71,6 +71,10 @@ class Index:
         """What classes are called, by class number; `classes` where the source does not say."""
         return list(self.meta.class_names)
 
+    def fingerprint(self) -> int:
+        """A checksum of the checksums of all records."""
+        return zlib.crc32(np.ascontiguousarray(self.crc32))
+
     def written_meta(self) -> dict[str, Any]:
         """The meta object as it is written."""
         return self.meta.to_dict(OF_VECTORS if self.label_size else VERSION, self.count)
@@ -103,11 +107,10 @@ def find_index(lmdb_path: str, data_file: str) -> str | None:
 
 def write_index(index: Index, lmdb_path: str) -> str:
     """Writes the index under a temporary name beside its LMDB, down to the disk, and returns that name."""
-    temporary = temporary_index_path(lmdb_path)
-    content = _content(index)
+    temporary, arrays = temporary_index_path(lmdb_path), _arrays(index)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
+        with open(temporary, "w+b") as file:
+            write_arrays(file, arrays)
             file.flush()
             flush_file(file.fileno())
     except BaseException:
@@ -121,26 +124,14 @@ def temporary_index_path(lmdb_path: str) -> str:
     return index_path(lmdb_path) + ".partial"
 
 
-def _content(index: Index) -> bytes:
-    arrays: dict[str, Any] = {name: np.asarray(getattr(index, name), dtype)
-                              for name, dtype in _dtypes(bool(index.label_size)).items()}
+def _arrays(index: Index) -> dict[str, np.ndarray]:
+    columns = {name: np.asarray(getattr(index, name), dtype) for name, dtype in _dtypes(bool(index.label_size)).items()}
     meta = json.dumps(index.written_meta()).encode()
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays, name=index.name, meta=np.frombuffer(meta, np.uint8))
-    return sealed(file.getvalue())
+    return columns | {"name": index.name, "meta": np.frombuffer(meta, np.uint8)}
 
 
-def sealed(archive: bytes) -> bytes:
-    """A zip archive with the comment that holds the checksum of all before it."""
-    file = io.BytesIO(archive)
-    with zipfile.ZipFile(file, "a") as writer:
-        writer.comment = b"crc32 " + b"0" * _DIGITS
-    content = file.getvalue()[:-_DIGITS]
-    return content + b"%08x" % zlib.crc32(content)
-
-
-def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index | None:
-    """The index of an LMDB file, or None when it has none.
+def load_index(lmdb_path: str, data_file: str, used: int | None = None, *, copied: bool = False) -> Index | None:
+    """The index of an LMDB file, or None when it has none. Its columns are views of the file, or of a copy if `copied`.
 
     `data_file` is the file whose size the index must state, and `used`, where it is known, how many of its bytes are in
     use by its own header. Raises ValueError, naming file and remedy, when the index is damaged, of another version, or
@@ -155,26 +146,25 @@ def load_index(lmdb_path: str, data_file: str, used: int | None = None) -> Index
         return None
     try:
         with naming(path), open(path, "rb") as file:
-            content = file.read()
+            index = read_index(path, file, copied=copied)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is a link to {os.path.realpath(path)}, which is not there. {REMEDY}") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path} is a folder, not an index. {REMEDY}") from error
-    index = parse_index(path, content)
     if os.path.exists(data_file):
         _refuse_size(path, index.meta.file_size, data_file, used)
     return index
 
 
-def parse_index(path: str, content: bytes) -> Index:
-    """The index whose bytes are given. Raises ValueError, naming its `path` and the remedy, when it is damaged or of
-    another version.
-    """
+def read_index(path: str, file: IO[bytes], *, copied: bool) -> Index:
+    """The index in an open file, which `path` names in errors. Raises OSError and ValueError as load_index does."""
     try:
-        return _parse(content)
+        return _parse(Archive(file, copied=copied))
     except _OtherVersion as error:
         raise ValueError(f"{path} {error}") from error
     except Exception as error:  # a damaged archive can make zipfile, zlib, numpy and json raise nearly anything
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the file's start
+            raise
         raise ValueError(f"{path} is not a readable index ({type(error).__name__}: {error}). {REMEDY}") from error
 
 
@@ -205,14 +195,13 @@ def _refuse_version(version: Any) -> None:
                             f"{'Update this package. ' * newer}{REMEDY}")
 
 
-def _parse(content: bytes) -> Index:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        written = json.loads(archive["meta"].tobytes())
-        _refuse_version(written["version"])
-        if content[-_DIGITS:] != b"%08x" % zlib.crc32(content[:-_DIGITS]):
-            raise ValueError("its bytes are not those that were written: their checksum is another")
-        meta = IndexMeta.from_dict(written)
-        arrays = {name: archive[name] for name in (*_DTYPES, "name")}
+def _parse(archive: Archive) -> Index:
+    written = json.loads(archive["meta"].tobytes())
+    _refuse_version(written["version"])
+    if not archive.is_sealed():
+        raise ValueError("its bytes are not those that were written: their checksum is another")
+    meta = IndexMeta.from_dict(written)
+    arrays = {name: archive[name] for name in (*_DTYPES, "name")}
     count, vectors = written["count"], written["version"] == OF_VECTORS
     shapes = dict.fromkeys(arrays, (count,)) | ({"label": (count, len(meta.classes) or 1)} if vectors else {})
     if any(array.shape != shapes[name] for name, array in arrays.items()):

@@ -15,19 +15,24 @@ from dataflows.storage.index import REMEDY, Index
 from dataflows.storage.paged_file import StoredBytes, open_file
 
 R = TypeVar("R", bound="Records")
+_CHUNK = 2**20  # records that are checked at once, so that checking takes little memory
 
 
 class Records(abc.ABC):
     """The records of one file, by number: 0 to len - 1 in the order of their keys. See `Store`.
 
-    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys. private:
-    whether what is asked for ahead waits in this process's memory, and not in the page cache.
+    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys.
+    starts: the number of the first record of each file that this is.
+    mean_nbytes: of the records' values, or None if nobody knows without reading.
+    private: whether what is asked for ahead waits in this process's memory, and not in the page cache.
     """
 
     index: Index | None = None
     index_path: str | None = None
     listed = True
     private = False
+    mean_nbytes: float | None = None
+    starts = np.zeros(1, np.int64)
 
     def __init__(self, path: str, opener: Callable[[], StoredBytes] | None, *, drop: bool = False) -> None:
         self.path = path
@@ -87,6 +92,14 @@ class Records(abc.ABC):
         """(offset, nbytes), int64: where in the file those of these records are whose place is known."""
 
     @abc.abstractmethod
+    def sizes(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(heights, widths) of these records' images, int64, in pixels; None if they are not known without reading."""
+
+    @abc.abstractmethod
+    def names(self, numbers: np.ndarray) -> list[bytes] | None:
+        """The source files of these records, or None if nobody knows."""
+
+    @abc.abstractmethod
     def fingerprint(self) -> int:
         """A checksum of 32 bits that tells this file's records from those of others."""
 
@@ -116,6 +129,7 @@ class IndexedRecords(Records):
         self._verify = False
         self._refuse_foreign_index(tree)  # says more of a checksum that differs than `verify` does
         self._verify = verify
+        self.mean_nbytes = float(index.nbytes.mean()) if index.count else 0.0
 
     def _refuse_foreign_index(self, tree: Tree) -> None:
         index, different = self.index, ""
@@ -174,9 +188,18 @@ class IndexedRecords(Records):
         """The places of all of them."""
         return self.index.offset[numbers], self.index.nbytes[numbers]
 
+    def sizes(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """As the index has them."""
+        return self.index.height[numbers].astype(np.int64), self.index.width[numbers].astype(np.int64)
+
+    def names(self, numbers: np.ndarray) -> list[bytes]:
+        """As the index has them."""
+        names: list[bytes] = self.index.name[numbers].tolist()
+        return names
+
     def fingerprint(self) -> int:
         """A checksum of the checksums of all records."""
-        return crc32(self.index.crc32.tobytes())
+        return self.index.fingerprint()
 
     def identity(self) -> int:
         """A checksum of all columns of the index, and of its meta object."""
@@ -254,6 +277,12 @@ class SearchedRecords(Records):
         offsets, nbytes = self._learned[:, numbers]
         return offsets[nbytes > 0], nbytes[nbytes > 0]
 
+    def sizes(self, numbers: list[int]) -> None:
+        """Not known."""
+
+    def names(self, numbers: np.ndarray) -> None:
+        """Not known."""
+
     def fingerprint(self) -> int:
         """A checksum of their number, the first one and the last one: reading all would take long."""
         return crc32(self.value(len(self) - 1), crc32(self.value(0), len(self)))
@@ -265,6 +294,10 @@ class SearchedRecords(Records):
 
 def _contains(index: Index, tree: Tree) -> bool:
     """Whether every record that the index names is within the file, and has a size."""
-    return bool((index.height > 0).all() and (index.width > 0).all()
-                and (index.offset >= 0).all() and (index.nbytes > 0).all()
-                and (index.offset <= tree.nbytes - index.nbytes).all())
+    for start in range(0, index.count, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        offset, nbytes = index.offset[part], index.nbytes[part]
+        if not ((index.height[part] > 0).all() and (index.width[part] > 0).all() and (offset >= 0).all()
+                and (nbytes > 0).all() and (offset <= tree.nbytes - nbytes).all()):
+            return False
+    return True

@@ -19,9 +19,12 @@ from dataflows.storage.remote.urls import is_url
 from dataflows.storage.shards.files import PathLike, read_manifest, shard_files
 from dataflows.storage.shards.manifest import SUFFIX
 from dataflows.storage.shards.records import ShardedRecords
-from dataflows.system import available_memory
+from dataflows.system import allow_open_files, available_memory
 from dataflows.terminal import printable
 from dataflows.threads import map_ordered
+
+_OPEN_EACH = 4  # descriptors of one file: two, its map, and the index's
+_OPEN_BESIDES = 256  # that other parts of the program may need
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +41,13 @@ class Store:
     when it first uses it, and raises ValueError if the file or its index is another one then. A copy within a process
     shares what was read of the index.
 
-    index: the file's, or None. index_path: where it is: beside the path, or beside the file that it is a link to.
+    index: the file's, or None; of several files, its columns are put together when they are first used. index_path:
+        where it is: beside the path, or beside the file that it is a link to.
 
     io: "mmap" gives views of the file, "pread" copies of it, which suits file systems where a page fault is a message
         to a server; "auto" is "pread" on the network file systems that we know, else "mmap", and "pread" again where
-        the system does not map the file. With "pread" nothing is mapped. Without an index: LMDB's own map.
+        the system does not map the file. With "pread" nothing is mapped; else the index is, wherever it can be, so
+        that processes share it. Without an index: LMDB's own map.
     cache: "drop" gives pages back to the kernel after use, so that reading a file that is larger than memory evicts
         nothing else; "keep" leaves them to be read again.
     verify: compare each record with its checksum in the index whenever it is read, and raise RecordError if it differs.
@@ -109,6 +114,11 @@ class Store:
         return pool().capacity if self.private else available_memory()
 
     @property
+    def starts(self) -> np.ndarray:
+        """The number of the first record of each file, int64."""
+        return self._records.starts
+
+    @property
     def index(self) -> Index | None:
         """What is known of each record without reading it; None if nothing is."""
         return self._records.index
@@ -120,6 +130,19 @@ class Store:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def mean_nbytes(self) -> float | None:
+        """Of the records' values; None without an index."""
+        return self._records.mean_nbytes
+
+    def sizes(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(heights, widths) of these records' images, int64, in pixels; None without an index."""
+        return self._records.sizes(numbers)
+
+    def names(self, numbers: np.ndarray) -> list[bytes] | None:
+        """The source files of these records, in the bytes of the file system; None without an index."""
+        return self._records.names(numbers)
 
     def key(self, number: int) -> bytes:
         """The key of record `number`."""
@@ -179,6 +202,7 @@ def _open_records(files: str | list[str], path: str, *options: Any) -> Records:
     shards = shard_files(files, remote)
     if shards is None:
         return _open_file(path, *options)
+    allow_open_files(_OPEN_EACH * len(shards) + _OPEN_BESIDES)
     opened = map_ordered(lambda shard: _open_file(shard, *options), shards,
                          _AT_ONCE if any(map(is_url, shards)) else 0, _AT_ONCE)
     return ShardedRecords(path, list(opened), read_manifest(path, remote) if path.endswith(SUFFIX) else None)
@@ -195,7 +219,7 @@ def _open_file(path: str, io: str, drop: bool, verify: bool, remote: RemoteOptio
 def _open_local(path: str, io: str, drop: bool, verify: bool) -> Records:
     file = existing_file(path)
     tree = read_header(file)
-    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes)
+    index_path, index = find_index(path, file), load_index(path, file, tree.nbytes, copied=io == "pread")
     if index is not None and index_path is not None:
         return IndexedRecords(path, lambda: open_file(data_file(path), io), index, index_path, tree, drop=drop,
                               verify=verify)

@@ -5,6 +5,7 @@ import unicodedata
 from typing import Collection, Sequence
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LABEL = 12  # columns of a label that has a text beside it
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
 
@@ -33,13 +34,11 @@ def bar(share: float, width: int) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def wrapped(label: str, text: str, width: int, *, indent: int = 2, label_width: int = 12) -> list[str]:
+def wrapped(label: str, text: str, width: int) -> list[str]:
     """Lines of `width` columns: the label, and the text beside it, in as many lines as it takes."""
-    margin = " " * indent
-    lines = textwrap.wrap(text, width - indent - label_width - 2, break_long_words=False,
-                          break_on_hyphens=False) or [""]
-    labels = [label] + [""] * (len(lines) - 1)
-    return [f"{margin}{fit(name, label_width)}  {line}".rstrip() for name, line in zip(labels, lines)]
+    lines = textwrap.wrap(text, width - _LABEL - 4, break_long_words=False, break_on_hyphens=False) or [""]
+    beside = itertools.zip_longest([label], lines, fillvalue="")
+    return [f"  {fit(name, _LABEL)}  {line}".rstrip() for name, line in beside]
 
 
 def size_text(nbytes: float) -> str:

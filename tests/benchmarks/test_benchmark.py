@@ -23,6 +23,7 @@ from benchmarks.measure import POINTERS, choose
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
 from benchmarks.report import failure, limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
+from dump_imagenet import dump_split
 from helpers.contestants import (
     IMAGES,
     does_not_import,
@@ -545,3 +546,14 @@ def test_a_value_that_cannot_be_used_is_refused_before_anything_is_measured(opti
         benchmark.main(["--source", "a", "--lmdb", "b", option, value])
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith(f"error: argument {option}: {why}\n")
+
+
+def test_a_manifest_is_measured_by_what_can_read_it(photos, tmp_path, capfd):
+    dump_split(photos, tmp_path / "lmdb" / "uint8", "val", format="uint8", max_side=500, shards=3, progress=False)
+    code, run, _ = run_main(photos, tmp_path, "--splits", "val", "--formats", "uint8", "--epochs", "1", "--what",
+                            "tensorpack", "loader")
+    assert code == 0 and run["skipped"] == {"tensorpack": f"it reads one LMDB file, and {tmp_path}/lmdb/uint8/"
+                                                          f"val.manifest.json has several"}
+    [group] = run["groups"]
+    assert len(group["results"]) == 1 and group["results"][0]["error"] is None and group["images"] == 10
+    assert group["lmdb_bytes"] > 100_000

@@ -454,7 +454,7 @@ def test_a_wrong_epoch_is_refused(path, epoch):
 @pytest.mark.parametrize("options, message", [
     ({"shuffle_buffer": -1}, "shuffle_buffer must be"), ({"seed": -1}, "seed must be a non-negative integer"),
     ({"order": "local", "shuffle_buffer": -1}, "shuffle_buffer must be"), ({"block_size": 0}, "block_size must be"),
-    ({"order": "random"}, "order must be 'local', 'block' or 'sequential', not 'random'"),
+    ({"order": "random"}, "order must be 'local', 'block', 'shard' or 'sequential', not 'random'"),
     ({"rank": 1}, "rank=1 and world_size=None: give both"), ({"uneven": "stretch"}, "uneven must be 'pad', "),
     ({"indices": [23]}, "indices must be record numbers from 0 to 22 of .*, not 23"), ({"repeats": 0}, "repeats must")])
 def test_wrong_options_are_refused_before_a_worker_starts(path, options, message):

@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 from tensorpack.dataflow import DataFromList
 
 from dataflows.order.epoch import Epoch
-from dataflows.order.local_shuffle import FiniteLocallyShuffleData
-from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
+from dataflows.order.local_shuffle import FiniteLocallyShuffleData, not_yet_shuffled
+from dataflows.order.pointers import (
+    BlockShuffledKeys,
+    SequentialKeys,
+    ShardShuffledKeys,
+    ShuffledKeys,
+    permuted_runs,
+)
 from dataflows.tensorpack import DataFlow
 from helpers.records import Records
 
@@ -48,7 +54,8 @@ def test_pointers_are_a_number_and_its_place_in_the_epoch():
         assert sorted(numbers) == list(positions) == list(range(9)) and numbers != positions
 
 
-@pytest.mark.parametrize("cls", [ShuffledKeys, BlockShuffledKeys, FiniteLocallyShuffleData], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", [ShuffledKeys, BlockShuffledKeys, ShardShuffledKeys, FiniteLocallyShuffleData],
+                         ids=lambda c: c.__name__)
 def test_the_examples_in_docstrings_are_literally_true(cls):
     def shown(datapoints):
         return " ".join(map(str, datapoints))
@@ -57,6 +64,7 @@ def test_the_examples_in_docstrings_are_literally_true(cls):
     example = {
         ShuffledKeys: "4 records: " + "    and in the next epoch: ".join(
             shown(ShuffledKeys(Records(4), epoch_of(0, number))) for number in (0, 1)),
+        ShardShuffledKeys: f"3 files of 2 records: {shown(ShardShuffledKeys(Records(6, (0, 2, 4)), Epoch()))}",
         BlockShuffledKeys: f"6 records in blocks of 2: {shown(BlockShuffledKeys(Records(6), Epoch(), 2))}",
         FiniteLocallyShuffleData: "ds: 0 1 2 3 4 5 6 7    buffer_size=4:    " + shown(
             number for [number] in FiniteLocallyShuffleData(numbers, 4, Epoch())),
@@ -183,6 +191,38 @@ def test_a_local_shuffle_reads_at_most_two_datapoints_for_each_that_it_yields(si
     for place, _ in enumerate(FiniteLocallyShuffleData(Source(), buffer_size, Epoch()), 1):
         assert read <= min(2 * place, place + buffer_size)  # so the first comes at once
     assert read == size
+
+
+def left_after(size, buffer_size, yielded):
+    epoch = epoch_of(3, 4)
+    shuffle = FiniteLocallyShuffleData(SequentialKeys(Records(size), epoch), buffer_size, epoch, 1)
+    order = [number for number, _ in shuffle]
+    assert [number for number, _ in shuffle.from_place(yielded)] == order[yielded:]
+    left = not_yet_shuffled(size, yielded, buffer_size, epoch, 1, 0)
+    assert sorted(left.tolist()) == sorted(order[yielded:])
+
+
+@given(st.integers(0, 60), st.integers(1, 40), st.data())
+def test_what_is_left_of_a_local_shuffle_is_told_without_it(size, buffer_size, data):
+    left_after(size, buffer_size, data.draw(st.integers(0, size)))
+
+
+@pytest.mark.parametrize("size, buffer_size", [(20_001, 9), (20_000, 5000), (8193, 4096), (8193, 8192), (8192, 5000),
+                                               (8191, 9000), (16_385, 8192)])
+def test_what_is_left_of_a_local_shuffle_beyond_a_block_of_its_draws(monkeypatch, size, buffer_size):
+    monkeypatch.setattr("dataflows.order.local_shuffle._STEPS", 2 * 4096)
+    for yielded in (1, 4095, 4096, 4097, size // 2, size - 3, size - 1, size):
+        left_after(size, buffer_size, yielded)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), max_size=8), seeds)
+def test_runs_are_permuted_whole(lengths, seed):
+    runs = np.array([value for value, length in lengths for _ in range(length)], np.int64)
+    order = permuted_runs(runs, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(len(runs)))
+    for place, number in enumerate(order[:-1].tolist()):
+        if number + 1 < len(runs) and runs[number] == runs[number + 1]:
+            assert order[place + 1] == number + 1
 
 
 def test_a_buffer_larger_than_the_data_shuffles_all_of_it():

@@ -13,7 +13,7 @@ from dataflows.load.late_ranks import LateRanks
 from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order
 from dataflows.order.parts import RestOfEpoch
-from dataflows.order.pointers import SequentialKeys, ShuffledKeys, checked_indices
+from dataflows.order.pointers import SequentialKeys, checked_indices
 from dataflows.order.ranks import UNEVEN, Ranks, left_over
 from dataflows.tensorpack import BatchData
 from helpers.records import Records
@@ -23,7 +23,9 @@ worlds = st.integers(1, 7)
 unevens = st.sampled_from(UNEVEN)
 epochs = st.integers(0, 20)
 some = settings(max_examples=50)  # of chains, which cost more than positions
-orders = st.sampled_from(["shuffled", "local", "block", "sequential"])
+ROTATING = ["shuffled", "local", "block", "shard", "sequential"]
+PINNED = [f"{order} pinned" for order in (*ROTATING, "unshuffled")]
+rotating, pinned, orders = map(st.sampled_from, (ROTATING, PINNED, ROTATING + PINNED))
 
 
 @st.composite
@@ -31,16 +33,16 @@ def contents(draw):
     """What an epoch is made of: records, and which of them how often, as options of keys."""
     records = draw(st.integers(1, 60))
     indices = draw(st.none() | st.lists(st.integers(0, records - 1), min_size=1, max_size=30))
-    return Records(records), {"indices": indices, "repeats": draw(st.integers(1, 3))}
+    starts = sorted({0, *draw(st.lists(st.integers(0, records - 1), max_size=5))})
+    return Records(records, starts), {"indices": indices, "repeats": draw(st.integers(1, 3))}
 
 
 def chain(order, content, ranks, epoch):
     """A loader's pointers."""
     store, options = content
-    if order == "shuffled":
-        return ShuffledKeys(store, epoch, ranks=ranks, **options)
+    kind, *partition = order.split()
     indices = checked_indices(options["indices"], store)
-    return pointers_of(store, Order(order, 3, 5, 4, indices, options["repeats"]), epoch, ranks)
+    return pointers_of(store, Order(kind, 3, 5, 4, indices, options["repeats"], *partition), epoch, ranks)
 
 
 def at(number, done=(), skip=0):
@@ -96,19 +98,19 @@ def test_a_strided_share_is_every_nth_and_a_contiguous_one_is_a_range(count, wor
 def test_ranges_move_so_that_a_rank_reads_all_within_world_size_epochs(count, world_size, uneven, first):
     everything = set(range(world_size * Ranks(0, world_size, uneven).size(count)))
     for ranks in ranks_of(world_size, uneven):
-        turns = [ranks.contiguous(count, turn).tolist() for turn in range(first, first + world_size)]
+        turns = [[*ranks.contiguous(count, turn)] for turn in range(first, first + world_size)]
         assert set().union(*turns) == everything
 
 
 @given(counts, worlds, epochs)
 def test_ranges_that_are_kept_stay(count, world_size, turn):
     for ranks in ranks_of(world_size, "keep"):
-        assert ranks.contiguous(count, turn).tolist() == ranks.contiguous(count, 0).tolist()
+        assert [*ranks.contiguous(count, turn)] == [*ranks.contiguous(count, 0)]
 
 
 @given(counts, worlds, st.sampled_from(["pad", "drop"]), epochs)
 def test_shuffled_ranks_are_those_of_distributed_sampler(count, world_size, uneven, epoch):
-    content = Records(count), {}
+    content = Records(count), {"indices": None, "repeats": 1}
     permutation = numbers_by_position("shuffled", content, epoch)
     for ranks, pointers in enumerate(all_pointers("shuffled", content, world_size, uneven, at(epoch))):
         sampler = DistributedSampler(permutation, world_size, ranks, shuffle=False, drop_last=uneven == "drop")
@@ -183,6 +185,64 @@ def test_parts_of_a_rank_are_the_rank(content, world_size, uneven, epoch, parts)
         assert list(itertools.chain(*keys)) == list(SequentialKeys(store, at(epoch), ranks=ranks, **options))
 
 
+@some
+@given(pinned, contents(), worlds, unevens)
+def test_a_pinned_rank_reads_one_range_in_every_epoch(order, content, world_size, uneven):
+    count = len(numbers_by_position(order, content, 0))
+    for ranks in ranks_of(world_size, uneven):
+        pointers = [sorted(map(tuple, chain(order, content, ranks, at(epoch)))) for epoch in range(3)]
+        assert pointers[0] == pointers[1] == pointers[2]
+        assert sorted(position for _, position in pointers[0]) == [*ranks.contiguous(count, 0)]
+
+
+@some
+@given(contents(), worlds, epochs)
+def test_a_pinned_rank_shuffles_its_range_and_repeats_in_a_row(content, world_size, epoch):
+    store, options = content
+    assume(len(store) > 30 and options["indices"] is None)
+    for ranks in ranks_of(world_size, "drop"):
+        [one, other] = [[position // options["repeats"] for _, position in
+                         chain("shuffled pinned", content, ranks, at(number))] for number in (epoch, epoch + 1)]
+        runs = [[key for key, _ in itertools.groupby(stream)] for stream in (one, other)]
+        assert sorted(runs[0]) == sorted(runs[1]) == sorted(set(one))
+        assert runs[0] != runs[1] or len(runs[0]) < 5
+
+
+def test_pinned_ranks_shuffle_by_numbers_of_their_own():
+    content = Records(400), {"indices": None, "repeats": 1}
+    streams = all_pointers("shuffled pinned", content, 2, "drop", at(0))
+    assert len({tuple(position % 200 for _, position in stream) for stream in streams}) == 2
+
+
+@some
+@given(st.sampled_from(["shard", "shard pinned"]), contents(), worlds, unevens, epochs)
+def test_shards_are_read_whole(order, content, world_size, uneven, epoch):
+    store, options = content
+    store, options = Records(len(store), store.starts), {"indices": None, "repeats": options["repeats"]}
+    indices = checked_indices(None, store)
+    kind, *partition = order.split()
+    for ranks in ranks_of(world_size, uneven):
+        keys = pointers_of(store, Order(kind, 3, 0, 4, indices, options["repeats"], *partition), at(epoch), ranks)
+        numbers = [number for number, position in keys if position < len(store) * options["repeats"]]
+        shards = [np.searchsorted(store.starts, number, side="right") for number in numbers]
+        met = [key for key, _ in itertools.groupby(shards)]
+        assert len(met) - len(set(met)) <= 1  # of ranges that move, one may end in a shard whose rest comes first
+        for shard in set(met):
+            own = [number for number, of in zip(numbers, shards) if of == shard]
+            assert partition == [] or own == sorted(own)
+
+
+def test_the_files_of_a_shard_order_come_in_another_order_in_each_epoch():
+    store = Records(40, range(0, 40, 4))
+    order, alone = Order("shard", shuffle_buffer=0), Ranks(0, 1, "keep")
+    epochs = [[number for number, _ in pointers_of(store, order, at(epoch), alone)] for epoch in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [[*range(40)]] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert all((np.diff(np.array(epoch).reshape(-1, 4)) == 1).all() for epoch in epochs)
+    [alone] = all_pointers("shard", (Records(9), {"indices": None, "repeats": 1}), 1, "keep", at(2))
+    assert alone == all_pointers("local", (Records(9), {"indices": None, "repeats": 1}), 1, "keep", at(2))[0]
+
+
 def test_local_shuffles_of_ranks_and_interruptions_have_numbers_of_their_own():
     content = Records(400), {"indices": None, "repeats": 1}
     streams = all_pointers("local", content, 2, "drop", at(0)) + all_pointers("local", content, 2, "drop",
@@ -238,8 +298,8 @@ def test_nothing_is_left_of_an_epoch_that_was_finished(order, content, world_siz
 
 
 def test_left_over_leaves_out_the_first_ones_of_each_rank():
-    def stream(positions, ranks, interruptions):
-        return ([position] for position in positions[ranks.strided(len(positions))])
+    def stream(positions, ranks, interruptions, samples):
+        return np.array(ranks.strided(len(positions))[:samples], int)
 
     assert left_over(10, (), "keep", stream).tolist() == list(range(10))
     assert left_over(10, ((2, 3),), "keep", stream).tolist() == [6, 7, 8, 9]

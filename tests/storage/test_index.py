@@ -1,5 +1,6 @@
 """The sidecar index: its table, and the refusal of what is not one."""
 import json
+import mmap
 import os
 import pickle
 import re
@@ -8,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from dataflows.storage.index import VERSION, Index, index_path, load_index, sealed, write_index
+from dataflows.mapped_arrays import seal as seal_archive
+from dataflows.storage.index import VERSION, Index, index_path, load_index, write_index
 from dataflows.storage.index_meta import IndexMeta
 
 META = {"format": "jpeg", "split": "val", "classes": ["a", "b"], "file_size": 100, "rest_crc32": 7, "seed": None,
@@ -53,9 +55,7 @@ def rewrite(path, **changes):
 def seal(path):
     """Makes the checksum at the end that of the content, so that only the content is wrong."""
     with open(index_path(path), "rb+") as file:
-        content = sealed(file.read())
-        file.seek(0)
-        file.write(content)
+        seal_archive(file)
 
 
 def with_meta(path, **changes):
@@ -93,6 +93,38 @@ def test_its_table_is_fixed(saved):
                      "name": "|S20", "meta": "|u1"}
     with np.load(index_path(saved), allow_pickle=False) as archive:
         assert json.loads(archive["meta"].tobytes())["version"] == 2
+
+
+def base(array):
+    while isinstance(array, np.ndarray) and array.base is not None:
+        array = array.base
+    return getattr(array, "obj", array)  # of a memoryview
+
+
+def test_its_columns_are_views_of_the_file_that_processes_share(saved):
+    shared = [load_index(saved, saved), load_index(saved, saved, copied=True)]
+    for index, kind in zip(shared, (mmap.mmap, bytes)):
+        for name in ("label", "height", "width", "nbytes", "offset", "crc32", "name"):
+            column = getattr(index, name)
+            assert isinstance(base(column), kind) and not column.flags.writeable
+            assert kind is bytes or column.ctypes.data % 64 == 0
+            assert column.tolist() == getattr(shared[0], name).tolist()
+
+
+def test_without_a_map_it_is_read(saved, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr("mmap.mmap", refused)
+    assert isinstance(base(load_index(saved, saved).label), bytes)
+
+
+def test_deflated_arrays_are_read(saved):
+    arrays = arrays_of(saved)
+    np.savez_compressed(index_path(saved), **arrays)
+    seal(saved)
+    index = load_index(saved, saved)
+    assert all(getattr(index, name).tolist() == array.tolist() for name, array in arrays.items() if name != "meta")
 
 
 def test_no_index_is_none(lmdb):

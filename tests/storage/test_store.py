@@ -347,8 +347,9 @@ def another(uint8_lmdb, tmp_path):
             os.unlink(index_path(path))
         elif what == "index":
             found = load_index(path, path)
-            found.label[3] += 1
-            os.replace(write_index(found, path), index_path(path))
+            label = found.label.copy()
+            label[3] += 1
+            os.replace(write_index(dataclasses.replace(found, label=label), path), index_path(path))
         else:
             for name in ("train.lmdb", "train.lmdb.index.npz"):
                 shutil.copy(uint8_lmdb / name, tmp_path)

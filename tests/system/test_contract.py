@@ -18,7 +18,7 @@ from dataflows.load.workers.parent import RoundRobinProcesses
 from dataflows.order.epoch import Epoch
 from dataflows.order.local_shuffle import FiniteLocallyShuffleData
 from dataflows.order.parts import RestOfEpoch, Slice
-from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShuffledKeys
+from dataflows.order.pointers import BlockShuffledKeys, SequentialKeys, ShardShuffledKeys, ShuffledKeys
 from dataflows.order.ranks import Ranks
 from dataflows.sources.imagenet import ImageNetFiles
 from dataflows.sources.label_file import LabelledFiles
@@ -91,6 +91,9 @@ CASES = {
     "SequentialKeys, some of them and repeated": (SequentialKeys, lambda path, photos:
                                                   keys(path, indices=[3, 20, 3, 7], repeats=3)),
     "BlockShuffledKeys": (BlockShuffledKeys, lambda path, photos: keys(path, BlockShuffledKeys, 4)),
+    "ShardShuffledKeys": (ShardShuffledKeys, lambda path, photos: keys(path, ShardShuffledKeys)),
+    "ShuffledKeys of a pinned rank": (ShuffledKeys, lambda path, photos:
+                                      keys(path, ShuffledKeys, ranks=Ranks(2, 4, "pad"), pinned=True)),
     "ShuffledKeys": (ShuffledKeys, lambda path, photos: keys(path, ShuffledKeys)),
     "ShuffledKeys of a rank": (ShuffledKeys, lambda path, photos:
                                keys(path, ShuffledKeys, ranks=Ranks(2, 4, "pad"))),

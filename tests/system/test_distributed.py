@@ -188,9 +188,9 @@ def ranks(request, jpeg_lmdb, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def late(jpeg_lmdb, tmp_path_factory):
-    """What each of two ranks saw of loaders that are older than their process group."""
-    return torchrun(LATE, 2, jpeg_lmdb / "train.lmdb", tmp_path_factory.mktemp("late"))
+def late(sharded_lmdb, tmp_path_factory):
+    """What each of two ranks saw of loaders of several files that are older than their process group."""
+    return torchrun(LATE, 2, sharded_lmdb / "train.manifest.json", tmp_path_factory.mktemp("late"))
 
 
 def samples(ranks, name):

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.storage.shards.files import find_split
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBLoader
 
@@ -30,7 +31,7 @@ cls, folder, out = {"LMDBLoader": LMDBLoader, "LMDBIterLoader": LMDBIterLoader}[
 
 
 def make():
-    return cls(f"{folder}/train.lmdb", 4, transform=RandomResizedCrop(16), num_workers=1)
+    return cls(find_split(folder, "train"), 4, transform=RandomResizedCrop(16), num_workers=1)
 
 
 def sums(images):
@@ -115,7 +116,7 @@ def main():
         seen[f"resumed at {step}"] = fit(make(), resume=step)[0].seen
         seen[f"resumed at {step}, reloaded"] = fit(datamodule=Data(), resume=step,
                                                    trainer={"reload_dataloaders_every_n_epochs": 1})[0].seen
-    val = LMDBLoader(f"{folder}/val.lmdb", 4, shuffle=False, transform=CenterCrop(16, 20), num_workers=1)
+    val = LMDBLoader(find_split(folder, "val"), 4, shuffle=False, transform=CenterCrop(16, 20), num_workers=1)
     model, _ = fit(make(), val, trainer={"val_check_interval": 0.5, "num_sanity_val_steps": 0})
     seen["with evaluations"], seen["evaluated"] = model.seen, model.evaluated
     seen["to evaluate"] = [sums(images) for images, _ in val]
@@ -137,7 +138,7 @@ from torch import nn
 from dataflows import RandomResizedCrop
 from uint_lmdb_loader import LMDBLoader
 
-loader = LMDBLoader(f"{sys.argv[1]}/train.lmdb", 4, transform=RandomResizedCrop(16), num_workers=1,
+loader = LMDBLoader(f"{sys.argv[1]}/train.manifest.json", 4, transform=RandomResizedCrop(16), num_workers=1,
                     dtype=torch.float32)
 accelerator = Accelerator(cpu=True)
 model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
@@ -182,9 +183,10 @@ def labels_of_epoch(ranks, epoch):
 
 
 @pytest.fixture(scope="module", params=["LMDBLoader", "LMDBIterLoader"])
-def lightning(request, uint8_lmdb, tmp_path_factory):
-    out = tmp_path_factory.mktemp("lightning")
-    return run("lightning", LIGHTNING, out, request.param, uint8_lmdb, out)[0]
+def lightning(request, uint8_lmdb, sharded_lmdb, tmp_path_factory):
+    """What was seen of a file by one loader, and by the other of several."""
+    out, data = tmp_path_factory.mktemp("lightning"), uint8_lmdb if request.param == "LMDBLoader" else sharded_lmdb
+    return run("lightning", LIGHTNING, out, request.param, data, out)[0]
 
 
 def test_epochs_differ(lightning):
@@ -210,8 +212,8 @@ def test_evaluations_are_alike_in_lightning(lightning):
     assert lightning["evaluated"] == 6 * lightning["to evaluate"]
 
 
-def test_ranks_share_a_loader_that_lightning_was_given(uint8_lmdb, tmp_path):
-    ranks = run("lightning", LIGHTNING, tmp_path, "LMDBLoader", uint8_lmdb, tmp_path, "ddp")
+def test_ranks_share_a_loader_that_lightning_was_given(sharded_lmdb, tmp_path):
+    ranks = run("lightning", LIGHTNING, tmp_path, "LMDBLoader", sharded_lmdb, tmp_path, "ddp")
     assert len(ranks) == 2
     for epoch in range(3):
         alone = labels_of_epoch([ranks[0]["expected"]], epoch)  # sums of images
@@ -220,10 +222,10 @@ def test_ranks_share_a_loader_that_lightning_was_given(uint8_lmdb, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def accelerate(uint8_lmdb, tmp_path_factory):
+def accelerate(sharded_lmdb, tmp_path_factory):
     out = tmp_path_factory.mktemp("accelerate")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ranks = run("accelerate", ACCELERATE, out, uint8_lmdb, out, launcher=launcher)
+    ranks = run("accelerate", ACCELERATE, out, sharded_lmdb, out, launcher=launcher)
     assert len(ranks) == 2
     return ranks
 

@@ -4,6 +4,7 @@ Each test changes sound bytes at a few places, or cuts them off, and reads them.
 files are read in a forked child: its death by a signal, or its silence, is the failure.
 """
 import contextlib
+import dataclasses
 import os
 import signal
 import struct
@@ -165,8 +166,9 @@ def test_indexes_whose_archive_is_sound(tiled_lmdb, folder, data):
     index = load_index(str(tiled_lmdb / "train.lmdb"), str(tiled_lmdb / "train.lmdb"))
     column = data.draw(st.sampled_from(["height", "width", "nbytes", "offset", "label"]))
     number = data.draw(st.integers(1, index.count - 2))  # the first and the last are compared with their checksums
-    limits = np.iinfo(getattr(index, column).dtype)
-    getattr(index, column)[number] = data.draw(st.sampled_from([limits.min, -1, 0, 1, limits.max])
-                                               | st.integers(limits.min, limits.max))
-    os.replace(write_index(index, path), index_path(path))
+    values = getattr(index, column).copy()
+    limits = np.iinfo(values.dtype)
+    values[number] = data.draw(st.sampled_from([limits.min, -1, 0, 1, limits.max])
+                               | st.integers(limits.min, limits.max))
+    os.replace(write_index(dataclasses.replace(index, **{column: values}), path), index_path(path))
     assert survives(lambda: read_all(path))

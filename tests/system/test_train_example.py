@@ -35,6 +35,7 @@ def data(tmp_path_factory):
                 pixels = make_photo(40, 48, seed=number + 3 * i)
                 (folder / split / name / f"{i}.JPEG").write_bytes(encode_jpeg(pixels))
         dump_split(folder, folder, split, format="uint8", progress=False)
+        dump_split(folder, folder / "shards", split, format="uint8", shards=3, progress=False)
     return folder
 
 
@@ -84,9 +85,10 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("command", [ALONE, TWO_RANKS], ids=["one process", "two ranks"])
 def test_a_killed_run_that_is_resumed_is_the_uninterrupted_one(command, data, tmp_path):
+    """One run reads a file, and the other, which is killed, reads shards."""
     whole, killed = tmp_path / "whole.pt", tmp_path / "killed.pt"
     with (start(command, data, *OPTIONS, "--checkpoint", whole) as uninterrupted,
-          start(command, data, *OPTIONS, "--checkpoint", killed) as victim):
+          start(command, data / "shards", *OPTIONS, "--checkpoint", killed) as victim):
         kill_at_first_checkpoint(victim)
         expected = finish(uninterrupted)
     interrupted = checkpoint(killed)
@@ -184,8 +186,8 @@ def test_a_missing_file_is_named(main, missing, data, tmp_path, capsys):
             (tmp_path / name).symlink_to(data / name)
     error = refused(main, capsys, tmp_path)
     assert f"argument DATA: there is no {missing}.lmdb" in error
-    assert (f"in {tmp_path}. Write each with dump-imagenet --source IMAGENET --target {tmp_path} --split {missing}"
-            in error)
+    assert (f"in {tmp_path}, and no manifest. Write each with dump-imagenet --source IMAGENET --target {tmp_path} "
+            f"--split {missing}" in error)
 
 
 @pytest.mark.parametrize("name", ["train.lmdb", "val.lmdb", "train.lmdb.index.npz"])

@@ -89,20 +89,21 @@ class RecordReader:
 
     def source_names(self, numbers: Any) -> list[str]:
         """The files that these records came from, relative to the folder that was dumped. numbers: integers, (n,)."""
-        if self.store.index is None:
+        names = self.store.names(np.asarray(numbers, np.int64))
+        if names is None:
             raise ValueError(f"{self.store.path} has no index, which has the names; dump_imagenet.py writes one")
-        return [os.fsdecode(name) for name in self.store.index.name[np.asarray(numbers, np.int64)].tolist()]
+        return [*map(os.fsdecode, names)]
 
     def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
                    out: np.ndarray) -> Crops:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of transforms.py's transforms."""
-        index = self.store.index
         sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
-        if index is None or transform.scaled_decode:
+        sizes = None if transform.scaled_decode else self.store.sizes(numbers)
+        if sizes is None:
             sources = list(sources)
             heights, widths = np.array([source[:2] for source in sources]).T
-        else:  # sizes are known before reading, so each record is read, cut, decoded and forgotten in its turn
-            heights, widths = index.height[numbers].astype(np.int64), index.width[numbers].astype(np.int64)
+        else:  # known before reading, so each record is read, cut, decoded and forgotten in its turn
+            heights, widths = sizes
         try:
             plan = transform.plan(heights, widths, positions, seed, epoch)
         except ValueError as error:

@@ -1,10 +1,11 @@
 """Opens a data set at a URL: the header of an LMDB, its index whole, and its records by ranges."""
 import functools
+import io
 from typing import Callable
 
 from dataflows.errors import NoChecksums
 from dataflows.storage.btree import LONGEST_HEADER, Tree, parse_header
-from dataflows.storage.index import Index, index_path, parse_index
+from dataflows.storage.index import Index, index_path, read_index
 from dataflows.storage.paged_file import StoredBytes
 from dataflows.storage.records import IndexedRecords
 from dataflows.storage.remote.cached_file import CachedFile
@@ -46,7 +47,7 @@ def remote_index(url: str, options: RemoteOptions, tree: Tree) -> Index:
     except FileNotFoundError as error:
         raise NoChecksums(f"{url} has no index {path}, and a file at a URL is read by its index alone. Copy it there, "
                           f"or dump it again: dump_imagenet.py writes one") from error
-    index = parse_index(path, content)
+    index = read_index(path, io.BytesIO(content), copied=True)
     if index.meta.file_size != tree.nbytes:
         raise ValueError(f"{path} is the index of another file: it states {index.meta.file_size:,} bytes, and {url} "
                          f"has {tree.nbytes:,}. Copy both again, or dump it again")

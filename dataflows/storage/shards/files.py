@@ -7,7 +7,7 @@ from typing import Sequence
 from dataflows.storage.remote.opening import remote_text
 from dataflows.storage.remote.options import PLAIN, RemoteOptions
 from dataflows.storage.remote.urls import is_url
-from dataflows.storage.shards.manifest import SUFFIX, Manifest, load_manifest, parse_manifest
+from dataflows.storage.shards.manifest import SUFFIX, Manifest, load_manifest, manifest_path, parse_manifest
 
 PathLike = str | os.PathLike[str]
 _NUMBERED = re.compile(r"(.*)-(\d{5,})-of-(\d{5,})\.lmdb")
@@ -21,6 +21,12 @@ def shard_name(split: str, number: int, count: int) -> str:
     'train-00017-of-00140.lmdb'
     """
     return f"{split}-{number:05d}-of-{count:05d}.lmdb"
+
+
+def find_split(folder: PathLike, split: str) -> str | None:
+    """The LMDB of a split that a dump into `folder` has made, or the manifest of its shards; None if it has neither."""
+    paths = (os.path.join(folder, split + ".lmdb"), manifest_path(os.fspath(folder), split))
+    return next(filter(os.path.exists, paths), None)
 
 
 def read_manifest(path: str, remote: RemoteOptions) -> Manifest:

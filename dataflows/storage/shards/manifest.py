@@ -44,7 +44,7 @@ class Shard:
     @classmethod
     def of(cls, path: str, index: Index) -> "Shard":
         """What the manifest says of a file with this index."""
-        return cls(os.path.basename(path), index.count, index.meta.file_size, crc32(index.crc32.tobytes()))
+        return cls(os.path.basename(path), index.count, index.meta.file_size, index.fingerprint())
 
 
 @dataclasses.dataclass(frozen=True)

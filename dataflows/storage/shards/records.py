@@ -1,18 +1,16 @@
 """Several LMDB files as one: the records of the first, then those of the second, and so on."""
 import copy
-import dataclasses
-from collections import Counter
+import itertools
 from typing import Iterator
 from zlib import crc32
 
 import numpy as np
 
+from dataflows.label_vectors import size_text
 from dataflows.storage.index import Index
-from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.records import Records
+from dataflows.storage.shards.joined import JoinedIndex, joined_meta
 from dataflows.storage.shards.manifest import Manifest, Shard
-
-_COLUMNS = [field.name for field in dataclasses.fields(Index) if field.name != "meta"]
 
 
 class ShardedRecords(Records):
@@ -27,7 +25,8 @@ class ShardedRecords(Records):
     def __init__(self, path: str, parts: list[Records], manifest: Manifest | None = None) -> None:
         super().__init__(path, None)  # nothing is read here but by the parts
         self._parts = parts
-        self._starts = np.cumsum([0, *map(len, parts)])
+        *starts, self._count = itertools.accumulate(map(len, parts), initial=0)
+        self.starts = np.array(starts, np.int64)
         self.listed = all(part.listed for part in parts)
         self.private = any(part.private for part in parts)
         indices = [part.index for part in parts if part.index is not None]
@@ -35,9 +34,9 @@ class ShardedRecords(Records):
             self._refuse_others(manifest)
         if len(indices) == len(parts):
             self._refuse_other_classes(indices)
-            columns = {name: np.concatenate([getattr(index, name) for index in indices]) for name in _COLUMNS}
-            self.index = Index(meta=joined_meta(indices) if manifest is None else manifest.meta, **columns)
+            self.index = JoinedIndex(indices, joined_meta(indices) if manifest is None else manifest.meta)
             self.index_path = parts[0].index_path if manifest is None else path
+            self.mean_nbytes = float(np.average([part.mean_nbytes or 0 for part in parts], weights=[*map(len, parts)]))
 
     def _refuse_others(self, manifest: Manifest) -> None:
         for shard, part in zip(manifest.shards, self._parts):
@@ -53,22 +52,26 @@ class ShardedRecords(Records):
 
     def _refuse_other_classes(self, indices: list[Index]) -> None:
         for part, index in zip(self._parts, indices):
+            if index.label_size != indices[0].label_size:
+                raise ValueError(f"{part.path} has labels that are {size_text(index.label_size)}, and those of "
+                                 f"{self._parts[0].path} are {size_text(indices[0].label_size)}: they are not of one "
+                                 f"data set")
             if index.meta.classes != indices[0].meta.classes:
                 raise ValueError(f"{part.path} has other classes than {self._parts[0].path}: they are not of one "
                                  f"data set, or were dumped from sources that differ. Dump them together")
 
     def _of(self, number: int) -> tuple[Records, int]:
         """The part that has a record, and the number that it has there."""
-        part = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._parts[part], number - int(self._starts[part])
+        part = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self._parts[part], number - int(self.starts[part])
 
     def _groups(self, numbers: list[int]) -> Iterator[tuple[Records, list[int], np.ndarray]]:
         """(part, numbers there, their places in `numbers`) of each part that has some of these records."""
         wanted = np.asarray(numbers, np.int64)
-        of = np.searchsorted(self._starts, wanted, side="right") - 1
+        of = np.searchsorted(self.starts, wanted, side="right") - 1
         for part in np.unique(of).tolist():
             places = np.flatnonzero(of == part)
-            yield self._parts[part], (wanted[places] - self._starts[part]).tolist(), places
+            yield self._parts[part], (wanted[places] - self.starts[part]).tolist(), places
 
     def close(self) -> None:
         """Lets go of all files."""
@@ -82,7 +85,7 @@ class ShardedRecords(Records):
         return other
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._count
 
     def key(self, number: int) -> bytes:
         """That in the file which has the record."""
@@ -113,6 +116,27 @@ class ShardedRecords(Records):
         found = [part.places(own) for part, own, _ in self._groups(numbers)]
         return np.concatenate([offsets for offsets, _ in found]), np.concatenate([nbytes for _, nbytes in found])
 
+    def sizes(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Those of all, if all files know them."""
+        if self.index is None:
+            return None
+        heights, widths = np.empty((2, len(numbers)), np.int64)
+        for part, own, places in self._groups(numbers):
+            sizes = part.sizes(own)
+            assert sizes is not None
+            heights[places], widths[places] = sizes
+        return heights, widths
+
+    def names(self, numbers: np.ndarray) -> list[bytes] | None:
+        """Those of all, if all files know them."""
+        if self.index is None:
+            return None
+        names = [b""] * len(numbers)
+        for part, own, places in self._groups(numbers.tolist()):
+            for place, name in zip(places.tolist(), part.names(np.asarray(own)) or ()):
+                names[place] = name
+        return names
+
     def release(self, numbers: list[int]) -> None:
         """Says that these records are done with."""
         for part, own, _ in self._groups(numbers):
@@ -129,26 +153,9 @@ class ShardedRecords(Records):
     def fingerprint(self) -> int:
         """With indices, that of one file with all records."""
         if self.index is not None:
-            return crc32(self.index.crc32.tobytes())
+            return self.index.fingerprint()
         return crc32(np.array([part.fingerprint() for part in self._parts], np.uint32).tobytes())
 
     def identity(self) -> int:
         """Of all that is known of each file."""
         return crc32(np.array([part.identity() for part in self._parts], np.uint32).tobytes())
-
-
-def joined_meta(indices: list[Index]) -> IndexMeta:
-    """What the indices of several files say, as that of one file: record numbers run through them in their order."""
-    metas = [index.meta for index in indices]
-    starts = np.cumsum([0, *(index.count for index in indices)]).tolist()
-    findings: dict[str, list[int]] = {}
-    for start, meta in zip(starts, metas):
-        for name, numbers in meta.findings.items():
-            findings.setdefault(name, []).extend(start + number for number in numbers)
-    untiled: Counter[str] = sum((Counter(meta.untiled) for meta in metas), Counter())
-    return dataclasses.replace(
-        metas[0], findings=findings, untiled=dict(untiled), file_size=sum(meta.file_size for meta in metas),
-        rest_crc32=crc32(np.array([meta.rest_crc32 for meta in metas], np.uint32).tobytes()),
-        skipped=[entry for meta in metas for entry in meta.skipped],
-        duplicates=[[start + number for number in group] for start, meta in zip(starts, metas)
-                    for group in meta.duplicates])

@@ -8,4 +8,5 @@
     steps       what the steps of one image take
     detail      what shrunk images give up
     disk        how fast the disk delivers what is not in memory
+    limits      no more than there is time or room for
 """

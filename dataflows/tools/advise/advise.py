@@ -13,26 +13,8 @@ from typing import Any
 from dataflows.options import integer
 from dataflows.processors import default_workers
 from dataflows.terminal import plural
+from dataflows.tools.advise import predict
 from dataflows.tools.advise.measure import measure
-from dataflows.tools.advise.predict import (
-    BATCH_BYTES,
-    GPU,
-    IN_ORDER,
-    MARGIN,
-    PIXELS,
-    SHUFFLED,
-    SMALL,
-    STORAGE,
-    TILED,
-    Measurements,
-    Points,
-    Prediction,
-    Recommendation,
-    predict,
-    quiet_rate,
-    recommend,
-    with_loader,
-)
 from dataflows.tools.text import aligned, size_text
 
 _BUSY = 0.5  # processors' share that others take, before it is worth a word
@@ -47,9 +29,9 @@ class Advice:
 
     workers: int
     gpu_rate: float | None
-    measurements: Measurements
-    predictions: tuple[Prediction, ...]
-    recommendation: Recommendation
+    measurements: predict.Measurements
+    predictions: tuple[predict.Prediction, ...]
+    recommendation: predict.Recommendation
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, of what JSON knows; the fields are those of the classes in predict.py."""
@@ -76,7 +58,8 @@ def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num
         raise ValueError(f"gpu_rate must be a positive number of images/s, not {gpu_rate!r}")
     workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
     found = measure(os.fspath(source), workers)
-    return Advice(workers, gpu_rate, found, predict(found, workers, gpu_rate), recommend(found, workers, gpu_rate))
+    return Advice(workers, gpu_rate, found, predict.predict(found, workers, gpu_rate),
+                  predict.recommend(found, workers, gpu_rate))
 
 
 def _facts(advice: Advice) -> list[str]:
@@ -93,7 +76,7 @@ def _facts(advice: Advice) -> list[str]:
         lines.append(f"{found.processors} processors run no more than {found.processors} of {advice.workers} threads: "
                      f"loaders start no others.")
     if found.load > _BUSY * found.processors:
-        quiet = (f"{quiet_rate(found, one, advice.workers):,.0f} ({one.name})" for one in found.formats)
+        quiet = (f"{predict.quiet_rate(found, one, advice.workers):,.0f} ({one.name})" for one in found.formats)
         lines.append(f"The machine was busy: before measuring, {found.load:.1f} processes wanted one of "
                      f"{found.processors} processors. All figures are of what was left. On a quiet machine these "
                      f"threads have time for {', '.join(quiet)} images/s.")
@@ -102,17 +85,14 @@ def _facts(advice: Advice) -> list[str]:
     return lines
 
 
-def _scaling(points: Points) -> str:
+def _scaling(points: predict.Points) -> str:
     return ", ".join(f"{rate:,.0f} ({count})" for count, rate in points)
-
-
-_HEADS = ("format", "file", "from memory", "from disk", "in training", "limited by",
-          "CPU ms: copy, decode (Huffman), resize (linear)")
 
 
 def _table(advice: Advice) -> list[str]:
     """A row for each format, under a line that says what the figures are."""
-    rows = [_HEADS]
+    rows = [("format", "file", "from memory", "from disk", "in training", "limited by",
+             "CPU ms: copy, decode (Huffman), resize (linear)")]
     for one, found in zip(advice.predictions, advice.measurements.formats):
         disk = "?" if one.disk_images_per_s is None else f"{one.disk_images_per_s:,.0f}"
         steps = found.steps
@@ -123,17 +103,17 @@ def _table(advice: Advice) -> list[str]:
     return [f'images/s with {plural(advice.workers, "thread")}, RandomResizedCrop(224), batches of 256. "in training" '
             f"is every epoch but the first.",
             "The command for a row is `dump-imagenet ... --format FORMAT`, with the format as it is written here:",
-            *aligned(rows, left=(0, _HEADS.index("limited by")))]
+            *aligned(rows, left=(0, 5))]
 
 
-def _detail(found: Measurements) -> list[str]:
+def _detail(found: predict.Measurements) -> list[str]:
     """What shrunk formats give up; nothing where no image is shrunk."""
     rows = [(one.name, _percent(one.enlarged), f"{one.psnr_db:.1f}") for one in found.formats
             if one.psnr_db is not None]
     if not rows:
         return []
     return [f"Shrunk images lose detail. Crops of less than 224 pixels are enlarged and look soft: "
-            f"{_percent(found.format(TILED).enlarged)} of the crops of full-sized images, and more of these:",
+            f"{_percent(found.format(predict.TILED).enlarged)} of the crops of full-sized images, and more of these:",
             *aligned([("format", "crops enlarged", "PSNR against a full-sized image's crop, dB"), *rows])]
 
 
@@ -149,26 +129,27 @@ class _Recommended:
         self.gpu_rate, self.most_workers = advice.gpu_rate, advice.workers
         self.predicted = next(one for one in advice.predictions if one.name == self.best.format)
         self.measured = self.found.format(self.best.format)
-        stored = self.found.stored or ""  # whose images are shrunk already, if it has a limit
-        self.is_stored = stored == self.best.format or stored in PIXELS and stored.startswith(f"{self.best.format} ")
+        # Images of the stored file are shrunk already, if it has a limit.
+        stored, best = self.found.stored or "", self.best.format
+        self.is_stored = stored == best or stored in predict.PIXELS and stored.startswith(f"{best} ")
 
     def lines(self) -> list[str]:
         """One for each choice, and what the limit is then."""
-        best = self.best
+        batches = self.best.prefetch
         return [f"Format: {self._format()}", f"Loader: {self._loader()}", f"Workers: {self._workers()}",
-                f"Prefetch: prefetch={best.prefetch}, {best.prefetch * BATCH_BYTES / 1e6:,.0f} MB of batches: the "
-                f"longest wait for one was {self.measured.pause:.1f} times the mean.", self._limit()]
+                f"Prefetch: prefetch={batches}, {batches * predict.BATCH_BYTES / 1e6:,.0f} MB of batches: the longest "
+                f"wait for one was {self.measured.pause:.1f} times the mean.", self._limit()]
 
     def _format(self) -> str:
         one = self.predicted
         how = "as it is" if self.is_stored else f"dump-imagenet ... --format {one.name}"
         error = f", give or take {_percent(2 * one.error)}" if one.error > 0.005 else ""
-        less_detail = ". Crops of such small images show less detail" if one.name in SMALL else ""
+        less_detail = ". Crops of such small images show less detail" if one.name in predict.SMALL else ""
         return f"{how}, {size_text(one.file_bytes)}{error}: {self._why_this_format()}{less_detail}."
 
     def _why_this_format(self) -> str:
-        is_tiled = self.best.format == TILED
-        tiled = with_loader(self.found, self.found.format(TILED), self.most_workers, self.best.loader).images_per_s
+        is_tiled, tiles = self.best.format == predict.TILED, self.found.format(predict.TILED)
+        tiled = predict.with_loader(self.found, tiles, self.most_workers, self.best.loader).images_per_s
         if self.gpu_rate is None:
             faster = ("no format of full-sized images is more than a tenth faster" if is_tiled
                       else f"pixels are {self.best.images_per_s / tiled:.1f} times as fast as tiled JPEGs here")
@@ -183,21 +164,22 @@ class _Recommended:
     def _loader(self) -> str:
         one, storage = self.predicted, self.found.storage
         too_large = "the file does not fit into memory"
-        if one.loader == IN_ORDER:
+        if one.loader == predict.IN_ORDER:
             in_order = self.found.permuted is False and self.is_stored
             block = ' with order="block", because the records are in the order of their source' if in_order else ""
-            return (f"{IN_ORDER}{block}: {too_large}. The disk gives {storage.random_mb_s:,.0f} MB/s in random order "
+            return (f"{one.loader}{block}: {too_large}. The disk gives {storage.random_mb_s:,.0f} MB/s in random order "
                     f"and {storage.sequential_mb_s:,.0f} in order.")
+        loader = f"{one.loader}, a full shuffle"
         if one.fits:
             why = "the file fits into memory, where order costs nothing"
             if one.disk_images_per_s is not None:
                 first = min(one.disk_images_per_s, self.gpu_rate or math.inf)
                 why += f". The first epoch reads the disk, at {first:,.0f} images/s"
-            return f"{SHUFFLED}, a full shuffle: {why}."
+            return f"{loader}: {why}."
         if one.disk_images_per_s is None:
-            return (f"{SHUFFLED}, a full shuffle, if the disk is an SSD, else {IN_ORDER}: {too_large}, and the disk "
-                    f"could not be measured.")
-        return f"{SHUFFLED}, a full shuffle: {too_large}, but the disk is fast enough in random order."
+            return (f"{loader}, if the disk is an SSD, else {predict.IN_ORDER}: {too_large}, and the disk could not be "
+                    f"measured.")
+        return f"{loader}: {too_large}, but the disk is fast enough in random order."
 
     def _workers(self) -> str:
         best = self.best
@@ -206,18 +188,18 @@ class _Recommended:
             return f"{rate}; more give less than a twentieth more." if best.workers < self.most_workers else f"{rate}."
         if not best.enough:
             return f"{rate}, {_percent(best.images_per_s / self.gpu_rate)} of what the GPU takes."
-        if best.images_per_s < MARGIN * self.gpu_rate:
+        if best.images_per_s < predict.MARGIN * self.gpu_rate:
             return f"{rate}: enough for the GPU, with little to spare."
         return f"{rate}: the fewest that give the GPU a tenth more than it takes."
 
     def _limit(self) -> str:
         """What limits it, and what would help."""
         limit, steps = self.predicted.bottleneck, self.measured.steps
-        if limit == GPU:
+        if limit == predict.GPU:
             return "Then the GPU is the limit, as it should be."
         sentences = [f"Then the limit is {limit}."]
         saved = (steps.resize_ms - steps.resize_linear_ms) / (steps.copy_ms + steps.decode_ms + steps.resize_ms)
-        if limit != STORAGE and saved > 0.1:
+        if limit != predict.STORAGE and saved > 0.1:
             sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, but crops alias.")
         if not self.predicted.fits:
             sentences.append('cache="drop" keeps in memory what other programs have there; this file does not fit.')

@@ -1,6 +1,5 @@
 """Measures what shrunk images give up: how many crops are enlarged, and how far they are from crops of full images."""
 import contextlib
-import time
 
 import numpy as np
 from PIL import Image
@@ -8,6 +7,7 @@ from PIL import Image
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
+from dataflows.tools.advise.limits import until
 from dataflows.tools.advise.steps import SIZE
 
 _EPOCHS = 20  # of crops that are counted; those of the first are compared
@@ -27,13 +27,10 @@ def compare(path: str, full: str, deadline: float) -> tuple[float, float | None]
                  for epoch in range(_EPOCHS)]
         enlarged = float(np.mean([plan[:, 2:4].min(axis=1) < SIZE for plan in plans]))
         same = {bytes(name): number for number, name in enumerate(whole.index.name)}
-        errors = []
-        for number, name in enumerate(map(bytes, shrunk.index.name[:_COMPARED])):
-            if name in same:  # not so for a damaged JPEG: nothing but decoding it tells
-                original, pixels = RecordReader(whole).pixels(same[name])[0], RecordReader(shrunk).pixels(number)[0]
-                errors.append(_squared_error(pixels, original, plans[0][number, :4]))
-            if time.monotonic() > deadline:
-                break
+        pixels, original = (RecordReader(store).pixels for store in (shrunk, whole))
+        errors = [_squared_error(pixels(number)[0], original(same[name])[0], plans[0][number, :4])
+                  for number, name in until(deadline, enumerate(map(bytes, shrunk.index.name[:_COMPARED])))
+                  if name in same]  # not so for a damaged JPEG: nothing but decoding it tells
     error = float(np.mean(errors)) if errors else 0.0
     return enlarged, float(10 * np.log10(255**2 / error)) if error else None
 

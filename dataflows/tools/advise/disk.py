@@ -12,6 +12,7 @@ import numpy as np
 from dataflows.storage.paged_file import PAGE, Extents, PagedFile, extents, on_network, open_file
 from dataflows.system import disk_bytes
 from dataflows.threads import Threads, map_ordered
+from dataflows.tools.advise.limits import until
 from dataflows.tools.advise.predict import Storage
 
 BYTES = 128 * 2**20  # to measure one order with: a tenth of a second of a fast disk, a second and more of a slow one
@@ -44,7 +45,7 @@ class Reading(NamedTuple):
 
 def measure_storage(random: Sequence[Piece], in_order: Sequence[Piece], num_threads: int, deadline: float) -> Storage:
     """Reads the pieces of both orders, in turns, until `deadline` by time.monotonic or little longer."""
-    readings: tuple[list[Reading], list[Reading]] = [], []
+    readings: list[Reading] = []
     cold, turns = True, 2 * _REPEATS
     for turn in range(turns):
         left = (deadline - time.monotonic()) / (turns - turn)
@@ -52,22 +53,17 @@ def measure_storage(random: Sequence[Piece], in_order: Sequence[Piece], num_thre
             break
         pieces = (random, in_order)[turn % 2]
         cold = drop(pieces) and cold
-        readings[turn % 2].append(read(pieces, num_threads, max(0.2, left)))
-    both = readings[0] + readings[1]
-    nbytes = sum(each.nbytes for each in both)
-    cold = cold and (on_network(random[0].path) or _came_from_disk(both, nbytes))
-    rates = [statistics.median(each.nbytes / each.seconds for each in one) / 1e6 for one in readings]
+        readings.append(read(pieces, num_threads, max(0.2, left)))
+    nbytes = sum(each.nbytes for each in readings)
+    counted = [each.disk_bytes for each in readings if each.disk_bytes is not None]
+    # What a network's server sends is not counted everywhere.
+    cold = cold and (on_network(random[0].path) or not counted or sum(counted) >= nbytes / 2)
+    rates = [statistics.median(each.nbytes / each.seconds for each in readings[order::2]) / 1e6 for order in (0, 1)]
     about = ("they were taken out of the page cache before" if cold else
              "they could not be taken out of memory: another process maps them, or their file system is in memory. "
              "These are rates of memory; the rate of the disk is unknown")
-    return Storage(rates[1], rates[0], sum(each.cpu_s for each in both) / nbytes * 1e6, cold,
+    return Storage(rates[1], rates[0], sum(each.cpu_s for each in readings) / nbytes * 1e6, cold,
                    f"{nbytes / 1e6:,.0f} MB were read; {about}")
-
-
-def _came_from_disk(readings: Sequence[Reading], nbytes: int) -> bool:
-    """Whether the kernel counted half of the bytes or more; what a network's server sends is not counted everywhere."""
-    counted = [each.disk_bytes for each in readings if each.disk_bytes is not None]
-    return not counted or sum(counted) >= nbytes / 2
 
 
 def drop(pieces: Sequence[Piece]) -> bool:
@@ -81,15 +77,12 @@ def drop(pieces: Sequence[Piece]) -> bool:
 
 def read(pieces: Sequence[Piece], num_threads: int, seconds: float) -> Reading:
     """Reads the pieces in their order, for that long or little longer; a group is asked for while one is read."""
-    started, cpu_s, before, nbytes = time.perf_counter(), time.process_time(), disk_bytes(), 0
+    started, cpu_s, before = time.monotonic(), time.process_time(), disk_bytes()
     with Threads(num_threads, "dataflows") as pool, \
             contextlib.closing(map_ordered(_ask_for, _groups(pieces), num_threads=1, ahead=1)) as groups:
-        for group in groups:
-            nbytes += sum(pool.map(_read, group))
-            if time.perf_counter() - started > seconds:
-                break
+        nbytes = sum(sum(pool.map(_read, group)) for group in until(started + seconds, groups))
     now = disk_bytes()
-    return Reading(nbytes, time.perf_counter() - started, time.process_time() - cpu_s,
+    return Reading(nbytes, time.monotonic() - started, time.process_time() - cpu_s,
                    None if now is None or before is None else now - before)
 
 

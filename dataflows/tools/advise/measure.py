@@ -6,7 +6,6 @@ number of threads is touched, and the folder is removed whatever happens.
 """
 import contextlib
 import os
-import statistics
 import tempfile
 import time
 from typing import Iterator, NamedTuple
@@ -24,18 +23,9 @@ from dataflows.order.order import Order
 from dataflows.processors import usable_cpus
 from dataflows.storage.store import Store
 from dataflows.system import available_memory, free_bytes, load
+from dataflows.tools.advise import predict
 from dataflows.tools.advise.detail import compare
 from dataflows.tools.advise.disk import BYTES, measure_storage
-from dataflows.tools.advise.predict import (
-    BATCH_SIZE,
-    Format,
-    Measurements,
-    Points,
-    Steps,
-    estimate,
-    sample_size,
-    worker_counts,
-)
 from dataflows.tools.advise.sample import PREPARATIONS, Sample, dump
 from dataflows.tools.advise.sources import draw, open_source
 from dataflows.tools.advise.steps import SIZE, time_steps
@@ -46,40 +36,44 @@ _DUMPED_BYTES = 768 * 2**20  # of its LMDBs together
 _TRIAL = 16  # images that tell how long dumping takes
 _WINDOW_S = 0.5  # of one loader in one turn, or two batches
 _TURNS = 5  # that count, at most; one more comes first
-_SCALED = {True: "jpeg", False: "uint8 --max-side 500"}  # whose scaling stands for all that are encoded, or not
+_ENCODED, _PIXELS = "jpeg", "uint8 --max-side 500"  # whose scaling stands for all that are encoded, or not
 
 
-def measure(path: str, workers: int, *, seconds: float = 55.0) -> Measurements:
+def measure(path: str, workers: int, *, seconds: float = 55.0) -> predict.Measurements:
     """Measures for about so many seconds. Raises FileNotFoundError, ValueError or OSError for what cannot be read."""
     started, busy = time.monotonic(), load()
 
-    def until(share: float) -> float:
+    def by(share: float) -> float:
         return started + share * seconds
 
-    with contextlib.closing(open_source(path, until(0.12))) as source:
-        mean_bytes = source.mean_bytes(until(0.15))
+    with contextlib.closing(open_source(path, by(0.12))) as source:
+        mean_bytes = source.mean_bytes(by(0.15))
         # Before the sample is read: pages that this process has mapped would stay.
         generator = np.random.default_rng(1)
         random, in_order = (source.pieces(generator, BYTES, in_order=in_order) for in_order in (False, True))
-        storage = measure_storage(random, in_order, workers, until(0.25))
-        sample = draw(source, _MOST, _CONTENT_BYTES, until(0.4))
+        storage = measure_storage(random, in_order, workers, by(0.25))
+        sample = draw(source, _MOST, _CONTENT_BYTES, by(0.4))
         stored = source.stored(sample)
         threads = min(workers, usable_cpus())
         with tempfile.TemporaryDirectory(prefix="dataflows-advise-") as folder:
             sample = _affordable(sample, folder, threads, 0.15 * seconds)
             dumps = {name: os.path.join(folder, f"{i}.lmdb") for i, name in enumerate(PREPARATIONS)}
             sizes = {name: dump(sample, PREPARATIONS[name], path, threads) for name, path in dumps.items()}
-            details = {name: compare(path, dumps["uint8"], until(0.6)) for name, path in dumps.items()}
-            steps = {name: time_steps(path, until(0.7)) for name, path in dumps.items()}
-            runs = _run(dumps, steps, threads, until(0.97))
+            details = {name: compare(path, dumps["uint8"], by(0.6)) for name, path in dumps.items()}
+            steps = {name: time_steps(path, by(0.7)) for name, path in dumps.items()}
+            runs = _run(dumps, steps, threads, by(0.97))
     bytes_now = {image.name: image.stored_bytes for image in sample.images}
-    formats = tuple(
-        Format(name, *estimate([*sizes[name].values()], [bytes_now[image] for image in sizes[name]], mean_bytes,
-                               source.count), *runs[name, threads], steps[name], *details[name]) for name in dumps)
-    return Measurements(source=path, stored=stored, images=source.count, permuted=source.permuted,
-                        sampled=len(sample), processors=usable_cpus(), load=busy, memory_bytes=available_memory(),
-                        workers=workers, scaling_encoded=_points(runs, _SCALED[True]),
-                        scaling_pixels=_points(runs, _SCALED[False]), storage=storage, formats=formats)
+    formats = []
+    for name, of_images in sizes.items():
+        size = predict.estimate([*of_images.values()], [bytes_now[image] for image in of_images], mean_bytes,
+                                source.count)
+        formats.append(predict.Format(name, *size, *runs[name, threads], steps[name], *details[name]))
+    encoded, pixels = (tuple(sorted((count, run.images_per_s) for (each, count), run in runs.items() if each == name))
+                       for name in (_ENCODED, _PIXELS))
+    return predict.Measurements(source=path, stored=stored, images=source.count, permuted=source.permuted,
+                                sampled=len(sample), processors=usable_cpus(), load=busy, storage=storage,
+                                memory_bytes=available_memory(), workers=workers, scaling_encoded=encoded,
+                                scaling_pixels=pixels, formats=tuple(formats))
 
 
 def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sample:
@@ -94,12 +88,15 @@ def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sa
             except ValueError:  # none of the few can be stored; of all images, some may
                 return sample
     limits = [each // 4 for each in (free_bytes(folder), available_memory()) if each is not None]
-    count = sample_size(len(sample), (time.perf_counter() - started) / len(few), nbytes / len(few), seconds=seconds,
-                        nbytes=min(_DUMPED_BYTES, *limits))
+    count = predict.sample_size(len(sample), (time.perf_counter() - started) / len(few), nbytes / len(few),
+                                seconds=seconds, nbytes=min(_DUMPED_BYTES, *limits))
     return Sample(sample.root, sample.images[:count])
 
 
 # --- the loader
+
+
+Cell = tuple[str, int]  # a format, and a number of threads
 
 
 class Run(NamedTuple):
@@ -117,8 +114,8 @@ def _loader(path: str, threads: int, batches: int) -> TorchBatches:
     batch or two.
     """
     store = Store(path)
-    order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * BATCH_SIZE))
-    decoding = Decoding(BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
+    order = Order("shuffled", indices=np.resize(np.arange(len(store)), batches * predict.BATCH_SIZE))
+    decoding = Decoding(predict.BATCH_SIZE, transform=RandomResizedCrop(SIZE), num_workers=threads)
     return TorchBatches(RecordReader(store), order, LateRanks(0, 1, "keep"), decoding, ToTorch())
 
 
@@ -126,30 +123,29 @@ def _run_epoch(loader: TorchBatches) -> Run:
     cpu_s, started = time.process_time(), time.perf_counter()
     taken = [time.perf_counter() for _ in loader]
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
-    images, waits = BATCH_SIZE * len(taken), np.diff(taken)
+    images, waits = predict.BATCH_SIZE * len(taken), np.diff(taken)
     return Run(images / seconds, float(waits.max() / waits.mean()), 1e3 * cpu_s / images)
 
 
-def _run(dumps: dict[str, str], steps: dict[str, Steps], threads: int, deadline: float) -> dict[tuple[str, int], Run]:
-    """A Run by format and number of threads: all formats with `threads`, two of them with fewer as well."""
+def _run(dumps: dict[str, str], steps: dict[str, predict.Steps], threads: int, deadline: float) -> dict[Cell, Run]:
+    """The Run of each cell: all formats with `threads`, two of them with fewer as well."""
     cells = [(name, threads) for name in dumps]
-    cells += [(name, count) for name in _SCALED.values() for count in worker_counts(threads)[:-1]]
+    cells += [(name, count) for name in (_ENCODED, _PIXELS) for count in predict.worker_counts(threads)[:-1]]
     with contextlib.ExitStack() as stack:
         loaders = {(name, count): stack.enter_context(contextlib.closing(
             _loader(dumps[name], count, _batches(steps[name], count)))) for name, count in cells}
         turns = list(_turns(loaders, deadline))
     turns = turns[1:] or turns  # memory for batches is fresh in the first one, which costs page faults
-    return {cell: Run(*(statistics.median(values) for values in zip(*(turn[cell] for turn in turns))))
-            for cell in cells}
+    return {cell: Run(*np.median([turn[cell] for turn in turns], axis=0).tolist()) for cell in cells}
 
 
-def _batches(steps: Steps, threads: int) -> int:
+def _batches(steps: predict.Steps, threads: int) -> int:
     """How many take about _WINDOW_S, two at least."""
     seconds = (steps.copy_ms + steps.decode_ms + steps.resize_ms) / 1e3 / threads
-    return max(2, round(_WINDOW_S / seconds / BATCH_SIZE))
+    return max(2, round(_WINDOW_S / seconds / predict.BATCH_SIZE))
 
 
-def _turns(loaders: dict[tuple[str, int], TorchBatches], deadline: float) -> Iterator[dict[tuple[str, int], Run]]:
+def _turns(loaders: dict[Cell, TorchBatches], deadline: float) -> Iterator[dict[Cell, Run]]:
     longest = 0.0
     for number in range(_TURNS + 1):
         started = time.monotonic()
@@ -159,7 +155,3 @@ def _turns(loaders: dict[tuple[str, int], TorchBatches], deadline: float) -> Ite
         order = list(loaders)[::-1] if number % 2 else list(loaders)
         yield {cell: _run_epoch(loaders[cell]) for cell in order}
         longest = max(longest, time.monotonic() - started)
-
-
-def _points(runs: dict[tuple[str, int], Run], name: str) -> Points:
-    return tuple(sorted((count, run.images_per_s) for (each, count), run in runs.items() if each == name))

@@ -74,11 +74,6 @@ class Format:
     enlarged: float  # share of the crops that have fewer pixels on a side than the batch, so that they are enlarged
     psnr_db: float | None  # of a crop, against that of the full-sized image; None where they are equal
 
-    @property
-    def encoded(self) -> bool:
-        """Whether it holds JPEGs, and not pixels."""
-        return self.steps.decode_ms > 0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurements:
@@ -140,7 +135,7 @@ def predict(found: Measurements, workers: int, gpu_rate: float | None = None) ->
 def with_best_loader(found: Measurements, one: Format, workers: int, gpu_rate: float | None) -> Prediction:
     """By the full shuffle, unless reading in random order is what makes an epoch slower than it has to be."""
     shuffled, in_order = (with_loader(found, one, workers, loader) for loader in (SHUFFLED, IN_ORDER))
-    wanted = min(in_order.images_per_s, math.inf if gpu_rate is None else MARGIN * gpu_rate)
+    wanted = min(in_order.images_per_s, MARGIN * (gpu_rate or math.inf))
     return shuffled if shuffled.images_per_s >= _ALIKE * wanted else in_order
 
 
@@ -163,7 +158,7 @@ def memory_rate(found: Measurements, one: Format, workers: int) -> float:
 
     Between two numbers of threads that were measured it is on the straight line.
     """
-    threads, rates = zip(*(found.scaling_encoded if one.encoded else found.scaling_pixels))
+    threads, rates = zip(*(found.scaling_encoded if one.steps.decode_ms else found.scaling_pixels))
     now, measured = np.interp([min(workers, found.processors), min(found.workers, found.processors)], threads, rates)
     return one.images_per_s * float(now / measured)
 
@@ -179,30 +174,27 @@ def recommend(found: Measurements, workers: int, gpu_rate: float | None = None) 
     Formats that keep more pixels, and tiled JPEGs before all, come first among those that are fast enough. Without
     `gpu_rate`, pixels have to be more than a tenth faster than JPEGs, and images are not made smaller than 500.
     """
-    of_format = {one.name: with_best_loader(found, one, workers, gpu_rate) for one in found.formats}
-    known = {name: one.images_per_s for name, one in of_format.items() if found.storage.cold or one.fits}
-    best = _choose(known or {name: one.images_per_s for name, one in of_format.items()}, gpu_rate)
-    one, loader = found.format(best), of_format[best].loader
-    rates = [with_loader(found, one, count, loader).images_per_s
+    predicted = [with_best_loader(found, one, workers, gpu_rate) for one in found.formats]
+    best = _choose([one for one in predicted if found.storage.cold or one.fits] or predicted, gpu_rate)
+    one = found.format(best.name)
+    rates = [with_loader(found, one, count, best.loader).images_per_s
              for count in range(1, min(workers, found.processors) + 1)]
-    wanted = min(_NEARLY * max(rates), math.inf if gpu_rate is None else MARGIN * gpu_rate)
+    wanted = min(_NEARLY * max(rates), MARGIN * (gpu_rate or math.inf))
     count, rate = next((count, rate) for count, rate in enumerate(rates, 1) if rate >= wanted)
     enough = None if gpu_rate is None else rate >= gpu_rate
-    return Recommendation(best, loader, count, prefetch(one.pause), rate, enough)
+    # Of batches, so many that the longest wait for one is not felt.
+    prefetch = min(_MOST_PREFETCH, max(_PREFETCH, math.ceil(one.pause)))
+    return Recommendation(best.name, best.loader, count, prefetch, rate, enough)
 
 
-def _choose(rates: dict[str, float], gpu_rate: float | None) -> str:
-    """The name of the format to take, by what each reaches."""
+def _choose(predicted: list[Prediction], gpu_rate: float | None) -> Prediction:
+    """The format to take, by what each reaches."""
     if gpu_rate is None:
-        rates = {name: rate for name, rate in rates.items() if name in FULL_SIZED} or rates
-    fastest = max(rates, key=lambda name: rates[name])
-    wanted = _ALIKE * rates[fastest] if gpu_rate is None else MARGIN * gpu_rate
-    return next((name for name in PIXELS if rates.get(name, 0) >= wanted), fastest)
-
-
-def prefetch(pause: float) -> int:
-    """Batches to decode ahead, so that the longest wait for one, relative to the mean, is not felt."""
-    return min(_MOST_PREFETCH, max(_PREFETCH, math.ceil(pause)))
+        predicted = [one for one in predicted if one.name in FULL_SIZED] or predicted
+    fastest = max(predicted, key=lambda one: one.images_per_s)
+    wanted = _ALIKE * fastest.images_per_s if gpu_rate is None else MARGIN * gpu_rate
+    fast = [one for one in predicted if one.name in PIXELS and one.images_per_s >= wanted]
+    return min(fast, key=lambda one: PIXELS.index(one.name), default=fastest)
 
 
 def sample_size(most: int, seconds_each: float, bytes_each: float, *, seconds: float, nbytes: float) -> int:

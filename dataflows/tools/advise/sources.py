@@ -4,9 +4,9 @@ Records of an LMDB become what their files may have been: tiled JPEGs lose their
 quality 90.
 """
 import contextlib
+import itertools
 import os
 import statistics
-import time
 from collections import Counter
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from dataflows.dump.space import in_pages
 from dataflows.images.codecs import encode
-from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.untile import untile
 from dataflows.load.decode.reader import RecordReader
 from dataflows.sources.folders import class_folders, images_below, read_file
@@ -27,12 +26,15 @@ from dataflows.storage.remote.urls import is_url
 from dataflows.storage.store import Store
 from dataflows.threads import map_ordered
 from dataflows.tools.advise.disk import Piece
+from dataflows.tools.advise.limits import until, up_to
 from dataflows.tools.advise.sample import PREPARATIONS, Image, Sample
+from dataflows.tools.info.record_kind import record_kind
 
 _QUALITY = 90  # of the JPEGs that pixels become
 _SIZES = 20_000  # files whose sizes are asked for
 _READERS = 16  # files that are opened at once: what a disk or a server needs to be busy
 _STRETCH = 2**18  # bytes that are read at once, in order
+_STORED = {"pixels": "uint8", "tiled JPEG": "jpeg"}  # the format of records of a kind; of all others "jpeg --no-tiles"
 
 
 class Records:
@@ -52,12 +54,12 @@ class Records:
     def stored(self, sample: Sample) -> str | None:
         """The name of the format that most of these records are in; without its limit of sizes if that is no usual one.
         """
-        kinds = Counter(_kind(self._reader.view(int(image.name))[0]) for image in sample.images)
-        [(kind, _)] = kinds.most_common(1)
+        kinds = (record_kind(self._store, int(image.name)).kind for image in sample.images)
+        [(stored, _)] = Counter(_STORED.get(kind, "jpeg --no-tiles") for kind in kinds).most_common(1)
         limits = [f"--{name.replace('_', '-')} {self._options[name]}" for name in ("max_side", "shorter_side")
                   if self._options.get(name)]
-        name = " ".join([kind, *limits])
-        return name if name in PREPARATIONS else kind
+        name = " ".join([stored, *limits])
+        return name if name in PREPARATIONS else stored
 
     def names(self, generator: np.random.Generator, most: int) -> list[Any]:
         """Of so many images, drawn at random."""
@@ -98,10 +100,6 @@ class Records:
         self._store.close()
 
 
-def _kind(image: np.ndarray) -> str:
-    return "uint8" if image.ndim == 3 else "jpeg --no-tiles" if read_tiles(image) is None else "jpeg"
-
-
 class Files:
     """A folder of class folders as the source of a sample; `count` is an estimate if listing all takes too long.
 
@@ -114,18 +112,14 @@ class Files:
     def __init__(self, path: str, deadline: float) -> None:
         self.path = _class_folder_root(path)
         folders = class_folders(self.path)
-        self._names: list[tuple[str, int]] = []
-        listed = 0
-        for label in np.random.default_rng(0).permutation(len(folders)).tolist():
-            self._names += [(name, label) for name in images_below(self.path, folders[label])]
-            listed += 1
-            if time.monotonic() > deadline:
-                break
+        labels = np.random.default_rng(0).permutation(len(folders)).tolist()
+        listed = [[(name, label) for name in images_below(self.path, folders[label])]
+                  for label in until(deadline, labels)]
+        self._names = sorted(itertools.chain.from_iterable(listed))
         if not self._names:
             raise FileNotFoundError(_instead(self.path) or f"the class folders in {self.path} hold no image: none of "
                                     f"their files ends in {', '.join(EXTENSIONS)}")
-        self._names.sort()
-        self.count = len(self._names) * len(folders) // listed
+        self.count = len(self._names) * len(folders) // len(listed)
 
     def stored(self, sample: Sample) -> str | None:
         """None: it is no LMDB."""
@@ -142,28 +136,20 @@ class Files:
 
     def mean_bytes(self, deadline: float) -> float:
         """Of a file: of all, or of as many at random as the system can tell of until `deadline`, by time.monotonic."""
-        nbytes = []
-        for name, _ in self.names(np.random.default_rng(2), _SIZES):
-            nbytes.append(os.path.getsize(os.path.join(self.path, name)))
-            if time.monotonic() > deadline:
-                break
-        return statistics.fmean(nbytes)
+        return statistics.fmean(self._piece(name).nbytes
+                                for name, _ in until(deadline, self.names(np.random.default_rng(2), _SIZES)))
 
     def pieces(self, generator: np.random.Generator, nbytes: int, *, in_order: bool) -> list[Piece]:
         """Whole files, in the order of their names, in which most were written; or at random."""
         order = np.roll(np.arange(len(self._names)), int(generator.integers(len(self._names))))
         if not in_order:
             generator.shuffle(order)
-        pieces = []
-        for i in order.tolist():
-            path = os.path.join(self.path, self._names[i][0])
-            size = os.path.getsize(path)
-            if size:
-                pieces.append(Piece(path, 0, size))
-                nbytes -= size
-            if nbytes <= 0:
-                break
-        return pieces
+        pieces = (self._piece(self._names[i][0]) for i in order.tolist())
+        return list(up_to(nbytes, (piece for piece in pieces if piece.nbytes), lambda piece: piece.nbytes))
+
+    def _piece(self, name: str) -> Piece:
+        path = os.path.join(self.path, name)
+        return Piece(path, 0, os.path.getsize(path))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -183,28 +169,20 @@ def open_source(path: str, deadline: float) -> Records | Files:
 
 def draw(source: Records | Files, most: int, nbytes: int, deadline: float) -> Sample:
     """Up to `most` images at random, of `nbytes` together or little more; fewer if that takes until `deadline`."""
-    images: list[Image] = []
     names = source.names(np.random.default_rng(0), most)
     with contextlib.closing(map_ordered(source.read, names, _READERS, _READERS)) as found:
-        for image in found:
-            images.append(image)
-            nbytes -= len(image.content)
-            if nbytes <= 0 or time.monotonic() > deadline:
-                break
-    return Sample(source.path, images)
+        return Sample(source.path, [*up_to(nbytes, until(deadline, found), lambda image: len(image.content))])
 
 
 def _class_folder_root(path: str) -> str:
     """The folder of class folders."""
     for split in ("train", os.path.basename(os.path.abspath(path))):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             layout = find_layout(path, split)
-        except FileNotFoundError:
-            continue
-        if layout.kind != "class folders":
+            if layout.kind == "class folders":
+                return layout.path
             raise ValueError(f"{layout.path} is of {layout.kind}, and advise takes class folders or an LMDB. Dump it, "
                              f"and give the LMDB")
-        return layout.path
     raise FileNotFoundError(_instead(path) or f"{path} holds no class folders with images. Give an LMDB, a folder with "
                             f"one sub-folder per class, or one that holds such a folder named train")
 

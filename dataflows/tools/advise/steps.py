@@ -13,6 +13,7 @@ from dataflows.jpeg.cut import cut, read_tiles
 from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.disk import touch
+from dataflows.tools.advise.limits import until
 from dataflows.tools.advise.predict import Steps
 
 SIZE = 224  # of the crop
@@ -37,16 +38,15 @@ def resize_ms(pixels: np.ndarray, region: list[int], flip: int) -> tuple[float, 
 def time_steps(path: str, deadline: float) -> Steps:
     """Means over the first records of a dump; ends at `deadline`, by time.monotonic."""
     with contextlib.closing(Store(path)) as store:
-        reader, index = RecordReader(store), store.index
+        reader, index, memory = RecordReader(store), store.index, ScratchBuffer()
         assert index is not None
         numbers = np.arange(min(_STEPS, len(store)))
         plan = RandomResizedCrop(SIZE).plan(index.height[numbers], index.width[numbers], numbers, 0, 0)
-        times, memory = [], ScratchBuffer()
-        for number, region, flip in zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, FLIP].tolist()):
+        rows = zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, FLIP].tolist())
+        times = []
+        for number, region, flip in until(deadline, rows):
             touch(store.value(number))  # its pages are mapped, and no fault is counted
             times.append(_steps_ms(reader.view(number)[0], region, flip, memory))
-            if time.monotonic() > deadline:
-                break
     return Steps(*np.mean(times, axis=0).tolist())
 
 

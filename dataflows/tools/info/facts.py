@@ -25,12 +25,14 @@ Facts are a JSON object; what is not known is null.
 
 A histogram is a list of least, most (both included) and number.
 """
+import contextlib
 import os
 from collections import Counter
 from typing import Any, Iterable, Mapping
 
 import numpy as np
 
+from dataflows.dump.findings import examples
 from dataflows.errors import RecordError
 from dataflows.label_vectors import size_of
 from dataflows.storage.index import Index
@@ -39,11 +41,10 @@ from dataflows.storage.store import Store
 from dataflows.terminal import printable
 from dataflows.tools import text
 from dataflows.tools.info.histogram import bins
-from dataflows.tools.info.record_kind import RecordKind, record_kind, spread
+from dataflows.tools.info.record_kind import record_kind
 from dataflows.tools.info.statements import statements
 
 SAMPLE = 100  # records that are looked at: 0.1 s, and some MB of a cold disk
-_EXAMPLES = 3  # names of a finding
 WIDTH = 96  # columns of the text
 _LABEL, _VALUE, _BAR = 32, 8, 48  # columns of a bar's label, of its value, and of itself at most
 
@@ -59,44 +60,31 @@ def describe(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any]
     >>> facts["records"], facts["classes"]["number"], facts["sample"]["kinds"]
     (23, 3, {'tiled JPEG': 23})
     """
-    store = Store(path, storage_options=storage_options)
-    index = store.index
-    facts = {"path": store.path, "file_bytes": store.nbytes,
-             "index": store.index_path, "records": len(store)}
-    parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "vectors", "found"))
-    if index is not None and store.index_path is not None:
-        made = index.checked_meta(store.index_path)
-        parts = {"dump": _dump(made), "tiles": _tiles(made, index.count), "bytes": _bytes(index),
-                 "sizes": _sizes(index.height, index.width),
-                 "classes": None if index.label_size else _classes(index.label, made),
-                 "vectors": _vectors(index) if index.label_size else None, "found": _found(index, made)}
-    facts |= {**parts, "sample": _sample(store)}
-    store.close()
-    return facts
+    with contextlib.closing(Store(path, storage_options=storage_options)) as store:
+        parts = dict.fromkeys(("dump", "tiles", "bytes", "sizes", "classes", "vectors", "found"))
+        if store.index is not None and store.index_path is not None:
+            parts = _indexed(store.index, store.index.checked_meta(store.index_path))
+        return {"path": store.path, "file_bytes": store.nbytes, "index": store.index_path,
+                "records": len(store), **parts, "sample": _sample(store)}
 
 
-def _dump(made: IndexMeta) -> dict[str, Any]:
-    return {name: getattr(made, name) for name in ("format", "split", "layout", "seed", "options", "tools")}
-
-
-def _tiles(made: IndexMeta, count: int) -> dict[str, Any] | None:
-    if not made.options.get("tiles"):
-        return None
-    return {"tiled": count - sum(made.untiled.values()), "stored_whole": made.untiled}
-
-
-def _bytes(index: Index) -> dict[str, Any]:
-    return {"total": int(index.nbytes.sum()), **_spread(index.nbytes), "histogram": _histogram(index.nbytes),
-            "pixels": 3 * int(np.dot(index.height.astype(np.int64), index.width))}
+def _indexed(index: Index, made: IndexMeta) -> dict[str, Any]:
+    """What only an index tells."""
+    tiles = {"tiled": index.count - sum(made.untiled.values()), "stored_whole": made.untiled}
+    pixels = 3 * int(np.dot(index.height.astype(np.int64), index.width))
+    return {"dump": {name: getattr(made, name) for name in ("format", "split", "layout", "seed", "options", "tools")},
+            "tiles": tiles if made.options.get("tiles") else None,
+            "bytes": {"total": int(index.nbytes.sum()), **_spread(index.nbytes), "histogram": bins(index.nbytes),
+                      "pixels": pixels},
+            "sizes": _sizes(index.height, index.width),
+            "classes": None if index.label_size else _classes(index.label, made),
+            "vectors": _vectors(index) if index.label_size else None,
+            "found": _found(index, made)}
 
 
 def _spread(values: np.ndarray) -> dict[str, int]:
     least, median, most = np.quantile(values, [0, 0.5, 1], method="nearest").tolist() if len(values) else (0, 0, 0)
     return {"least": int(least), "median": int(median), "most": int(most)}
-
-
-def _histogram(values: Iterable[int] | np.ndarray) -> list[dict[str, int]]:
-    return [found._asdict() for found in bins(np.asarray(values, np.int64))]
 
 
 def _sizes(heights: np.ndarray, widths: np.ndarray) -> dict[str, Any]:
@@ -105,8 +93,7 @@ def _sizes(heights: np.ndarray, widths: np.ndarray) -> dict[str, Any]:
     common = [{"width": size >> 32, "height": size & 2**32 - 1, "images": count}
               for size, count in zip(sizes[most].tolist(), counts[most].tolist())]
     return {"distinct": len(sizes), "most_common": common,
-            "shorter_side": _histogram(np.minimum(heights, widths)),
-            "longer_side": _histogram(np.maximum(heights, widths))}
+            "shorter_side": bins(np.minimum(heights, widths)), "longer_side": bins(np.maximum(heights, widths))}
 
 
 def _classes(labels: np.ndarray, made: IndexMeta) -> dict[str, Any]:
@@ -115,8 +102,7 @@ def _classes(labels: np.ndarray, made: IndexMeta) -> dict[str, Any]:
     named = [(*made.class_of(label), count) for label, count in sorted(images.items())]
     counted = np.array([*images.values()])
     return {"number": len(made.classes), "empty": int((counted == 0).sum()),
-            "sorted": bool((np.diff(labels) >= 0).all()), **_spread(counted),
-            "histogram": _histogram(counted),
+            "sorted": bool((np.diff(labels) >= 0).all()), **_spread(counted), "histogram": bins(counted),
             "counts": [{"class": folder, "name": name, "images": count} for folder, name, count in named]}
 
 
@@ -129,35 +115,34 @@ def _vectors(index: Index) -> list[dict[str, Any]]:
 
 
 def _found(index: Index, made: IndexMeta) -> dict[str, Any]:
-    findings = {finding: {"images": len(numbers),
-                          "examples": [os.fsdecode(name) for name in index.name[numbers[:_EXAMPLES]].tolist()]}
-                for finding, numbers in made.findings.items()}
-    return {"findings": findings,
+    named = examples(made.findings, index.name)
+    return {"findings": {finding: {"images": len(numbers), "examples": named[finding]}
+                         for finding, numbers in made.findings.items()},
             "skipped": made.skipped, "left_out": made.left_out, "equal_files": len(made.duplicates),
             "class_counts": made.class_counts}
 
 
 def _sample(store: Store) -> dict[str, Any]:
-    numbers, kinds, unreadable = spread(len(store), SAMPLE), [], []
+    count = min(SAMPLE, len(store))
+    numbers, kinds, unreadable = [i * len(store) // count for i in range(count)], [], []
     for number in numbers:
         try:
             kinds.append(record_kind(store, number))
         except RecordError as error:
             unreadable.append({"key": store.key(number).decode(errors="replace"), "error": str(error)})
-    return {"numbers": numbers, **_counts(kinds),
+    return {"numbers": numbers,
+            "serializers": _counts(found.serializer for found in kinds),
+            "kinds": _counts(found.kind for found in kinds),
+            "tile_widths": _counts(found.tile_width for found in kinds if found.tile_width),
+            "label_sizes": _counts(size_of(found.label) for found in kinds if size_of(found.label)),
+            "array_layouts": _counts(found.array_layout for found in kinds if found.kind == "pixels"),
             "labels": sorted({found.label for found in kinds if isinstance(found.label, int)}),
-            "shorter_side": _histogram([min(found.height, found.width) for found in kinds if found.height]),
+            "shorter_side": bins([min(found.height, found.width) for found in kinds if found.height]),
             "unreadable": unreadable}
 
 
-def _counts(kinds: list[RecordKind]) -> dict[str, dict[str, int]]:
-    def count(values: Iterable[Any]) -> dict[str, int]:
-        return {str(value): number for value, number in Counter(values).most_common()}
-
-    return {"serializers": count(found.serializer for found in kinds), "kinds": count(found.kind for found in kinds),
-            "tile_widths": count(found.tile_width for found in kinds if found.tile_width),
-            "label_sizes": count(size_of(found.label) for found in kinds if size_of(found.label)),
-            "array_layouts": count(found.array_layout for found in kinds if found.kind == "pixels")}
+def _counts(values: Iterable[Any]) -> dict[str, int]:
+    return {str(value): number for value, number in Counter(values).most_common()}
 
 
 def as_text(facts: dict[str, Any]) -> str:
@@ -170,8 +155,8 @@ def as_text(facts: dict[str, Any]) -> str:
             lines += text.wrapped(label, fact, WIDTH)
         for chart in part.charts:
             lines += ["", f"  {chart.title}"]
-            most = max(value for _, value, _ in chart.bars) or 1
-            label_width = min(_LABEL, max(text.columns(label) for label, _, _ in chart.bars))
-            lines += [f"  {text.fit(label, label_width)} {written:>{_VALUE}} {text.bar(value / most, _BAR)}".rstrip()
-                      for label, value, written in chart.bars]
+            most = max(value for _, value in chart.bars) or 1
+            width = min(_LABEL, max(text.columns(label) for label, _ in chart.bars))
+            lines += [f"  {text.fit(label, width)} {value:>{_VALUE},} {text.bar(value / most, _BAR)}".rstrip()
+                      for label, value in chart.bars]
     return "\n".join(lines)

@@ -1,25 +1,17 @@
 """Puts values into the bins of a histogram, with bounds that a person would choose."""
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
 
-class Bin(NamedTuple):
-    """The number of values from `least` to `most`, both included."""
-
-    least: int
-    most: int
-    number: int
-
-
-def bins(values: np.ndarray, limit: int = 12) -> list[Bin]:
-    """The values, non-negative integers, in at most `limit` bins, ascending; none for no values.
+def bins(values: np.ndarray | list[int], limit: int = 12) -> list[dict[str, int]]:
+    """The values, non-negative integers, in at most `limit` bins, ascending; none for no values. Each bin is the
+    `number` of values from `least` to `most`, both included.
 
     All are 1, 2 or 5 times a power of ten wide, but for the outer two, which reach to the least and to the greatest
     value: the width is chosen for the middle 98 %, for few images of 10,000 pixels would leave the others one bin.
 
-    >>> [tuple(found) for found in bins(np.array([375, 500, 500, 640]), limit=5)]
+    >>> [tuple(found.values()) for found in bins([375, 500, 500, 640], limit=5)]
     [(300, 399, 1), (400, 499, 0), (500, 599, 2), (600, 699, 1)]
     """
     values = np.asarray(values, np.int64)
@@ -30,7 +22,8 @@ def bins(values: np.ndarray, limit: int = 12) -> list[Bin]:
     step = next(step for step in steps if high // step - low // step < limit)
     first, last = low // step, high // step
     counts = np.bincount(np.clip(values // step, first, last) - first, minlength=last - first + 1).tolist()
-    found = [Bin(at * step, at * step + step - 1, count) for at, count in zip(range(first, last + 1), counts)]
-    found[0] = found[0]._replace(least=min(found[0].least, int(values.min())))
-    found[-1] = found[-1]._replace(most=max(found[-1].most, int(values.max())))
+    found = [{"least": at * step, "most": at * step + step - 1, "number": count}
+             for at, count in enumerate(counts, first)]
+    found[0]["least"] = min(found[0]["least"], int(values.min()))
+    found[-1]["most"] = max(found[-1]["most"], int(values.max()))
     return found

@@ -30,17 +30,11 @@ def record_kind(store: Store, number: int) -> RecordKind:
     value = store.value(number)
     try:
         image, label, layout = _view(value)
-        serializer = "pickle" if value[0] == 0x80 else "msgpack"
-        if image.ndim == 3:
-            return RecordKind(serializer, "pixels", image.shape[0], image.shape[1], label, 0, layout)
-        tiles = read_tiles(image)
-        if tiles is not None:
-            tile_width = tiles.interval * tiles.mcu_width
-            return RecordKind(serializer, "tiled JPEG", tiles.height, tiles.width, label, tile_width, layout)
-        kind, height, width = _kind(image)
-        return RecordKind(serializer, kind, height, width, label, 0, layout)
+        kind, height, width, tile_width = _kind(image)
     except ValueError as error:
         raise RecordError(f"{store.place(number)}: {error}") from error
+    serializer = "pickle" if value[0] == 0x80 else "msgpack"
+    return RecordKind(serializer, kind, height, width, label, tile_width, layout)
 
 
 def _view(value: np.ndarray) -> tuple[np.ndarray, Label, str]:
@@ -54,18 +48,18 @@ def _view(value: np.ndarray) -> tuple[np.ndarray, Label, str]:
             raise error from None
 
 
-def _kind(image: np.ndarray) -> tuple[str, int, int]:
+def _kind(image: np.ndarray) -> tuple[str, int, int, int]:
+    """(kind, height, width, tile width), as RecordKind has them."""
+    if image.ndim == 3:
+        return "pixels", image.shape[0], image.shape[1], 0
+    tiles = read_tiles(image)
+    if tiles is not None:
+        return "tiled JPEG", tiles.height, tiles.width, tiles.interval * tiles.mcu_width
     size = jpeg_size(image)
     if size is not None:  # so there is a frame, whose marker tells its coding
         frame = next(marker for marker, _, _ in segments(memoryview(image)) if marker in FRAMES)
-        return "progressive JPEG" if frame == PROGRESSIVE else "JPEG", *size
+        return "progressive JPEG" if frame == PROGRESSIVE else "JPEG", *size, 0
     from dataflows.images.examine import examine  # Pillow, which JPEGs do not need
 
     examined = examine(image.tobytes())
-    return examined.kind or "no image", examined.height, examined.width
-
-
-def spread(size: int, count: int) -> list[int]:
-    """At most `count` of `size` numbers, the first one and others at even distances."""
-    count = min(size, count)
-    return [i * size // count for i in range(count)]
+    return examined.kind or "no image", examined.height, examined.width, 0

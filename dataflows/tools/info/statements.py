@@ -1,5 +1,5 @@
 """Puts the facts of a file (the table in `facts.py`) into words and charts, for a terminal and for a page."""
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 from dataflows.dump.findings import by_reason
 from dataflows.terminal import plural, printable
@@ -11,10 +11,10 @@ _FEW = 5  # of many: examples, the largest classes, the smallest
 
 
 class Chart(NamedTuple):
-    """Bars: each a label, its length, and how that is written."""
+    """Bars: each a label, and a number of records as its length."""
 
     title: str
-    bars: list[tuple[str, float, str]]
+    bars: list[tuple[str, int]]
 
 
 class Part(NamedTuple):
@@ -22,14 +22,15 @@ class Part(NamedTuple):
 
     title: str
     facts: list[tuple[str, str]]
-    charts: list[Chart]
+    charts: Sequence[Chart] = ()
 
 
 def statements(facts: dict[str, Any]) -> list[Part]:
     """All that the facts say."""
     if facts["index"] is None:
         return [_unindexed(facts), _sampled(facts["sample"])]
-    return [_made(facts), _stored(facts), _sizes(facts["sizes"]), _labels(facts), _found(facts["found"])]
+    labels = _classes(facts["classes"]) if facts["vectors"] is None else _vectors(facts["vectors"])
+    return [_made(facts), _stored(facts), _sizes(facts["sizes"]), labels, _found(facts["found"])]
 
 
 def _unindexed(facts: dict[str, Any]) -> Part:
@@ -37,50 +38,44 @@ def _unindexed(facts: dict[str, Any]) -> Part:
         ("records", f"{facts['records']:,} in {size_text(facts['file_bytes'])}"),
         ("index", "none: it was written by another program, or its index was left behind"),
         ("not known", "how it was made, the names of classes and of files, how many images each class has, all sizes, "
-                      "and whether the file is as it was written. dump_imagenet.py writes an index that tells"),
-    ], [])
+                      "and whether the file is as it was written. dump_imagenet.py writes an index that tells")])
 
 
 def _sampled(sample: dict[str, Any]) -> Part:
-    labels, sizes = sample["labels"], sample["label_sizes"]
+    labels, sizes = sample["labels"], sample["shorter_side"]
     told = [f"{labels[0]} to {labels[-1]}, {len(labels):,} distinct"] if labels else []
-    told += [f"vectors of {size} numbers: {count:,}" for size, count in sizes.items()]
-    return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly", [
-        *_kinds(sample),
-        ("labels", "; ".join(told) or "none"),
-    ], [Chart("shorter side of these images, pixels", _bars(sample["shorter_side"]))] if sample["shorter_side"] else [])
+    told += [f"vectors of {size} numbers: {count:,}" for size, count in sample["label_sizes"].items()]
+    return Part(f"A look at {plural(len(sample['numbers']), 'record')}, spread evenly",
+                [*_kinds(sample), ("labels", "; ".join(told) or "none")],
+                [Chart("shorter side of these images, pixels", _bars(sizes))] if sizes else [])
 
 
 def _kinds(sample: dict[str, Any]) -> list[tuple[str, str]]:
     told = [("written as", _counted(sample["serializers"])), ("images", _counted(sample["kinds"]))]
-    if sample["tile_widths"]:
-        told.append(("tile width", "pixels: " + ", ".join(f"{width} in {count:,}"
-                                                          for width, count in sample["tile_widths"].items())))
+    widths = [f"{width} in {count:,}" for width, count in sample["tile_widths"].items()]
+    if widths:
+        told.append(("tile width", f"pixels: {', '.join(widths)}"))
     if "CHW" in sample["array_layouts"]:
         told.append(("arrays", f"{sample['array_layouts']['CHW']:,} of shape (3, H, W), which loaders read with "
                                f"array_layout='CHW'; whether they are RGB or BGR, look at a sheet"))
-    told += [("unreadable", printable(f"{found['error']}")) for found in sample["unreadable"][:_FEW]]
-    if len(sample["unreadable"]) > _FEW:
-        told.append(("", f"and {len(sample['unreadable']) - _FEW:,} more"))
-    return told
+    errors = [("unreadable", printable(found["error"])) for found in sample["unreadable"]]
+    return told + errors[:_FEW] + _more(len(errors) - _FEW, "more")
 
 
 def _made(facts: dict[str, Any]) -> Part:
-    dump = facts["dump"]
-    classes, vectors = facts["classes"], facts["vectors"]
+    dump, classes, vectors = facts["dump"], facts["classes"], facts["vectors"]
     options = [f"{name}={value}" for name, value in dump["options"].items() if value is not None]
-    return Part("How it was made", [
-        ("split", printable(f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} of "
-                            f"{plural(classes['number'], 'class', 'classes')}" if vectors is None else
-                            f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} with labels "
-                            f"of {plural(len(vectors), 'number')}")),
-        ("source", printable(dump["layout"])),
-        ("order", f"a permutation, of seed {dump['seed']}" if dump["seed"] is not None
-         else f"that of the source{': sorted by class' * (classes is not None and classes['sorted'])}"),
-        ("options", printable(", ".join(options) or "none")),
-        ("tools", printable(", ".join(f"{name} {version}" for name, version in dump["tools"].items()) or "not stated")),
-        ("index", printable(f"{facts['index']}: the dump is complete")),
-    ], [])
+    tools = [f"{name} {version}" for name, version in dump["tools"].items()]
+    labels = (f"of {plural(classes['number'], 'class', 'classes')}" if vectors is None else
+              f"with labels of {plural(len(vectors), 'number')}")
+    source_order = "that of the source" + ": sorted by class" * (classes is not None and classes["sorted"])
+    return Part("How it was made", [(label, printable(text)) for label, text in (
+        ("split", f"{dump['split']}, as {dump['format']}: {plural(facts['records'], 'record')} {labels}"),
+        ("source", dump["layout"]),
+        ("order", source_order if dump["seed"] is None else f"a permutation, of seed {dump['seed']}"),
+        ("options", ", ".join(options) or "none"),
+        ("tools", ", ".join(tools) or "not stated"),
+        ("index", f"{facts['index']}: the dump is complete"))])
 
 
 def _stored(facts: dict[str, Any]) -> Part:
@@ -91,80 +86,72 @@ def _stored(facts: dict[str, Any]) -> Part:
                          f"{size_text(stored['most'])}, median {size_text(stored['median'])}")]
     if tiles is not None:
         told.append(("tiled", f"{tiles['tiled']:,} of {facts['records']:,} JPEGs; decoded whole: "
-                              f"{printable(_counted(tiles['stored_whole']))}"))
+                              f"{_counted(tiles['stored_whole'])}"))
     told += [("a sample", f"a look at {plural(len(sample['numbers']), 'record')}, spread evenly"), *_kinds(sample)]
     return Part("What is stored", told, [_record_bytes(stored["histogram"])])
 
 
 def _sizes(sizes: dict[str, Any]) -> Part:
-    common = [(f"{size['width']:,} x {size['height']:,}", size["images"], f"{size['images']:,}")
-              for size in sizes["most_common"]]
-    return Part("Sizes of images", [
-        ("distinct", f"{sizes['distinct']:,}"),
-    ], [Chart("most frequent, width x height in pixels", common),
-        Chart("shorter side, pixels", _bars(sizes["shorter_side"])),
-        Chart("longer side, pixels", _bars(sizes["longer_side"]))])
+    common = [(f"{size['width']:,} x {size['height']:,}", size["images"]) for size in sizes["most_common"]]
+    return Part("Sizes of images", [("distinct", f"{sizes['distinct']:,}")],
+                [Chart("most frequent, width x height in pixels", common),
+                 Chart("shorter side, pixels", _bars(sizes["shorter_side"])),
+                 Chart("longer side, pixels", _bars(sizes["longer_side"]))])
 
 
 def _classes(classes: dict[str, Any]) -> Part:
-    told = [("number", f"{classes['number']:,}" + (f", of which {classes['empty']:,} have no image"
-                                                   if classes["empty"] else "")),
+    empty = f", of which {classes['empty']:,} have no image" if classes["empty"] else ""
+    told = [("number", f"{classes['number']:,}{empty}"),
             ("images", f"{classes['least']:,} to {classes['most']:,} of each, median {classes['median']:,}")]
-    counts = classes["counts"]
+    counts = [(printable(entry["name"]), entry["images"]) for entry in classes["counts"]]
     if len(counts) <= _MANY:
-        return Part("Classes", told, [Chart("images of each class", [_class_bar(entry) for entry in counts])])
-    ranked = sorted(counts, key=lambda entry: -entry["images"])
+        return Part("Classes", told, [Chart("images of each class", counts)])
+    ranked = sorted(counts, key=lambda bar: -bar[1])
     return Part("Classes", told, [Chart("classes, by how many images they have", _bars(classes["histogram"])),
-                                  Chart("most images", [_class_bar(entry) for entry in ranked[:_FEW]]),
-                                  Chart("fewest images", [_class_bar(entry) for entry in ranked[-_FEW:]])])
+                                  Chart("most images", ranked[:_FEW]), Chart("fewest images", ranked[-_FEW:])])
 
 
-def _labels(facts: dict[str, Any]) -> Part:
-    if facts["vectors"] is None:
-        return _classes(facts["classes"])
-    vectors = facts["vectors"]
+def _vectors(vectors: list[dict[str, Any]]) -> Part:
     told = [(printable(entry["name"]), f"mean {entry['mean']:.4g}, {entry['least']:.4g} to {entry['most']:.4g}, "
                                        f"not 0 in {entry['nonzero']:.1%}") for entry in vectors[:_MANY]]
-    if len(vectors) > _MANY:
-        told.append(("", f"and {len(vectors) - _MANY:,} more; --json lists them"))
-    return Part("Labels", [("vectors", f"of {plural(len(vectors), 'number')}"), *told], [])
-
-
-def _class_bar(entry: dict[str, Any]) -> tuple[str, float, str]:
-    return printable(entry["name"]), entry["images"], f"{entry['images']:,}"
+    return Part("Labels", [("vectors", f"of {plural(len(vectors), 'number')}"), *told,
+                           *_more(len(vectors) - _MANY, "more; --json lists them")])
 
 
 def _found(found: dict[str, Any]) -> Part:
-    told = [(f"{entry['images']:,}", printable(f"{finding}: {', '.join(entry['examples'])}"
-                                               + ", ..." * (entry["images"] > len(entry["examples"]))))
+    told = [(f"{entry['images']:,}", f"{finding}: {_some(entry['examples'], entry['images'])}")
             for finding, entry in found["findings"].items()]
-    reasons = by_reason(found["skipped"])
-    told += [("left out", printable(f"{plural(len(names), 'file')}: {reason}: {', '.join(names[:_FEW])}"
-                                    + ", ..." * (len(names) > _FEW)))
-             for reason, names in list(reasons.items())[:2 * _FEW]]
-    if len(reasons) > 2 * _FEW:
-        told.append(("", f"and files for {len(reasons) - 2 * _FEW:,} other reasons; --json lists them"))
+    reasons = [("left out", f"{plural(len(names), 'file')}: {reason}: {_some(names[:_FEW], len(names))}")
+               for reason, names in by_reason(found["skipped"]).items()]
+    told += reasons[:2 * _FEW]
+    told += _more(len(reasons) - 2 * _FEW, "other reasons; --json lists them", "and files for")
     if found["left_out"]:
-        told.append(("left out", printable(f"by name or place: {_counted(found['left_out'])}")))
-    told += [("classes", printable(text)) for text in found["class_counts"][:_FEW]]
-    return Part(FOUND, told or [("", "nothing unusual")], [])
+        told.append(("left out", f"by name or place: {_counted(found['left_out'])}"))
+    told += [("classes", text) for text in found["class_counts"][:_FEW]]
+    return Part(FOUND, [(label, printable(text)) for label, text in told] or [("", "nothing unusual")])
 
 
-def _bars(histogram: list[dict[str, int]]) -> list[tuple[str, float, str]]:
-    return [(_range(entry["least"], entry["most"]), entry["number"], f"{entry['number']:,}") for entry in histogram]
+def _bars(histogram: list[dict[str, int]]) -> list[tuple[str, int]]:
+    return [(f"{least:,}" if least == most else f"{least:,}-{most:,}", number)
+            for least, most, number in (entry.values() for entry in histogram)]
 
 
 def _record_bytes(histogram: list[dict[str, int]]) -> Chart:
     if histogram and histogram[-1]["most"] < 10_000:  # small images, whose bounds in KB would be equal
         return Chart("bytes of a record", _bars(histogram))
-    return Chart("size of a record, KB", [
-        (f"{entry['least'] / 1e3:,.0f}-{(entry['most'] + 1) / 1e3:,.0f}", entry["number"], f"{entry['number']:,}")
-        for entry in histogram])
+    return Chart("size of a record, KB", [(f"{entry['least'] / 1e3:,.0f}-{(entry['most'] + 1) / 1e3:,.0f}",
+                                           entry["number"]) for entry in histogram])
 
 
-def _range(least: int, most: int) -> str:
-    return f"{least:,}" if least == most else f"{least:,}-{most:,}"
+def _some(names: list[str], count: int) -> str:
+    """Some names of so many."""
+    return ", ".join(names) + ", ..." * (count > len(names))
+
+
+def _more(count: int, what: str, before: str = "and") -> list[tuple[str, str]]:
+    """The line on what is left out, if there is anything."""
+    return [("", f"{before} {count:,} {what}")] if count > 0 else []
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
+    return printable(", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none")

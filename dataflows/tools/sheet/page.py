@@ -68,10 +68,10 @@ def _head(facts: dict[str, Any]) -> Markup:
 
 
 def _facts(facts: dict[str, Any]) -> Markup:
-    parts = [part for part in statements(facts) if part.title != FOUND]  # which has a section of its own
     columns: list[list[Part]] = [[], []]
-    for part in parts:
-        min(columns, key=_lines).append(part)
+    for part in statements(facts):
+        if part.title != FOUND:  # which has a section of its own
+            min(columns, key=_lines).append(part)
     return element("div", *(element("div", *map(_part, column), class_="stack") for column in columns if column),
                    class_="parts")
 
@@ -83,7 +83,8 @@ def _lines(parts: list[Part]) -> int:
 
 def _part(part: Part) -> Markup:
     listed = [joined(element("dt", label), element("dd", text)) for label, text in part.facts]
-    charts = [joined(element("h4", chart.title), bars([Bar(*bar) for bar in chart.bars])) for chart in part.charts]
+    charts = [joined(element("h4", chart.title), bars([Bar(label, count, f"{count:,}") for label, count in chart.bars]))
+              for chart in part.charts]
     return _card(part.title, element("dl", *listed), *charts)
 
 
@@ -93,13 +94,13 @@ def _card(title: str, *content: Markup) -> Markup:
 
 def _sample(sample: View) -> Markup:
     assert sample.after is not None
-    mark = [element("span", "mirrored", class_="mark")] if sample.mirrored else []
+    mark = [" · ", element("span", "mirrored", class_="mark")] if sample.mirrored else []
     return element("figure",
                    element("div", element("span", picture(sample.before, f"{sample.class_name}, as stored")),
                            element("span", picture(sample.after, f"{sample.class_name}, after the transform")),
                            class_="pair"),
                    element("figcaption", element("b", sample.class_name),
-                           element("small", " · ".join(sample.details), *(joined(" · ", text) for text in mark)),
+                           element("small", " · ".join(sample.details), *mark),
                            element("small", _breakable(sample.source))), class_="card")
 
 

@@ -34,40 +34,39 @@ def contact_sheet(path: str | os.PathLike[str], *, transform: str = "train", cou
     """
     with Views(path) as views:
         numbers = views.draw(count, seed)
-        cards = views(numbers, transform, seed)
+        cards = map(_card, views(numbers, transform, seed))
         columns = min(COLUMNS, len(numbers))
         rows = -(-len(numbers) // columns)
-        sheet = Image.new("RGB", (2 * _MARGIN + columns * (_CARD[0] + _GAP) - _GAP,
-                                  2 * _MARGIN + _TITLE + rows * (_CARD[1] + _GAP) - _GAP), _PAGE)
-        draw = ImageDraw.Draw(sheet)
-        room = sheet.width - 2 * _MARGIN
-        _write(draw, (_MARGIN, _MARGIN - 4), printable(os.path.basename(views.path)), 26, _INK, room)
-        _write(draw, (_MARGIN, _MARGIN + 32), f"{len(numbers):,} of {len(views):,} records, seed {seed}. Left: as "
-               f"stored, with the part that is taken.", 15, _FAINT, room)
-        _write(draw, (_MARGIN, _MARGIN + 53), f"Right: what a loader gives for {transform}, {_ABOUT[transform]}.", 15,
-               _FAINT, room)
-        for place, sample in enumerate(cards):
+        width, height = _CARD[0] + _GAP, _CARD[1] + _GAP
+        sheet = Image.new("RGB", (2 * _MARGIN + columns * width - _GAP, 2 * _MARGIN + _TITLE + rows * height - _GAP),
+                          _PAGE)
+        told = f"{len(numbers):,} of {len(views):,} records, seed {seed}. Left: as stored, with the part that is taken."
+        for top, text, size, color in (
+                (-4, printable(os.path.basename(views.path)), 26, _INK), (32, told, 15, _FAINT),
+                (53, f"Right: what a loader gives for {transform}, {_ABOUT[transform]}.", 15, _FAINT)):
+            _write(ImageDraw.Draw(sheet), (_MARGIN, _MARGIN + top), text, size, color, sheet.width - 2 * _MARGIN)
+        for place, card in enumerate(cards):
             row, column = divmod(place, columns)
-            _card(sheet, draw, (_MARGIN + column * (_CARD[0] + _GAP),
-                                _MARGIN + _TITLE + row * (_CARD[1] + _GAP)), sample)
+            sheet.paste(card, (_MARGIN + column * width, _MARGIN + _TITLE + row * height))
     return sheet
 
 
-def _card(sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], sample: View) -> None:
-    left, top = at
-    draw.rounded_rectangle((left, top, left + _CARD[0] - 1, top + _CARD[1] - 1), 8, _PAPER, _EDGE)
-    left, top, room = left + _PADDING, top + _PADDING, _CARD[0] - 2 * _PADDING
+def _card(sample: View) -> Image.Image:
+    card = Image.new("RGB", _CARD, _PAGE)
+    draw, room = ImageDraw.Draw(card), _CARD[0] - 2 * _PADDING
+    draw.rounded_rectangle((0, 0, _CARD[0] - 1, _CARD[1] - 1), 8, _PAPER, _EDGE)
+    left, right, top = _PADDING, WIDTH + 2 * _PADDING, SIDE + _PADDING + 8
+    draw.rectangle((left, left, left + WIDTH - 1, left + SIDE - 1), _EMPTY)
     before, after = sample.before, sample.after
-    draw.rectangle((left, top, left + WIDTH - 1, top + SIDE - 1), _EMPTY)
-    sheet.paste(before, (left + (WIDTH - before.width) // 2, top + (SIDE - before.height) // 2))
     assert after is not None
-    sheet.paste(after, (left + WIDTH + _PADDING, top))
-    top += SIDE + 8
+    card.paste(before, (left + (WIDTH - before.width) // 2, left + (SIDE - before.height) // 2))
+    card.paste(after, (right, left))
     _write(draw, (left, top), sample.class_name, 17, _INK, room)
     _write(draw, (left, top + _LINE + 3), "  ·  ".join(sample.details), 14, _FAINT, WIDTH)
     if sample.mirrored:
-        _write(draw, (left + WIDTH + _PADDING, top + _LINE + 3), "mirrored", 14, _ACCENT, SIDE)
+        _write(draw, (right, top + _LINE + 3), "mirrored", 14, _ACCENT, SIDE)
     _write(draw, (left, top + 2 * _LINE + 2), sample.source, 14, _FAINT, room)
+    return card
 
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, color: str, room: int) -> None:

@@ -86,14 +86,11 @@ class Views:
 
     def _view(self, number: int, transform: Any, seed: int) -> View:
         pixels, label = self._reader.pixels(number)
-        index, made = self._store.index, self.meta
-        folder, called = _label_text(label, made)
+        index, (height, width) = self._store.index, pixels.shape[:2]
         file = "" if index is None else os.fsdecode(bytes(index.name[number]))
-        key, class_id, class_name, source = map(printable, (self._store.key(number).decode(errors="replace"), folder,
-                                                            called, file))
-        height, width = pixels.shape[:2]
-        view = View(key=key, class_id=class_id, class_name=class_name, source=source, height=height, width=width,
-                    before=scaled(pixels), after=None, mirrored=False)
+        told = self._store.key(number).decode(errors="replace"), *_label_text(label, self.meta), file
+        key, class_id, class_name, source = map(printable, told)
+        view = View(key, class_id, class_name, source, height, width, scaled(pixels), after=None, mirrored=False)
         if transform is None:
             return view
         out = np.empty((1, SIDE, SIDE, 3), np.uint8)

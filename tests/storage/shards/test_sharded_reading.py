@@ -3,6 +3,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import resource
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.dump.split import dump_split
 from dataflows.errors import RecordError
 from dataflows.storage.shards.files import shard_files
 from dataflows.storage.store import Store
@@ -21,7 +23,8 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 CROP = RandomResizedCrop(20)
 LOADERS = {"shuffled": (LMDBLoader, {}), "unshuffled": (LMDBLoader, {"shuffle": False}),
            "local": (LMDBIterLoader, {"shuffle_buffer": 7}), "sequential": (LMDBIterLoader, {"order": "sequential"}),
-           "block": (LMDBIterLoader, {"order": "block", "block_size": 3, "shuffle_buffer": 5})}
+           "block": (LMDBIterLoader, {"order": "block", "block_size": 3, "shuffle_buffer": 5}),
+           "pinned": (LMDBLoader, {"partition": "pinned", "rank": 1, "world_size": 2})}
 
 
 @pytest.fixture(params=["jpeg", "uint8"])
@@ -168,3 +171,66 @@ def test_lists_and_patterns_that_name_nothing_or_twice(five):
     with pytest.raises(ValueError, match="named twice"):
         shard_files([file, file])
     assert shard_files(file) is None
+
+
+# --- orders that know of files
+
+
+def test_an_epoch_of_whole_shards(five):
+    starts = Store(five).starts.tolist()
+    loader = LMDBIterLoader(five, 4, order="shard", shuffle_buffer=0, return_index=True, transform=CROP)
+    epochs = [torch.cat([numbers for _, _, numbers in loader]).tolist() for _ in range(3)]
+    for numbers in epochs:
+        assert sorted(numbers) == list(range(23))
+        met = [np.searchsorted(starts, number, side="right") for number in numbers]
+        assert len([*itertools.groupby(met)]) == 5
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_pinned_rank_reads_the_same_shards_in_each_epoch(single, tmp_path):
+    shards = split(single, 4, tmp_path)
+    for cls, options in ((LMDBLoader, {}), (LMDBIterLoader, {"order": "shard", "shuffle_buffer": 3})):
+        ranks = [cls(shards, 4, partition="pinned", rank=rank, world_size=2, uneven="keep", return_index=True,
+                     transform=CROP, **options) for rank in range(2)]
+        epochs = [[torch.cat([numbers for _, _, numbers in loader]).tolist() for loader in ranks] for _ in range(2)]
+        assert [[sorted(numbers) for numbers in epoch] for epoch in epochs] == [[[*range(12)], [*range(12, 23)]]] * 2
+        assert epochs[0] != epochs[1]
+
+
+def test_a_state_of_another_partition_or_of_other_shards_is_refused(single, tmp_path):
+    shards, others = (split(single, count, tmp_path / str(count)) for count in (3, 4))
+    state = LMDBIterLoader(shards, 4, order="shard").state_dict()
+    LMDBIterLoader(shards, 4, order="shard").load_state_dict(state)
+    with pytest.raises(ValueError, match="shards"):
+        LMDBIterLoader(others, 4, order="shard").load_state_dict(state)
+    with pytest.raises(ValueError, match="partition"):
+        LMDBLoader(shards, 4).load_state_dict(LMDBLoader(shards, 4, partition="pinned").state_dict())
+    with pytest.raises(ValueError, match="partition must be 'rotate' or 'pinned', not 'fixed'"):
+        LMDBLoader(shards, 4, partition="fixed")
+
+
+def test_the_index_of_shards_is_put_together_when_it_is_asked_for(five, jpeg_lmdb):
+    many, one = Store(five), Store(jpeg_lmdb / "train.lmdb")
+    loader = LMDBLoader(five, 4, transform=CROP)
+    next(iter(loader))
+    assert loader.source_names([22, 3]) == LMDBLoader(jpeg_lmdb / "train.lmdb", 4).source_names([22, 3])
+    assert "name" not in vars(loader._reader.store.index) and "offset" not in vars(loader._reader.store.index)
+    assert many.index.name.tolist() == one.index.name.tolist() and many.mean_nbytes == pytest.approx(one.mean_nbytes)
+
+
+def test_labels_of_two_kinds_are_refused(jpeg_lmdb, tmp_path):
+    samples = [[np.full((4, 4, 3), number, np.uint8), np.float32([0, 1])] for number in range(3)]
+    dump_split(samples, tmp_path, "train", format="uint8", progress=False)
+    with pytest.raises(ValueError, match="train.lmdb has labels that are a vector of 2, and those of .* are a class"):
+        Store([jpeg_lmdb / "train.lmdb", tmp_path / "train.lmdb"])
+
+
+def test_more_files_than_the_soft_limit_allows(jpeg_lmdb, tmp_path):
+    shards = split(jpeg_lmdb / "train.lmdb", 23, tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+        store = Store(shards)
+        assert sum(len(value) for value in store.values(list(range(23))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

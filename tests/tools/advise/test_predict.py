@@ -14,7 +14,6 @@ from dataflows.tools.advise.predict import (
     estimate,
     memory_rate,
     predict,
-    prefetch,
     quiet_rate,
     recommend,
     sample_size,
@@ -225,7 +224,8 @@ def test_workers_that_add_nothing_are_left_out():
 
 @pytest.mark.parametrize("pause, batches", [(1.0, 2), (2.0, 2), (2.1, 3), (5.5, 6), (100.0, 8)])
 def test_prefetch_covers_the_longest_wait(pause, batches):
-    assert prefetch(pause) == batches
+    formats = tuple(dataclasses.replace(one, pause=pause) for one in FORMATS)
+    assert recommend(measured(formats=formats), 4).prefetch == batches
 
 
 # --- in general

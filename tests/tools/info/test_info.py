@@ -1,4 +1,5 @@
 """`python -m dataflows info`: what it says of each kind of file, and that it reads and trusts little of it."""
+import dataclasses
 import json
 import pickle
 import shutil
@@ -117,7 +118,7 @@ def test_many_classes_are_told_by_how_many_images_they_have(dumped):
 
 def test_a_label_without_a_class_is_told_by_its_number(dumped):
     index = load_index(str(dumped), str(dumped))
-    index.label[:] = np.where(index.label == 2, -7, index.label)
+    index = dataclasses.replace(index, label=np.where(index.label == 2, -7, index.label))
     shutil.move(write_index(index, str(dumped)), index_path(str(dumped)))
     assert {"class": "label -7", "name": "label -7", "images": 6} in describe(dumped)["classes"]["counts"]
 
@@ -249,7 +250,7 @@ def test_an_index_may_lack_what_older_ones_did(part, dumped):
 def test_no_name_reaches_the_terminal_as_a_command(dumped):
     index = load_index(str(dumped), str(dumped))
     names = [HOSTILE, "plain", "猫" * 60]
-    index.name[:] = b"\x1b]0;owned\x07.jpg"
+    index = dataclasses.replace(index, name=np.full(23, b"\x1b]0;owned\x07.jpg"))
     save_index(index, dumped)
     change_meta(dumped, classes=names, class_names=names, layout=HOSTILE, split=HOSTILE, findings={HOSTILE: [0]},
                 skipped=[{"name": HOSTILE, "reason": HOSTILE}], class_counts=[HOSTILE], untiled={HOSTILE: 1},
@@ -278,18 +279,19 @@ def test_the_command(tiled_lmdb, capsys):
 def test_bins_hold_each_value_once(values, limit):
     found = bins(np.array(values), limit)
     assert len(found) <= limit
-    for least, most, number in found:
-        assert number == sum(least <= value <= most for value in values)
-    assert sum(entry.number for entry in found) == len(values)
-    assert all(before.most + 1 == after.least for before, after in zip(found, found[1:]))
+    for entry in found:
+        assert entry["number"] == sum(entry["least"] <= value <= entry["most"] for value in values)
+    assert sum(entry["number"] for entry in found) == len(values)
+    assert all(before["most"] + 1 == after["least"] for before, after in zip(found, found[1:]))
 
 
 def test_bins_have_round_bounds_and_leave_the_few_outside_to_the_outer_ones():
     sides = np.concatenate([np.full(600, 500), np.arange(330, 730), [9331, 11]])
-    assert [(b.least, b.most) for b in bins(sides, 10)] == [(11, 349)] + [
+    assert [(found["least"], found["most"]) for found in bins(sides, 10)] == [(11, 349)] + [
         (least, least + 49) for least in range(350, 700, 50)] + [(700, 9331)]
-    assert bins(np.array([375, 500, 500, 640]), 5) == [(300, 399, 1), (400, 499, 0), (500, 599, 2), (600, 699, 1)]
-    assert bins(np.full(50, 50)) == [(50, 50, 50)] and bins(np.array([], int)) == []
+    assert [tuple(found.values()) for found in bins(np.array([375, 500, 500, 640]), 5)] == [
+        (300, 399, 1), (400, 499, 0), (500, 599, 2), (600, 699, 1)]
+    assert bins([50] * 50) == [{"least": 50, "most": 50, "number": 50}] and bins(np.array([], int)) == []
 
 
 @given(st.text(), st.integers(1, 40))
