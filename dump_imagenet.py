@@ -7,10 +7,10 @@ writes DIR/train.lmdb and DIR/train.lmdb.index.npz from any of the sources that 
 Exit code 0: the files are complete and verified, whatever came after that; 1: the dump failed or was interrupted,
 changed nothing that has a final name, and said whether --resume can go on with it; 2: it was refused before it wrote
 anything; what an earlier dump had left may have been renamed or removed before, which a warning says. With --check,
-which writes nothing, 0: a dump would succeed; 1: it would not.
+which writes nothing, 0: a dump would succeed; 1: it would not. With --part, 0: the shards of this part are complete
+and verified; --merge, which is refused as long as any is missing, makes them a data set.
 """
 import argparse
-import glob
 import os
 import sys
 import traceback
@@ -20,25 +20,27 @@ from dataflows.arguments import ArgumentParser
 from dataflows.dump.check import Checked
 from dataflows.dump.recovery.journal import is_verified, journal_path
 from dataflows.dump.recovery.publish import leftovers
-from dataflows.dump.split import check_split, dump_split, lmdb_path
+from dataflows.dump.shards.told import PartSummary
+from dataflows.dump.split import check_split, dump_split, lmdb_path, merge_shards
 from dataflows.dump.summary import Summary
 from dataflows.errors import NotStarted
 from dataflows.images.codecs import MAX_PIXELS
 from dataflows.storage.index import index_path, temporary_index_path
 from dataflows.storage.remote.urls import is_url
-from dataflows.storage.shards.manifest import manifest_path
+from dataflows.storage.shards.manifest import manifest_path, unfinished_path
 from dataflows.terminal import fill_standard_streams, say, warn
 
-__all__ = ["Checked", "Summary", "check_split", "dump_split", "main"]
+__all__ = ["Checked", "PartSummary", "Summary", "check_split", "dump_split", "main", "merge_shards"]
 
-_WRITING = ("shuffle", "seed", "resume", "shards", "scratch")  # options of which a check knows nothing
+_SHARDS = ("shards", "shard_bytes", "part", "engine", "plan")
+_WRITING = ("shuffle", "seed", "resume", "scratch", *_SHARDS)  # options of which a check knows nothing
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="dump-imagenet", description=__doc__,
                             formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--source", required=True, help="folder of ImageNet in any of its forms (class folders, official tars, "
+    add("--source", help="folder of ImageNet in any of its forms (class folders, official tars, "
         "Kaggle's), or of class folders per split; the one tar or folder to read; or webdataset's tar shards, as a "
         "folder or a pattern such as 'train-{000..146}.tar'")
     add("--target", help="folder to write SPLIT.lmdb and its index into, or a URL such as s3://bucket/folder, with "
@@ -68,6 +70,17 @@ def _parser() -> ArgumentParser:
         "and write nothing; --seed, --no-shuffle and --resume play no part in it")
     add("--shards", type=int, metavar="N", help="write N files, SPLIT-00000-of-0000N.lmdb and so on, and a manifest of "
         "them, SPLIT.manifest.json, which loaders take for one file")
+    add("--shard-bytes", metavar="B", help="in place of --shards: as many files as are of about B bytes each, such as "
+        "1GB or 512MiB")
+    add("--plan", action="store_true", help="only list the source for --shards, and write down what all parts go by; "
+        "the first part does so, too. With --overwrite, an existing data set is replaced")
+    add("--part", metavar="I/N", help="write only each N-th shard from I on, I from 0 to N-1, and no manifest: the N "
+        "parts may run on any machines that share the target's folder, at once, in any order, and again; e.g. "
+        "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT with --array=0-(N-1)")
+    add("--merge", action="store_true", help="write the manifest when all parts are done; needs --target and --split "
+        "only, for the plan has the rest")
+    add("--engine", choices=("ray",), help="write each shard as a task of Ray, on the cluster of RAY_ADDRESS or on "
+        "this machine, with --num-workers processors (default 1)")
     add("--overwrite", action="store_true", help="replace files that exist")
     add("--resume", action="store_true", help="go on with a dump that was interrupted, if there is one")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
@@ -102,8 +115,7 @@ class _ShardsEnding:
     """The same of a dump into shards, which is complete when its manifest is there."""
 
     def __init__(self, target: str, split: str) -> None:
-        self._manifest = manifest_path(target, split)
-        self._journals = os.path.join(glob.escape(target), journal_path(f"{glob.escape(split)}-*-of-*.lmdb"))
+        self._manifest, self._work = manifest_path(target, split), unfinished_path(target, split)
         self._before = _identity(self._manifest)
 
     def tell(self, what: str) -> int:
@@ -112,9 +124,9 @@ class _ShardsEnding:
         kept = "nothing was kept"
         if complete:
             kept = "the dump is complete and verified all the same"
-        elif glob.glob(self._journals):
-            kept = ("what was written is kept: go on from there with --resume, or start anew with --overwrite, or in "
-                    "another folder")
+        elif os.path.isdir(self._work):
+            kept = ("what was written is kept: go on from there with --resume (a part, or Ray, with the same command), "
+                    "or start anew with --overwrite, or in another folder")
         code = _failed(f"{what}; {kept}")
         return 0 if complete else code
 
@@ -123,25 +135,23 @@ class _FarEnding:
     """The same of a dump to a URL, of which only the scratch folder is looked at."""
 
     def __init__(self, scratch: str | None, split: str) -> None:
-        self._journals = None if scratch is None else [
-            os.path.join(glob.escape(scratch), journal_path(f"{glob.escape(split)}{rest}.lmdb"))
-            for rest in ("", "-*-of-*")]
+        self._left = None if scratch is None else (journal_path(lmdb_path(scratch, split)),
+                                                   unfinished_path(scratch, split))
 
     def tell(self, what: str) -> int:
         """Says on stderr what happened and what is kept; returns the exit code."""
         kept = "nothing was kept: with --scratch DIR, --resume can go on"
-        if self._journals is not None:
+        if self._left is not None:
             kept = "nothing was kept"
-            if any(map(glob.glob, self._journals)):
+            if any(map(os.path.exists, self._left)):
                 kept = "what was written is kept: go on from there with --resume and the same --scratch"
         return _failed(f"{what}; {kept}")
 
 
-def _ending_of(arguments: dict[str, Any]) -> Any:
+def _ending_of(arguments: dict[str, Any], sharded: bool) -> Any:
     if is_url(arguments["target"]):
         return _FarEnding(arguments["scratch"], arguments["split"])
-    ending = _Ending if arguments["shards"] is None else _ShardsEnding
-    return ending(arguments["target"], arguments["split"])
+    return (_ShardsEnding if sharded else _Ending)(arguments["target"], arguments["split"])
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -158,11 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     fill_standard_streams()
     parser = _parser()
     arguments = vars(parser.parse_args(argv))
-    if arguments.pop("check"):
+    check, merge = arguments.pop("check"), arguments.pop("merge")
+    for name, needed in (("source", not merge), ("target", not check)):
+        if needed and arguments[name] is None:
+            parser.error(f"the following arguments are required: --{name}")
+    if check:
         return _ending_well(lambda: _check(arguments), lambda what: _failed(f"{what}; nothing was written"))
-    if arguments["target"] is None:
-        parser.error("the following arguments are required: --target (but for --check)")
-    return _ending_well(lambda: _dump(arguments), _ending_of(arguments).tell)
+    ending = _ending_of(arguments, merge or any(arguments[name] for name in _SHARDS))
+    return _ending_well(lambda: _merge(arguments) if merge else _dump(arguments), ending.tell)
 
 
 def _check(arguments: dict[str, Any]) -> int:
@@ -173,6 +186,11 @@ def _check(arguments: dict[str, Any]) -> int:
 
 def _dump(arguments: dict[str, Any]) -> int:
     say(_parser().in_flags(str(dump_split(**arguments))))
+    return 0
+
+
+def _merge(arguments: dict[str, Any]) -> int:
+    say(_parser().in_flags(str(merge_shards(arguments["target"], arguments["split"]))))
     return 0
 
 

@@ -51,6 +51,7 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
+        "ray": ["ray>=2.60"],  # older ones are not tested
         # Files at URLs: obstore reads records; the others open data sets, and read where obstore cannot.
         "remote": ["fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12"],
         # What benchmark.py compares with, as it was run; each is left out where it is missing or does not start.

@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", help="the LMDB, with its index beside it, or the manifest of shards")
     command.add_argument("--num-threads", type=int, metavar="N", help="that read (default: one per processor)")
     command.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")
+
+    command = commands.add_parser("compile", help="compile what numba compiles, before it is needed: for images of "
+                                                  "containers")
+    command.set_defaults(run=_compile)
     return parser
 
 
@@ -113,6 +117,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     report = verify(arguments.file, num_threads=arguments.num_threads, progress=arguments.progress)
     say(str(report))
     return 1 if report.bad else 0
+
+
+def _compile(_: argparse.Namespace) -> int:
+    from dataflows.images.fast import ready
+    from dataflows.jpeg import tile
+
+    tile.make_ready()
+    if not ready.make_ready():
+        return 1
+    say("All kernels are compiled, and kept where numba keeps them: beside the package, or where NUMBA_CACHE_DIR says")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> None:
     words = list(known)
     if not isinstance(value, str) or value not in words:
         *first, last = map(repr, words)
-        raise ValueError(f"{name} must be {', '.join(first)} or {last}, not {value!r}")
+        raise ValueError(f"{name} must be {', '.join(first)}{' or ' * bool(first)}{last}, not {value!r}")
 
 
 def suggests(function: Callable[P, R]) -> Callable[P, R]:

@@ -9,6 +9,7 @@ from benchmarks.dataloader import torch_epochs
 from benchmarks.inputs import max_side
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.dump.split import dump_split
+from dataflows.images.fast import ready
 from dataflows.storage.shards.files import find_split
 from dataflows.storage.store import Store
 from uint_lmdb_iterloader import LMDBIterLoader
@@ -50,10 +51,13 @@ def _epochs(loader: Any) -> Epoch:
 
 @contextlib.contextmanager
 def loader(job: Job, num_workers: int | None = None, recipe: str = "", worker_type: str = "thread",
-           shards: int = 0, **options: bool) -> Iterator[Epoch]:
+           shards: int = 0, decoder: str = "ours", **options: bool) -> Iterator[Epoch]:
     """LMDBLoader: shuffled keys for train, the file's order otherwise. `num_workers` overrides the job's; the options
-    are those of the crop, where there is no recipe. With `shards`, over so many files.
+    are those of the crop, where there is no recipe. With `shards`, over so many files. With
+    decoder="libjpeg", `fast_decode` is as where numba is missing.
     """
+    if decoder == "libjpeg":
+        ready.without()
     workers = job.num_workers if num_workers is None else num_workers
     steps = recipes.transforms(recipe) if recipe else transform(job, **options)
     with LMDBLoader(_path(job, shards), job.batch_size, transform=steps, num_workers=workers, worker_type=worker_type,

@@ -1,8 +1,9 @@
 """From a source to a complete LMDB file with its index, in steps that may be interrupted anywhere.
 
     split       dump_split, with its check: options, and the source
+    begin       options and source, before anything is written
     one_file    the steps that make one file
-    shards      the same for several files, and their manifest
+    shards/     the same for several files, by any number of processes and machines, and their manifest
     recovery/   the unfinished dump: its journal, how it goes on, its final names
     check       what a dump would find, without the dump
     prepare     an image file to what is stored of it

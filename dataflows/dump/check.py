@@ -7,7 +7,7 @@ from dataflows.dump import findings
 from dataflows.dump.columns import Columns, labels_text
 from dataflows.dump.recovery.journal import SkippedFile, StoredFile
 from dataflows.dump.recovery.resume import refuse_existing
-from dataflows.dump.space import in_pages, refuse_too_small
+from dataflows.dump.space import existing_folder, in_pages, refuse_too_small
 from dataflows.dump.write import Packed
 from dataflows.sources.source import ImageSource
 
@@ -119,9 +119,7 @@ def _refusal(check: Callable[[], object]) -> list[str]:
 def _target(path: str, nbytes: int, overwrite: bool) -> list[str]:
     """Why the file could not be made."""
     told = []
-    folder = os.path.dirname(os.path.abspath(path))
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
+    folder = existing_folder(os.path.dirname(path))
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         told.append(f"{folder} is not a folder that this user may write into. Give another target")
     return [*told, *_refusal(lambda: refuse_existing(path, overwrite)),

@@ -37,15 +37,25 @@ class FindingsCollector:
         for finding in findings:
             self._records.setdefault(finding, []).append(number)
 
+    @property
+    def digests(self) -> bytes:
+        """The digests of all records, one after the other: 16 bytes each."""
+        return bytes(self._digests)
+
     def collected(self, labels: np.ndarray | Sequence[int], classes: Sequence[str], split: str) -> Findings:
         """All that was found, given the label of every record: integers (n,), or vectors, float32 (n, k)."""
-        labels = np.asarray(labels)
-        groups = duplicates(self._digests)
-        across = [group for group in groups if len({labels[number].tobytes() for number in group}) > 1]
-        found = self._records | {DUPLICATE: sorted(chain(*groups)), ACROSS: sorted(chain(*across))}
-        remarks = [] if labels.ndim > 1 else class_counts(
-            split, classes, np.bincount(labels.astype(np.int64), minlength=len(classes)).tolist())
-        return Findings({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups, remarks)
+        return collected(self._records, self._digests, np.asarray(labels), classes, split)
+
+
+def collected(records: dict[str, list[int]], digests: bytes | bytearray, labels: np.ndarray, classes: Sequence[str],
+              split: str) -> Findings:
+    """All that was found, given what was found of each record alone, and the digests and labels of all."""
+    groups = duplicates(digests)
+    across = [group for group in groups if len({labels[number].tobytes() for number in group}) > 1]
+    found = records | {DUPLICATE: sorted(chain(*groups)), ACROSS: sorted(chain(*across))}
+    remarks = [] if labels.ndim > 1 else class_counts(
+        split, classes, np.bincount(labels.astype(np.int64), minlength=len(classes)).tolist())
+    return Findings({finding: numbers for finding, numbers in sorted(found.items()) if numbers}, groups, remarks)
 
 
 def duplicates(digests: bytes | bytearray) -> list[list[int]]:

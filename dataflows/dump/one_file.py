@@ -5,10 +5,10 @@ import hashlib
 import logging
 import os
 import time
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator
 
 from dataflows.dump.columns import Columns
-from dataflows.dump.pack import FilePacker, packed_files, with_progress
+from dataflows.dump.pack import Counter, FilePacker, counted, counting, packed_files
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.recovery import publish
 from dataflows.dump.recovery.journal import Journal, SkippedFile, StoredFile
@@ -51,10 +51,9 @@ class Options:
         """Where a file is when all is done."""
         return path if self.upload is None else self.upload.url(path)
 
-    @property
-    def storage_options(self) -> Mapping[str, Any] | None:
-        """How to reach it there."""
-        return None if self.upload is None else self.upload.storage_options
+    def is_there(self, path: str) -> bool:
+        """Whether a file is where it belongs."""
+        return os.path.isfile(path) if self.upload is None else self.upload.has(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,20 +65,23 @@ class Dumped:
     resumed: int | None
 
 
-def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, *, shard: bool = False) -> Dumped:
+def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, *,
+              count: Counter | None = None) -> Dumped:
     """Writes the images of a source to `path` and its index, verified.
 
-    A shard's journal stays when it is complete, until those of all shards are joined; of what only the whole can have,
-    such as counts of classes, its index has nothing. Raises what dump_split does.
+    count: is told of each record in place of a progress bar, for the file is a shard: its journal stays when it is
+        complete, and of what only the whole can have, such as counts of classes, its index has nothing.
+
+    Raises what dump_split does.
     """
+    shard = count is not None
     header = _header(files, options.preparation, meta)
     with refusing():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        journal = Journal(path)
+        journal = Journal(path, lock=not shard)  # the folder of a shard is its attempt's own
     with contextlib.closing(journal):
         with refusing(path):
-            there = os.path.exists if options.upload is None else options.upload.has
-            done = shard and options.resume and is_done(path, journal, header, options.on_error, there)
+            done = shard and options.resume and is_done(path, journal, header, options.on_error)
             start = ResumePoint(written=True, published=True) if done else find_resume_point(
                 path, journal, header, options.on_error, resume=options.resume, overwrite=options.overwrite)
             if not start.written and files.pointers is not None:
@@ -94,7 +96,7 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
             if start.written:
                 refuse_other_samples(files, journal, start, path)
             else:
-                busy = _write(files, start, path, journal, options)
+                busy = _write(files, start, path, journal, options, count)
             columns = Columns(journal.rows())
             columns.unreadable += [SkippedFile(*unreadable) for unreadable in files.unreadable]
             columns.refuse_empty(files.root or "the source")
@@ -122,7 +124,7 @@ def _digest(files: ImageSource) -> str:
     digest = hashlib.sha256(repr(files.classes).encode(errors="surrogateescape"))
     if not files.listed:
         digest.update(files.layout.encode())
-    for name, label in files if files.listed else ():
+    for name, label, *_ in files if files.listed else ():
         digest.update(os.fsencode(name) + (b"\0%d\n" % label if isinstance(label, int) else b"\0" + label.tobytes()))
     return digest.hexdigest()
 
@@ -169,15 +171,16 @@ def _has_records(partial: str) -> bool:
         return False
 
 
-def _write(files: ImageSource, start: ResumePoint, path: str, journal: Journal, options: Options) -> Busy:
+def _write(files: ImageSource, start: ResumePoint, path: str, journal: Journal, options: Options,
+           count: Counter | None) -> Busy:
     """Adds what is missing to the unfinished LMDB and its journal."""
     began = time.perf_counter()
     packer = FilePacker(files, options.preparation, options.on_error)
-    with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=options.progress, initial=start.files,
-                      unit=" images") as bar:
+    with progress_bar(f"writing {os.path.basename(path)}", files.count, shown=options.progress and count is None,
+                      initial=start.files, unit=" images") as bar:
         first = next((row for row in journal.rows() if isinstance(row, StoredFile)), None)
         packed = packed_files(rest(files, journal, start.files, path), packer, options.num_workers, first)
-        writing = PackedLMDBSerializer.save(with_progress(packed, bar), publish.partial_path(path),
+        writing = PackedLMDBSerializer.save(counted(packed, count or counting(bar)), publish.partial_path(path),
                                             first=start.records, log=journal.add)
     return Busy(packer.seconds, writing, time.perf_counter() - began)
 
@@ -186,6 +189,6 @@ def _verified_index(path: str, columns: Columns, meta: IndexMeta, options: Optio
     """The index of the written file, once the disk has been found to hold each of its records."""
     partial = publish.partial_path(path)
     nbytes, offsets, rest_crc32 = read_back(partial, columns.checksums, name=os.path.basename(path),
-                                            num_threads=options.num_workers, progress=options.progress)
+                                            num_threads=options.num_workers, progress=options.progress and whole)
     meta = dataclasses.replace(meta, file_size=os.path.getsize(partial), rest_crc32=rest_crc32)
     return columns.index(nbytes, offsets, meta, whole=whole)

@@ -3,7 +3,7 @@ import errno
 import os
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import tqdm
@@ -119,21 +119,33 @@ class _LabelsAlike(ProxyDataFlow):
         raise ValueError(f"{self._packer.unit} {row.name}: {reason}. Correct it; on_error='skip' leaves it out")
 
 
-def with_progress(ds: DataFlow, bar: "tqdm.tqdm[Any]") -> DataFlow:
-    """`ds`, whose Packed datapoints are counted by a progress bar, with MB/s."""
-    return _WithProgress(ds, bar)
+Counter = Callable[[Packed], object]  # is told of each record when it is done with
 
 
-class _WithProgress(ProxyDataFlow):
-    def __init__(self, ds: DataFlow, bar: "tqdm.tqdm[Any]") -> None:
+def counted(ds: DataFlow, count: Counter) -> DataFlow:
+    """`ds`, whose Packed datapoints are counted."""
+    return _Counted(ds, count)
+
+
+class _Counted(ProxyDataFlow):
+    def __init__(self, ds: DataFlow, count: Counter) -> None:
         super().__init__(ds)
-        self._bar = bar
+        self._count = count
 
     def __iter__(self) -> Iterator[Packed]:
-        started = time.perf_counter()
-        written = 0
         for packed in self.ds:
-            written += len(packed.value or b"")
             yield packed
-            self._bar.update()
-            self._bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)
+            self._count(packed)
+
+
+def counting(bar: "tqdm.tqdm[Any]") -> Counter:
+    """Counts records on a progress bar, with MB/s."""
+    started, written = time.perf_counter(), 0
+
+    def count(packed: Packed) -> None:
+        nonlocal written
+        written += len(packed.value or b"")
+        bar.update()
+        bar.set_postfix_str(f"{written / 1e6 / (time.perf_counter() - started):.1f} MB/s", refresh=False)
+
+    return count

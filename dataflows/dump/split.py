@@ -4,38 +4,33 @@ The steps are those of the other modules of this folder, in order. write_lmdb is
 index, for files that nobody else sees and that are not kept.
 """
 import contextlib
-import logging
 import os
 import time
-from importlib.metadata import version
 from typing import Any, Iterable, Mapping, Sequence
 
-from dataflows.dump import check
+from dataflows.dump import begin, check
 from dataflows.dump.check import Checked
 from dataflows.dump.columns import Columns
 from dataflows.dump.one_file import Options, dump_file, refusing
-from dataflows.dump.pack import FilePacker, packed_files, with_progress
+from dataflows.dump.pack import FilePacker, counted, counting, packed_files
 from dataflows.dump.prepare import Preparation
 from dataflows.dump.recovery.upload import placing
-from dataflows.dump.shards import dump_shards
-from dataflows.dump.summary import Summary, summarize
+from dataflows.dump.shards.chain import dump_shards, merge_shards
+from dataflows.dump.shards.steps import steps_of
+from dataflows.dump.shards.wanted import Wanted
+from dataflows.dump.summary import Summary, content_of, summarize
 from dataflows.dump.write import PackedLMDBSerializer
 from dataflows.images.codecs import MAX_PIXELS
-from dataflows.jpeg.tile import make_ready
-from dataflows.options import integer, one_of, suggests
-from dataflows.processors import default_workers
-from dataflows.sources.opening import open_source
+from dataflows.options import integer, suggests
 from dataflows.sources.source import ImageSource
 from dataflows.storage.btree import locate
-from dataflows.storage.index import Index, index_path, write_index
+from dataflows.storage.index import Index, index_path, load_index, write_index
 from dataflows.storage.index_meta import IndexMeta
 from dataflows.storage.remote.urls import is_url
 from dataflows.storage.shards.manifest import manifest_path
-from dataflows.terminal import progress_bar, warn
+from dataflows.terminal import progress_bar
 
-__all__ = ["check_split", "dump_split", "lmdb_path", "write_lmdb"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["check_split", "dump_split", "lmdb_path", "merge_shards", "write_lmdb"]
 
 
 @suggests
@@ -45,6 +40,8 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                tiles: bool = True, trust: bool = False, shuffle: bool | None = None, seed: int = 0,
                num_workers: int | None = None, on_error: str = "fix", max_pixels: int = MAX_PIXELS,
                overwrite: bool = False, resume: bool = False, shards: int | None = None,
+               shard_bytes: int | str | None = None, part: tuple[int, int] | str | None = None,
+               engine: str | None = None, plan: bool = False,
                scratch: str | os.PathLike[str] | None = None, storage_options: Mapping[str, Any] | None = None,
                progress: bool = True) -> Summary:
     """Writes one split of a source into target/split.lmdb and its index, and returns a Summary.
@@ -80,6 +77,16 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     shards: write so many files, split-00000-of-00008.lmdb and so on, each complete by itself, and a manifest of them,
         split.manifest.json, which loaders and datasets take for one file. Their records are those of one file, in its
         order. With `overwrite`, files are replaced one by one, and the manifest is removed before the first.
+    shard_bytes: in place of `shards`: as many as make files of about so many bytes, by a sample of the images; a number
+        or a text such as "1GB" or "512MiB".
+    part: (i, n), or "i/n": write only each n-th shard from number i on, i from 0 to n - 1, and no manifest: the n parts
+        may run anywhere, at once, in any order and again, over one folder, and need no `resume`. `merge_shards` writes
+        the manifest when all are done. Returns a PartSummary. Refused where options or versions are not those of the
+        plan, which the first part, or a call with `plan`, has written.
+    engine: "ray": each shard is a task of Ray, on the cluster of RAY_ADDRESS or on this machine, with `num_workers`
+        processors, by default one. The same call goes on after an interruption.
+    plan: only list the source, and write what all parts go by. With `overwrite`, another plan and an existing data set
+        are replaced.
     scratch: with a target that is a URL, the folder in which each file is written first; it holds one file at a time,
         and what `resume` needs. By default a temporary one, which is gone at the end, and with it what an interrupted
         dump has written.
@@ -103,26 +110,44 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
     with contextlib.ExitStack() as stack:
         with refusing():
             folder, upload = stack.enter_context(placing(target, scratch, storage_options))
-            preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                       quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
-            num_workers = _workers(num_workers)
+            preparation = begin.preparation(
+                split, on_error, format=format, max_side=max_side, shorter_side=shorter_side, quality=quality,
+                tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
+            num_workers = 1 if num_workers is None and engine == "ray" else begin.workers(num_workers)
             seed = integer("seed", seed, 0)
-            shards = None if shards is None else integer("shards", shards, 1)
+            steps = steps_of(shards, shard_bytes, part, engine, plan, overwrite=overwrite,
+                             samples=not isinstance(source, (str, os.PathLike)), shared=upload is None)
             path = lmdb_path(folder, split)
             if upload is not None:
-                upload.refuse_existing(path if shards is None else manifest_path(folder, split),
-                                       overwrite=overwrite, resume=resume)
-            _make_tiling_ready(preparation, progress)
-            files = _opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
-            files.refuse(unreadable=on_error != "skip")
-            meta = _meta(files, preparation, split)
+                upload.refuse_existing(path if steps is None else manifest_path(folder, split), overwrite=overwrite,
+                                       resume=resume)
+            begin.make_tiling_ready(preparation, progress)
         options = Options(preparation=preparation, on_error=on_error, num_workers=num_workers, overwrite=overwrite,
                           resume=resume, progress=progress, upload=upload)
-        if shards is not None:
-            return dump_shards(files, folder, split, shards, meta, options, started)
+
+        def opened() -> ImageSource:
+            files = begin.opened(source, split, progress, shuffle=shuffle, seed=seed, labels=labels, classes=classes)
+            files.refuse(unreadable=on_error != "skip")
+            return files
+
+        if steps is not None:
+            settings = {"source": begin.named(source), "labels": None if labels is None else begin.named(labels),
+                        "classes": None if classes is None else list(classes), "shuffle": shuffle, "seed": seed,
+                        "format": format, "max_side": max_side, "shorter_side": shorter_side, "quality": quality,
+                        "tiles": tiles, "trust": trust, "max_pixels": max_pixels, "shards": steps.shards,
+                        "shard_bytes": steps.shard_bytes}
+            wanted = Wanted(target=folder, split=split, settings=settings, open_source=opened, options=options,
+                            meta=lambda files: begin.meta(files, preparation, split), steps=steps)
+            return dump_shards(wanted, started)
+        with refusing():
+            files = opened()
+            meta = begin.meta(files, preparation, split)
         dumped = dump_file(files, path, meta, options)
-        return summarize(options.placed(path), dumped.columns, options.storage_options, resumed=dumped.resumed,
-                         num_workers=num_workers, busy=dumped.busy, seconds=time.perf_counter() - started)
+        index = load_index(path, path)
+        assert index is not None
+        return summarize(options.placed(path), options.placed(index_path(path)), content_of(index, dumped.columns),
+                         resumed=index.count if dumped.resumed is None else dumped.resumed, num_workers=num_workers,
+                         busy=dumped.busy, seconds=time.perf_counter() - started)
 
 
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
@@ -144,14 +169,14 @@ def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
     """
     started = time.perf_counter()
     with refusing():
-        preparation = _preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
-                                   quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
-        num_workers = _workers(num_workers)
-        _make_tiling_ready(preparation, progress)
-        files = _opened(source, split, progress, labels=labels, classes=classes)
+        preparation = begin.preparation(split, on_error, format=format, max_side=max_side, shorter_side=shorter_side,
+                                         quality=quality, tiles=tiles, compare_pixels=not trust, max_pixels=max_pixels)
+        num_workers = begin.workers(num_workers)
+        begin.make_tiling_ready(preparation, progress)
+        files = begin.opened(source, split, progress, labels=labels, classes=classes)
     packer = FilePacker(files, preparation, "skip")  # which goes on behind a file that stops a dump
     with progress_bar(f"checking {split}", files.count, shown=progress, unit=" images") as bar:
-        found = check.collect(with_progress(packed_files(files, packer, num_workers), bar))
+        found = check.collect(counted(packed_files(files, packer, num_workers), counting(bar)))
     path = None if target is None or is_url(target) else lmdb_path(target, split)
     return check.result(files, found, path, split=split, format=format, on_error=on_error, overwrite=overwrite,
                         seconds=time.perf_counter() - started)
@@ -179,46 +204,3 @@ def write_lmdb(files: ImageSource, preparation: Preparation, path: str, num_work
 def lmdb_path(target: str | os.PathLike[str], split: str) -> str:
     """The path of the LMDB file that a dump of a split into a folder makes."""
     return os.path.join(os.fspath(target), f"{split}.lmdb")
-
-
-# Before anything is written
-
-
-def _preparation(split: str, on_error: str, **options: Any) -> Preparation:
-    """How images are prepared. Raises ValueError for options out of range."""
-    one_of("on_error", on_error, ("raise", "fix", "skip"))
-    if split in ("", ".", "..") or os.path.basename(split) != split:
-        raise ValueError(f"split must be the name of a folder in the source, such as train, not {split!r}")
-    return Preparation(fix=on_error != "raise", **options)
-
-
-def _workers(count: int | None) -> int:
-    return default_workers() if count is None else integer("num_workers", count, 1)
-
-
-def _make_tiling_ready(preparation: Preparation, progress: bool) -> None:
-    """Compiles what tiles JPEGs, if it is wanted: before anything is written, and in one thread."""
-    if preparation.tiles and preparation.format == "jpeg":
-        make_ready(lambda: _note("compiling what tiles JPEGs, which takes seconds, once on a machine", progress))
-
-
-def _opened(source: str | os.PathLike[str] | Iterable[Any], split: str, progress: bool, **options: Any) -> ImageSource:
-    """The images of a split, also where some folders cannot be looked into."""
-    files = open_source(source, split, **options)
-    _note(f"reading {files.layout}", progress)
-    return files
-
-
-def _note(text: str, shown: bool) -> None:
-    """On stderr beside the progress bar; without it, in the log."""
-    warn(text) if shown else logger.info(text)
-
-
-def _meta(files: ImageSource, preparation: Preparation, split: str) -> IndexMeta:
-    """What the index says of the dump as a whole, before there are records: nothing yet of the file."""
-    options = {name: getattr(preparation, name) for name in ("max_side", "shorter_side", "quality")}
-    options["tiles"] = preparation.tiles and preparation.format == "jpeg"
-    tools = {name: version(name) for name in ("lmdb", "msgpack", "numpy", "simplejpeg", "tensorpack")}
-    return IndexMeta(format=preparation.format, split=split, seed=files.seed, classes=files.classes or [],
-                     class_names=files.class_names or [], layout=files.layout, left_out=files.left_out,
-                     options=options, tools=tools, file_size=0, rest_crc32=0)

@@ -1,12 +1,13 @@
 """The summary of a finished dump: counts, findings, sizes and speed, in words."""
 import dataclasses
-from typing import Any, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dataflows.dump import findings
 from dataflows.dump.columns import Columns, labels_text
-from dataflows.storage.store import Store
+from dataflows.storage.index import Index
+from dataflows.storage.index_meta import IndexMeta
 from dataflows.terminal import plural, printable
 
 
@@ -54,7 +55,7 @@ def stages(workers: int, count: int, seconds: float, *, preparing: float, writin
 class Summary:
     """What a dump did."""
 
-    path: str  # of the LMDB
+    path: str  # of the LMDB, or of the manifest of several
     index_path: str
     format: str  # "jpeg" or "uint8"
     count: int  # records written
@@ -74,10 +75,14 @@ class Summary:
     resumed: int  # records that an interrupted dump had left
     stages: Stages | None  # None when nothing was left to write
 
+    def _what(self) -> str:
+        """What the first line is about."""
+        return self.path
+
     def __str__(self) -> str:
         rate = (self.count - self.resumed) / self.seconds
         labels = labels_text(self.num_classes, self.vectors)
-        lines = [f"{self.path}: {plural(self.count, 'image')} {labels} as {self.format}, "
+        lines = [f"{self._what()}: {plural(self.count, 'image')} {labels} as {self.format}, "
                  f"{self.stored_bytes / 1e6:,.1f} MB (files {self.source_bytes / 1e6:,.1f} MB, pixels "
                  f"{self.pixel_bytes / 1e6:,.1f} MB) in {self.seconds:.1f} s: {rate:,.0f} "
                  f"images/s; every record read back" + (f"; {self.resumed:,} were there already" * bool(self.resumed))
@@ -95,35 +100,45 @@ class Summary:
         return "\n".join(map(printable, lines))
 
 
-def summarize(path: str, columns: Columns, storage_options: Mapping[str, Any] | None = None, *, resumed: int | None,
-              num_workers: int, busy: Busy, seconds: float) -> Summary:
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What is known of the records of a dump."""
+
+    meta: IndexMeta
+    count: int
+    vectors: bool  # whether labels are vectors
+    source_bytes: int
+    pixel_bytes: int
+    examples: dict[str, list[str]]
+
+
+def content_of(index: Index, columns: Columns) -> Content:
+    """The same of one file."""
+    return Content(index.meta, index.count, bool(index.label_size), columns.source_bytes, pixel_bytes(index),
+                   findings.examples(index.meta.findings, columns.names))
+
+
+def pixel_bytes(index: Index) -> int:
+    """What the images would take as pixels."""
+    return 3 * int(np.dot(index.height.astype(np.int64), index.width))
+
+
+def summarize(path: str, index_path: str, content: Content, *, resumed: int, num_workers: int, busy: Busy,
+              seconds: float) -> Summary:
     """The summary of a complete dump to `path`, a file or a manifest, or the URL of one.
 
-    resumed: how many of its records were there already; None for all of them.
+    resumed: how many of its records were there already.
     """
-    store = Store(path, storage_options=storage_options)
-    index = store.index
-    assert index is not None and store.index_path is not None
-    meta, found = index.meta, index.meta.findings
-    resumed = index.count if resumed is None else resumed
-    return Summary(
-        path=path,
-        index_path=store.index_path,
-        format=meta.format,
-        count=index.count,
-        num_classes=len(index.classes),
-        vectors=bool(index.label_size),
-        source_bytes=columns.source_bytes,
-        stored_bytes=meta.file_size,
-        pixel_bytes=3 * int(np.dot(index.height.astype(np.int64), index.width)),
-        seconds=seconds,
-        skipped=meta.skipped,
-        untiled=meta.untiled,
-        findings={finding: len(numbers) for finding, numbers in found.items()},
-        examples=findings.examples(found, columns.names),
-        class_counts=meta.class_counts,
-        left_out=meta.left_out,
-        layout=meta.layout,
-        resumed=resumed,
-        stages=stages(num_workers, index.count - resumed, seconds, **busy._asdict()),
-    )
+    return Summary(**fields(path, index_path, content), resumed=resumed, seconds=seconds,
+                   stages=stages(num_workers, content.count - resumed, seconds, **busy._asdict()))
+
+
+def fields(path: str, index_path: str, content: Content) -> dict[str, Any]:
+    """What a Summary says of records, whatever wrote them."""
+    meta = content.meta
+    return {"path": path, "index_path": index_path, "format": meta.format, "count": content.count,
+            "num_classes": len(meta.classes), "vectors": content.vectors, "source_bytes": content.source_bytes,
+            "stored_bytes": meta.file_size, "pixel_bytes": content.pixel_bytes, "skipped": meta.skipped,
+            "untiled": meta.untiled, "findings": {name: len(numbers) for name, numbers in meta.findings.items()},
+            "examples": content.examples, "class_counts": meta.class_counts, "left_out": meta.left_out,
+            "layout": meta.layout}

@@ -37,8 +37,10 @@ class RandomResizedCrop:
         OpenCV's INTER_LINEAR or INTER_CUBIC, which are faster and alias when they shrink.
     scaled_decode: decode JPEGs at 1/2, 1/4 or 1/8 of their size where the crop still is no smaller than the output:
         see `reduced` in plan.py, which says what changes. For images much larger than the output.
-    fast_decode: decode JPEGs with libjpeg-turbo's less exact inverse DCT, and spread subsampled color without
-        interpolating it, as many loaders do: a tenth less decoding time; pixels differ, most where colors change.
+    fast_decode: resize the planes of a JPEG, each by itself, and convert colors last, so that color is never enlarged:
+        a third less processor time for a tiled JPEG, with a decoder of our own; 51 dB PSNR to the default (median of
+        random crops; 43 the worst). Where that cannot be had (untiled, bicubic, damaged, without numba), decode with
+        libjpeg-turbo's less exact inverse DCT, and spread color without interpolating it: a tenth less, 45 dB.
     interpolation: "bilinear"; "bicubic"; or "random", as timm has it: each sample takes one of the two, with a
         probability of one half, a function of (seed, epoch, position).
 

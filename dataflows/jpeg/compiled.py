@@ -16,12 +16,24 @@ _unkept: list[Exception] = []  # why not
 
 
 def compiled(function: Kernel) -> Kernel:
-    """A decorator: numba's form of a function, which runs without the GIL."""
+    """A decorator: numba's form of a function, which runs without the GIL. A division by zero is not looked for."""
+    return _compiled(function)
+
+
+def inlined(function: Kernel) -> Kernel:
+    """The same for a small function of the innermost loops: its code becomes a part of each kernel that calls it.
+
+    It must be in the file of these kernels: numba compiles anew what is kept when the kernel's own file has changed.
+    """
+    return _compiled(function, forceinline=True)
+
+
+def _compiled(function: Kernel, **options: Any) -> Kernel:
     try:
-        kernel = njit(nogil=True, cache=True)(function)
+        kernel = njit(nogil=True, cache=True, error_model="numpy", **options)(function)
     except (RuntimeError, OSError) as error:  # no folder can be written
         _unkept.append(error)
-        kernel = njit(nogil=True)(function)
+        kernel = njit(nogil=True, error_model="numpy", **options)(function)
     _functions.append(kernel)
     return cast(Kernel, kernel)
 

@@ -8,7 +8,7 @@ from dataflows.sources import ground_truth
 from dataflows.sources.folders import FolderImages
 from dataflows.sources.layouts import Layout, find_layout
 from dataflows.sources.names import EXTENSIONS
-from dataflows.sources.source import FilePointers, ImageSource, permutation
+from dataflows.sources.source import FilePointers, ImageSource, Listing, permutation
 from dataflows.sources.tars import TarImages
 from dataflows.tensorpack import DataFlow
 
@@ -57,7 +57,12 @@ class ImageNetFiles(ImageSource, DataFlow):
         self.layout = _describe(found, self._images, source, truths, called, names_file)
         self.seed = seed
         order = np.argsort(labels, kind="stable")[permutation(len(labels), seed)]
-        self.pointers: Sequence[list[Any]] = FilePointers(self._images.names, labels, order)
+        self._pointers = FilePointers(self._images.names, labels, order)
+        self.pointers: Sequence[list[Any]] = self._pointers
+
+    def listing(self) -> Listing:
+        """All pointers as columns, and where the images are."""
+        return self._pointers.columns(*self._images.places())
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises OSError when it cannot be read."""

@@ -17,7 +17,7 @@ from dataflows.label_vectors import Label, as_vector, size_of, size_text
 from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS, by_kind, kind_left_out
 from dataflows.sources.samples import MOST_CLASSES
-from dataflows.sources.source import FilePointers, ImageSource, permutation
+from dataflows.sources.source import FilePointers, ImageSource, Listing, permutation
 from dataflows.sources.tars import Member, members, refuse_compressed
 from dataflows.tensorpack import DataFlow
 
@@ -49,8 +49,11 @@ class TarShards(ImageSource, DataFlow):
         if len(self._paths) < len(paths):
             raise ValueError(f"{layout}: two shards have one name. Rename one, or dump them in two splits")
         found = _Found()
+        counts = []  # of samples, up to the end of each shard
         for shard, path in self._paths.items():
             _list_shard(path, shard, found)
+            counts.append(len(found.names))
+        self._shard = np.searchsorted(counts, np.arange(len(found.names)), side="right").astype(np.int32)
         names = np.array(found.names, np.bytes_)
         self._offsets, self._sizes = np.array(found.offsets), np.array(found.sizes)
         self._by_name = np.argsort(names, kind="stable")
@@ -62,7 +65,8 @@ class TarShards(ImageSource, DataFlow):
             labels, count = np.array(found.vectors).reshape(-1, found.size), found.size
         self.classes = [str(number) for number in range(count)]
         self.class_names = [found.called.get(number, str(number)) for number in range(count)]
-        self.pointers: Sequence[list[Any]] = FilePointers(names, labels, permutation(len(names), seed))
+        self._pointers = FilePointers(names, labels, permutation(len(names), seed))
+        self.pointers: Sequence[list[Any]] = self._pointers
 
     def _told_unreadable(self) -> str:
         if not self.unreadable:
@@ -71,6 +75,11 @@ class TarShards(ImageSource, DataFlow):
         more = f"; and {len(self.unreadable) - _SHOWN:,} more" if len(self.unreadable) > _SHOWN else ""
         return (f"{len(self.unreadable):,} samples in {self.root} lack something: {first}{more}. Write the shards "
                 f"again; a dump leaves these out with on_error='skip'")
+
+    def listing(self) -> Listing:
+        """All pointers as columns, and where the images are."""
+        tars = [os.path.abspath(path) for path in self._paths.values()]
+        return self._pointers.columns(tars, self._shard, self._offsets, self._sizes)
 
     def read(self, name: str) -> bytes:
         """The content of one image. Raises OSError when it cannot be read."""

@@ -5,7 +5,7 @@ pointers that hold their image.
 """
 import copy
 import os
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -13,6 +13,22 @@ from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS
 
 Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a Label
+
+
+class Listing(NamedTuple):
+    """The images of a split, in the order of their dump.
+
+    names: bytes (n,), as those of pointers. labels: int32 (n,), or vectors, float32 (n, k). tars: paths; none where
+    each image is a file below the source's root. Else, of each image: tar, int32 (n,), which of them it is in; offsets
+    and sizes, int64 (n,), its place there in bytes.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    tars: Sequence[str] = ()
+    tar: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    sizes: np.ndarray | None = None
 
 
 class ImageSource:
@@ -79,6 +95,11 @@ class ImageSource:
         other.pointers, other.unreadable = _Stretch(self.pointers, start, stop), []
         return other
 
+    def listing(self) -> Listing:
+        """All pointers as columns, and where the images are, for a source that is `listed`."""
+        assert isinstance(self.pointers, FilePointers)
+        return self.pointers.columns()
+
     def __len__(self) -> int:
         if self.pointers is None:
             raise TypeError(f"{type(self).__name__} does not know its length")
@@ -127,6 +148,11 @@ class FilePointers(Sequence[list[Any]]):
 
     def __init__(self, names: np.ndarray, labels: np.ndarray, order: np.ndarray) -> None:
         self._names, self._labels, self._order = names, labels, order
+
+    def columns(self, tars: Sequence[str] = (), *where: np.ndarray) -> Listing:
+        """The same as columns, in their order. where: tar, offsets and sizes of a Listing, in the order of names."""
+        return Listing(self._names[self._order], self._labels[self._order], tars,
+                       *(column[self._order] for column in where))
 
     def __len__(self) -> int:
         return len(self._order)

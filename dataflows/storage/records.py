@@ -21,18 +21,18 @@ _CHUNK = 2**20  # records that are checked at once, so that checking takes littl
 class Records(abc.ABC):
     """The records of one file, by number: 0 to len - 1 in the order of their keys. See `Store`.
 
-    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys.
+    index, index_path: the file's index and where it is, or None. listed: whether the file lists its keys. private:
+    whether what is asked for ahead waits in this process's memory, and not in the page cache.
     starts: the number of the first record of each file that this is.
     mean_nbytes: of the records' values, or None if nobody knows without reading.
-    private: whether what is asked for ahead waits in this process's memory, and not in the page cache.
     """
 
     index: Index | None = None
     index_path: str | None = None
     listed = True
-    private = False
     mean_nbytes: float | None = None
     starts = np.zeros(1, np.int64)
+    private = False
 
     def __init__(self, path: str, opener: Callable[[], StoredBytes] | None, *, drop: bool = False) -> None:
         self.path = path

@@ -68,6 +68,10 @@ class RefusingFolder(mfusepy.Operations):
         os.unlink(self._real(path))
         return 0
 
+    def rmdir(self, path):
+        os.rmdir(self._real(path))
+        return 0
+
     def rename(self, old, new):
         os.rename(self._real(old), self._real(new))
         return 0

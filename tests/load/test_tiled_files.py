@@ -27,8 +27,7 @@ from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
 TRANSFORMS = [RandomResizedCrop(64), RandomResizedCrop(64, antialias=False), RandomResizedCrop(32, scale=(0.01, 0.05)),
               RandomResizedCrop((40, 90), scale=(1, 1)), CenterCrop(64, resize=72), CenterCrop(48, resize=200),
-              CenterCrop((20, 50), resize=64), RandomResizedCrop(64, fast_decode=True),
-              CenterCrop(64, resize=72, antialias=False, fast_decode=True),
+              CenterCrop((20, 50), resize=64),
               RandomResizedCrop(64, antialias=False, interpolation="bicubic"),
               RandomResizedCrop(32, scale=(0.01, 0.05), interpolation="random"),
               *(CenterCrop(size, resize, interpolation="bicubic") for size, resize in
@@ -53,7 +52,7 @@ def test_whole_images_are_those_of_the_untiled_file(jpeg_lmdb, tiled_lmdb):
 
 @pytest.mark.parametrize("cls", [RandomResizedCrop, CenterCrop])
 def test_fast_decoding_differs_a_little(tiled_lmdb, cls):
-    """By the inverse DCT and by the interpolation of color, so in most pixels of photos and by few levels."""
+    """For colors come last, after each plane was resized; by few levels."""
     images = {}
     for fast in (False, True):
         with LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=cls(64, fast_decode=fast), shuffle=False) as loader:
@@ -140,12 +139,10 @@ def test_scaled_batches_of_any_sampling_are_those_of_the_untiled_file(tmp_path, 
              for tiles in (False, True)]
     assert not Store(paths[1]).index.meta.untiled
     transform = dataclasses.replace(transform, scaled_decode=True)
-    for fast in (False, True):
-        loaders = [LMDBLoader(path, len(SAMPLINGS), num_workers=0, transform=dataclasses.replace(
-            transform, fast_decode=fast)) for path in paths]
-        for _ in range(4):
-            (plain, _), (tiled, _) = (next(iter(loader)) for loader in loaders)
-            assert torch.equal(plain, tiled)
+    loaders = [LMDBLoader(path, len(SAMPLINGS), num_workers=0, transform=transform) for path in paths]
+    for _ in range(4):
+        (plain, _), (tiled, _) = (next(iter(loader)) for loader in loaders)
+        assert torch.equal(plain, tiled)
 
 
 def test_a_reduced_jpeg_with_flaws_is_as_libjpeg_reduces_it():

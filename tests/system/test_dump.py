@@ -509,14 +509,14 @@ def test_a_record_that_does_not_come_back(photos, target, monkeypatch, capsys, d
     assert words in capsys.readouterr().err and state(target) == before
 
 
-@pytest.mark.parametrize("name", ["savez_compressed", "replace", "fsync"])
+@pytest.mark.parametrize("name", ["write_array", "replace", "fsync"])
 def test_a_failure_at_the_very_end(photos, target, tmp_path, name):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = state(target)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np if name == "savez_compressed" else os, name, full)
+        patch.setattr(np.lib.format if name == "write_array" else os, name, full)
         with pytest.raises(OSError, match="No space left"):
             dump(photos, target, overwrite=True)
     assert before.items() <= state(target).items()
@@ -575,7 +575,8 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     monkeypatch.setattr(dump_imagenet, "dump_split", lambda **options: calls.append(options))
     defaults = dict(source="s", target="t", split="x", labels=None, format="jpeg", max_side=None, shorter_side=None,
                     quality=90, tiles=True, trust=False, shuffle=None, seed=0, num_workers=None, on_error="fix",
-                    max_pixels=178_956_970, shards=None, overwrite=False, resume=False, progress=True)
+                    max_pixels=178_956_970, shards=None, shard_bytes=None, plan=False, part=None, engine=None,
+                    overwrite=False, resume=False, progress=True)
     monkeypatch.setattr(dump_imagenet, "check_split", lambda **options: checks.append(options) or Ok)
     assert main("--source s --target t --split x".split()) == 0
     assert main("--source s --split x --check --seed 2 --resume --no-shuffle --overwrite --on-error raise".split()) == 0
@@ -584,11 +585,17 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
                 "--no-tiles --trust --no-shuffle --labels l.csv --shards 7 "
                 "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
                 "--no-progress".split()) == 0
+    assert main("--source s --target t --split x --shard-bytes 1GB --plan --part 0/2 --engine ray".split()) == 0
+    monkeypatch.setattr(dump_imagenet, "merge_shards", lambda *arguments: calls.append(arguments))
+    assert main("--target t --split x --merge".split()) == 0
+    assert calls.pop() == ("t", "x")
+    assert calls.pop() == defaults | dict(shard_bytes="1GB", plan=True, part="0/2", engine="ray")
     assert calls == [defaults, defaults | dict(labels="l.csv", shards=7, format="uint8", max_side=5,
                                                shorter_side=4, quality=3, tiles=False, trust=True,
                                                shuffle=False, seed=2, resume=True, num_workers=1,
                                                on_error="skip", max_pixels=9, overwrite=True, progress=False)]
-    checked = {name: value for name, value in defaults.items() if name not in ("shuffle", "seed", "resume", "shards")}
+    writing = {"shuffle", "seed", "resume", "shards", "shard_bytes", "plan", "part", "engine"}
+    checked = {name: value for name, value in defaults.items() if name not in writing}
     assert checks == [checked | dict(target=None, overwrite=True, on_error="raise"), checked]
 
 

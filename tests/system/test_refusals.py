@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+import dump_imagenet
 from dataflows.dump.recovery.journal import Journal
 from dataflows.dump.verify import verify
 from dataflows.errors import Locked
@@ -56,6 +57,19 @@ def test_a_precaution_that_is_refused_is_no_failure(photos, tiled_lmdb, tmp_path
         assert names(target) == FINAL
         assert verify(target / "val.lmdb", progress=False).bad == []
     assert (tmp_path / "val.lmdb").read_bytes() == (tiled_lmdb / "val.lmdb").read_bytes()
+
+
+def test_parts_need_no_locks_and_no_flushes(photos, tmp_path):
+    """Each has a folder of its own, so nothing is to be warned of but flushes; what is left is begun anew."""
+    with refusing(tmp_path, flock="ENOSYS", fsync="EINVAL", fsyncdir="EINVAL", statfs="unknown") as target:
+        for part, code in (("0/2", 0), ("1/2", 0), ("1/2", 0)):
+            done = run(photos, target, "--shards", "3", "--part", part)
+            assert done.returncode == code and "locks" not in done.stderr, done.stderr
+        left = target / "val.shards.partial" / "00000.left"
+        left.mkdir()
+        (left / "val-00000-of-00003.lmdb.partial").write_bytes(b"what a killed part has left")
+        assert dump_imagenet.merge_shards(target, "val").count == 10
+        assert len(names(target)) == 7 and verify(target / "val.manifest.json", progress=False).bad == []
 
 
 @pytest.mark.parametrize("refusals", [dict(fsync="EIO"), dict(fsync="ENOSPC"), dict(fsyncdir="EIO"), dict(flock="EIO")],

@@ -74,11 +74,14 @@ def is_verified(lmdb_path: str) -> bool:
 
 
 class Journal:
-    """The journal of one LMDB file, locked; made, empty, where there is none. Raises Locked, or OSError."""
+    """The journal of one LMDB file, locked; made, empty, where there is none. Raises Locked, or OSError.
 
-    def __init__(self, lmdb_path: str) -> None:
+    lock: False where nobody else can know of the file.
+    """
+
+    def __init__(self, lmdb_path: str, *, lock: bool = True) -> None:
         self.path = journal_path(lmdb_path)
-        self._file = _lock(self.path)
+        self._file = _lock(self.path) if lock else os.fdopen(_open(self.path), "rb+")
         self._flushes = True  # until the file system says that it does not
 
     @property
@@ -170,11 +173,15 @@ class Journal:
         self._file.close()
 
 
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
 def _lock(path: str) -> Any:
     """The journal, open and locked, as far as that is possible."""
     while True:
         made = not os.path.lexists(path)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = _open(path)
         try:
             # Whoever had the lock may have removed the file meanwhile.
             if not _take(fd, path) or os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):

@@ -1,7 +1,7 @@
 """What an interrupted dump left behind, and where the next dump can go on."""
 import logging
 import os
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from dataflows.dump.pack import image_digest
 from dataflows.dump.prepare import CONVERTED
@@ -55,12 +55,9 @@ def find_resume_point(path: str, journal: Journal, header: dict[str, Any], on_er
     return ResumePoint()
 
 
-def is_done(path: str, journal: Journal, header: dict[str, Any], on_error: str, there: Callable[[str], bool]) -> bool:
-    """Whether an earlier dump like this one has finished a shard, whose journal stays for its manifest.
-
-    there: whether a file is where it belongs.
-    """
-    return (journal.verified and not leftovers(path) and there(path) and os.path.exists(index_path(path))
+def is_done(path: str, journal: Journal, header: dict[str, Any], on_error: str) -> bool:
+    """Whether an earlier dump like this one has finished a shard, whose journal stays for its manifest."""
+    return (journal.verified and not leftovers(path) and os.path.exists(path) and os.path.exists(index_path(path))
             and not _differences(journal, header, on_error))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced, refuse_bomb
+from dataflows.images.fast.ready import own_crops
 from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.images.resize import resize_into
 from dataflows.jpeg.cut import TileMap, cut, read_tiles
@@ -115,6 +116,7 @@ class RecordReader:
         bicubic = transform.bicubic(positions, seed, epoch)
         needed = unreduced(regions(plan, transform.window, bicubic), factors, heights, widths)
         labels, memory, frame = [], ScratchBuffer(), ScratchBuffer()
+        crops = own_crops() if transform.fast_decode else None
         decode_s = resize_s = 0.0
         for number, source, height, width, row, cubic, region, factor, slot in zip(
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), needed.tolist(),
@@ -123,9 +125,14 @@ class RecordReader:
                 raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             started = time.perf_counter()
-            pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
-            decoded = time.perf_counter()
-            resize_into(pixels, row, transform.antialias, slot, bicubic=cubic, origin=origin, memory=frame)
+            if crops is not None and source.tiles is not None and factor == 1 and not cubic and (
+                    planes := crops.decode(source.image, source.tiles, region)) is not None:
+                decoded = time.perf_counter()
+                crops.resize(planes, row, transform.antialias, slot)
+            else:
+                pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
+                decoded = time.perf_counter()
+                resize_into(pixels, row, transform.antialias, slot, bicubic=cubic, origin=origin, memory=frame)
             decode_s += decoded - started
             resize_s += time.perf_counter() - decoded
             labels.append(source.label)

@@ -24,12 +24,18 @@ from dataflows.system import naming
 
 VERSION = 1
 SUFFIX = ".manifest.json"
+_UNFINISHED = ".shards.partial"
 _REMEDY = "Copy it again, or dump the split again"
 
 
 def manifest_path(target: str, split: str) -> str:
     """Where the manifest of a split is."""
     return os.path.join(target, split + SUFFIX)
+
+
+def unfinished_path(target: str, split: str) -> str:
+    """The folder of what is unfinished, before there is a manifest."""
+    return os.path.join(target, split + _UNFINISHED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +75,14 @@ class Manifest:
 
 def load_manifest(path: str) -> Manifest:
     """Reads a manifest. Raises OSError where it cannot be read, and ValueError, with its name, where it is damaged."""
-    with naming(path), open(path, encoding="utf-8") as file:
-        return parse_manifest(path, file.read())
+    try:
+        with naming(path), open(path, encoding="utf-8") as file:
+            return parse_manifest(path, file.read())
+    except FileNotFoundError as error:
+        if os.path.isdir(path.removesuffix(SUFFIX) + _UNFINISHED):
+            raise FileNotFoundError(f"there is no {path} yet: its dump is not finished. Resume the dump, or merge its "
+                                    f"parts when all are done") from error
+        raise
 
 
 def parse_manifest(path: str, text: str) -> Manifest:

@@ -9,7 +9,6 @@ import torch
 
 import dump_imagenet
 from dataflows import RandomResizedCrop
-from dataflows.dump import write
 from dataflows.dump.verify import verify
 from dataflows.errors import Refused
 from dataflows.storage.store import Store
@@ -20,10 +19,7 @@ from helpers.samples import SAMPLES, Stream
 from helpers.shards import arrays
 from uint_lmdb_loader import LMDBLoader
 
-
-@pytest.fixture(autouse=True)
-def _small_transactions(monkeypatch):
-    monkeypatch.setattr(write, "_TRANSACTION_BYTES", 10_000)
+pytestmark = pytest.mark.usefixtures("small_transactions")
 
 
 def dump(source, target, split="train", **options):
@@ -107,7 +103,7 @@ def test_the_command_says_what_is_kept(photos, tmp_path, monkeypatch, capsys):
     command = ["--source", os.fspath(photos), "--target", os.fspath(tmp_path), "--split", "val", "--shards", "2",
                "--no-progress"]
     with monkeypatch.context() as patch:
-        patch.setattr("dataflows.dump.shards._manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr("dataflows.dump.shards.chain.merge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         assert dump_imagenet.main(command) == 1
     assert "interrupted; what was written is kept: go on from there with --resume" in capsys.readouterr().err
     assert dump_imagenet.main([*command, "--resume"]) == 0

@@ -1,0 +1,40 @@
+"""What a task says of its shards when it is done: a summary of its own, for the whole has none yet."""
+import dataclasses
+import os
+from typing import Sequence
+
+from dataflows.dump.shards.merge import join
+from dataflows.dump.shards.plan import Plan
+from dataflows.dump.shards.share import Part
+from dataflows.dump.summary import Busy, Summary, fields, stages
+from dataflows.storage.index import index_path
+from dataflows.storage.shards.files import shard_name
+from dataflows.storage.shards.manifest import manifest_path
+from dataflows.terminal import plural
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartSummary(Summary):
+    """What a task did of a dump into shards; `path` is a pattern of all of them."""
+
+    part: Part | None  # number of the task, and of how many; None for the plan alone
+    shards: list[int]  # the numbers of its shards, all of which are complete
+    of: int  # shards in all
+    manifest: str  # that the merge will write
+
+    def _what(self) -> str:
+        if self.part is None:
+            return f"plan of {self.path}, {plural(self.of, 'shard')}; no shard is written yet"
+        number, count = self.part
+        return f"part {number}/{count} of {self.path}, {len(self.shards):,} of {plural(self.of, 'shard')}"
+
+
+def part_summary(plan: Plan, part: Part | None, numbers: Sequence[int], *, resumed: int, num_workers: int, busy: Busy,
+                 seconds: float) -> PartSummary:
+    """The summary of a part whose shards have these numbers."""
+    content = join(plan, numbers, whole=False).content
+    path = os.path.join(plan.target, shard_name(plan.split, 0, plan.shards).replace("-00000-of-", "-*-of-", 1))
+    return PartSummary(
+        **fields(path, index_path(path), content), part=part, shards=[*numbers], of=plan.shards, resumed=resumed,
+        manifest=manifest_path(plan.target, plan.split), seconds=seconds,
+        stages=stages(num_workers, content.count - resumed, seconds, **busy._asdict()))

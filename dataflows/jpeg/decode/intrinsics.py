@@ -1,0 +1,65 @@
+"""Loads and stores at addresses, and the place of a word's lowest set bit: what numba has no operations for.
+
+Parts of a kernel that are compiled into it get addresses, not arrays: numba counts the references of an array wherever
+it is given to a function, which takes longer than all else in a step of the decoder. Nothing here checks its bounds:
+the docstring of each kernel says why every address is within an array, which the kernel's caller holds meanwhile.
+"""
+from typing import Any, Callable, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+
+def _pointer(builder: Any, address: Any, bits: int) -> Any:
+    return builder.inttoptr(address, ir.IntType(bits).as_pointer())
+
+
+def _loader(bits: int, *, swapped: bool = False) -> Any:
+    def load(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            word = builder.load(_pointer(builder, arguments[0], bits))
+            word.align = 1
+            if swapped:
+                return builder.bswap(word)
+            return word if bits == 64 else builder.zext(word, ir.IntType(64))
+
+        return types.uint64(types.uint64), generate
+
+    return intrinsic(load)
+
+
+Load = Callable[[np.uint64], np.uint64]
+load_u32: Load = _loader(32)  # in the machine's order of bytes
+load_u64: Load = _loader(64)
+load_bits: Load = _loader(64, swapped=True)  # the next 64 bits of a stream: the first byte is the highest
+
+
+def _store_i16(typing: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.trunc(arguments[1], ir.IntType(16))
+        builder.store(word, _pointer(builder, arguments[0], 16)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.int64), generate
+
+
+def _store_u64(typing: Any, address: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], _pointer(builder, arguments[0], 64)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), generate
+
+
+def _lowest_bit(typing: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+store_i16 = cast(Callable[[np.uint64, np.int64], None], intrinsic(_store_i16))  # the lowest 16 bits
+store_u64 = cast(Callable[[np.uint64, np.uint64], None], intrinsic(_store_u64))  # in the machine's order of bytes
+lowest_bit = cast(Load, intrinsic(_lowest_bit))  # how many bits of a word, not 0, are below its lowest set one

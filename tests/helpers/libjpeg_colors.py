@@ -1,0 +1,164 @@
+"""Makes RGB of the planes of a JPEG, exactly as libjpeg-turbo does: chroma is interpolated, and then converted.
+
+Where a chroma sample stands for two pixels, libjpeg's "fancy upsampling" takes 3/4 of the nearer sample and 1/4 of the
+next one on the pixel's side: across, down, or first down and then across, rounded once. At the edges of the image, the
+outermost sample also stands for the next one. (There libjpeg has other formulas, with the same results.)
+
+libjpeg does so across only where the whole image has more than two columns of chroma. Others have at most 4 columns of
+pixels: leave them to libjpeg.
+"""
+import numpy as np
+
+from dataflows.jpeg.compiled import compiled, inlined
+
+_I16, _I32, _U64 = np.int16, np.int32, np.uint64
+_ZERO, _WHITE = np.int32(0), np.int32(255)
+
+
+@inlined
+def _sum_rows(plane: np.ndarray, near: int, far: int, count: int, down: int, sums: np.ndarray, at: int) -> None:
+    """sums[at:at + count] = 3 * plane[near:near + count] + plane[far:far + count]; the first alone if `down` is 1."""
+    a, b, to = _U64(near), _U64(far), _U64(at)
+    if down == 2:
+        for i in range(count):
+            sums[to + _U64(i)] = plane[a + _U64(i)] * 3 + plane[b + _U64(i)]
+    else:
+        for i in range(count):
+            sums[to + _U64(i)] = plane[a + _U64(i)]
+
+
+@inlined
+def _double(sums: np.ndarray, count: int, left: int, right: int, shift: int, row: np.ndarray) -> None:
+    """Two samples of each of sums[1:1 + count]. left, right: what rounds them."""
+    for i in range(count):
+        three = _I16(sums[_U64(i + 1)] * 3)
+        row[_U64(2 * i)] = _I16(_I16(three + sums[_U64(i)] + left) >> shift) - 128
+        row[_U64(2 * i + 1)] = _I16(_I16(three + sums[_U64(i + 2)] + right) >> shift) - 128
+
+
+@inlined
+def _chroma_row(plane: np.ndarray, near: int, far: int, lower: int, first: int, count: int, columns: int, across: int,
+                down: int, sums: np.ndarray, row: np.ndarray) -> None:
+    """row[:across * count] = the interpolated chroma, minus 128, of `count` samples from column `first` on.
+
+    near, far: where the nearer row of the plane and the next one start. lower: 1 where the next is below.
+    sums: as memory, of count + 2.
+    """
+    _sum_rows(plane, near + first, far + first, count, down, sums, 1)
+    if across == 2:
+        before, behind = max(first - 1, 0), min(first + count, columns - 1)
+        _sum_rows(plane, near + before, far + before, 1, down, sums, 0)
+        _sum_rows(plane, near + behind, far + behind, 1, down, sums, count + 1)
+        if down == 2:
+            _double(sums, count, 8, 7, 4, row)
+        else:
+            _double(sums, count, 1, 2, 2, row)
+    elif down == 2:
+        for i in range(count):
+            row[_U64(i)] = (_I16(sums[_U64(i + 1)] + 1 + lower) >> 2) - 128
+    else:
+        for i in range(count):
+            row[_U64(i)] = sums[_U64(i + 1)] - 128
+
+
+@inlined
+def _level(value: np.int32) -> np.int32:
+    return min(max(value, _ZERO), _WHITE)
+
+
+@inlined
+def _convert_row(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip: int, width: int, r: np.ndarray,
+                 g: np.ndarray, b: np.ndarray) -> None:
+    """r[:width] and so on = RGB of luma[at:at + width], and of Cb and Cr minus 128 from index `skip` on.
+
+    libjpeg's factors, of 65536. Chroma is int32: where numba's compiler knows that a product fits, it takes 64 bits.
+    """
+    first, start = _U64(at), _U64(skip)
+    for i in range(width):
+        y, cb, cr = _I32(luma[first + _U64(i)]), blue[start + _U64(i)], red[start + _U64(i)]
+        r[_U64(i)] = _level(_I32(y + (_I32(cr * 91881 + 32768) >> 16)))
+        g[_U64(i)] = _level(_I32(y + (_I32(cb * -22554 - cr * 46802 + 32768) >> 16)))
+        b[_U64(i)] = _level(_I32(y + (_I32(cb * 116130 + 32768) >> 16)))
+
+
+@inlined
+def _interleave(r: np.ndarray, g: np.ndarray, b: np.ndarray, width: int, out: np.ndarray, at: int) -> None:
+    """out[at:at + 3 * width] = the pixels of three rows."""
+    to = _U64(at)
+    for i in range(width):
+        out[to + _U64(3 * i)], out[to + _U64(3 * i + 1)], out[to + _U64(3 * i + 2)] = r[_U64(i)], g[_U64(i)], b[_U64(i)]
+
+
+@inlined
+def _within(start: int, count: int, size: int) -> bool:
+    """Whether start .. start + count is a part of 0 .. size, for any numbers: no sum here can overflow."""
+    return 0 <= start < size and 0 < count <= size - start
+
+
+@inlined
+def _has_room(out: np.ndarray, stride: int, height: int, width: int) -> bool:
+    return 3 * width <= min(stride, out.size) and height - 1 <= (out.size - 3 * width) // stride
+
+
+@compiled
+def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, chroma_stride: int, chroma_rows: int,
+           chroma_columns: int, across: int, down: int, top: int, left: int, height: int, width: int, out: np.ndarray,
+           out_stride: int) -> None:
+    """Converts a box of YCbCr planes. These may be a part of an image, from a whole MCU on.
+
+    Where the box ends at the edge of the part without being at the edge of the image, the part must have one chroma
+    sample more on that side. Every index is below one of the sizes that are tested first.
+
+    Args:
+        luma: uint8, 1-D: rows of luma_stride samples.
+        luma_stride: in samples.
+        cb: uint8, 1-D: rows of chroma_stride samples.
+        cr: the same.
+        chroma_stride: in samples.
+        chroma_rows: how many rows of chroma belong to the image, and not to the filling of its last MCUs. The image
+            has ceil(image's height / down).
+        chroma_columns: the same of columns.
+        across: how many pixels a chroma sample has from left to right: 1 or 2.
+        down: how many from top to bottom: 1 or 2.
+        top: the first row of the box, in pixels of the part.
+        left: its first column.
+        height: of the box, in pixels. Its last row must belong to the image.
+        width: the same of columns.
+        out: uint8, 1-D, which gets rows of RGB.
+        out_stride: from one of its rows to the next, in bytes; at least 3 * width.
+
+    Raises:
+        ValueError: the box is empty or outside of an array, or a factor is not 1 or 2.
+    """
+    if not (1 <= across <= 2 and 1 <= down <= 2 and 0 < chroma_columns <= chroma_stride
+            and 0 < chroma_rows <= min(cb.size, cr.size) // chroma_stride
+            and _within(top, height, down * chroma_rows) and _within(left, width, across * chroma_columns)
+            and left + width <= luma_stride and top + height <= luma.size // luma_stride
+            and _has_room(out, out_stride, height, width)):
+        raise ValueError("the box is empty or outside of an array, or a factor of the sampling is not 1 or 2")
+    first = left // across
+    count = (left + width - 1) // across + 1 - first
+    sums, blue, red = np.empty(count + 2, np.int16), np.empty(2 * count, np.int32), np.empty(2 * count, np.int32)
+    r, g, b = np.empty(width, np.uint8), np.empty(width, np.uint8), np.empty(width, np.uint8)
+    for i in range(height):
+        row, lower = (top + i) // down, (top + i) % down
+        near = row * chroma_stride
+        far = min(max(row + 2 * lower - 1, 0), chroma_rows - 1) * chroma_stride
+        _chroma_row(cb, near, far, lower, first, count, chroma_columns, across, down, sums, blue)
+        _chroma_row(cr, near, far, lower, first, count, chroma_columns, across, down, sums, red)
+        _convert_row(luma, (top + i) * luma_stride + left, blue, red, left % across, width, r, g, b)
+        _interleave(r, g, b, width, out, i * out_stride)
+
+
+@compiled
+def gray_to_rgb(luma: np.ndarray, luma_stride: int, top: int, left: int, height: int, width: int, out: np.ndarray,
+                out_stride: int) -> None:
+    """Spreads a box of a grayscale JPEG's one plane to three channels. Arguments and errors are those of to_rgb."""
+    if not (luma_stride > 0 and _within(top, height, luma.size // luma_stride) and _within(left, width, luma_stride)
+            and _has_room(out, out_stride, height, width)):
+        raise ValueError("the box is empty or outside of an array")
+    for i in range(height):
+        at, to = _U64((top + i) * luma_stride + left), _U64(i * out_stride)
+        for j in range(width):
+            sample = luma[at + _U64(j)]
+            out[to + _U64(3 * j)] = out[to + _U64(3 * j + 1)] = out[to + _U64(3 * j + 2)] = sample

@@ -1,0 +1,205 @@
+"""Planes of tiled JPEGs, judged by libjpeg; and data that are damaged, or made to do harm."""
+import io
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dataflows.jpeg.cut import read_tiles
+from dataflows.jpeg.decode import entropy, planes
+from dataflows.jpeg.decode.planes import PlaneDecoder
+from dataflows.jpeg.tile import tile
+from helpers.jpegs import FACTORS, encode, picture
+from helpers.libjpeg_colors import to_rgb
+
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+SAMPLINGS = ["gray", *FACTORS]
+decoder = PlaneDecoder()
+
+
+def tiled(*args, interval_px=32, **options):
+    data = np.frombuffer(tile(encode(*args, **options), interval_px=interval_px), np.uint8)
+    return data, read_tiles(data)
+
+
+def rgb(parts, tiles, row, column):
+    """The planes as libjpeg shows them: all of their pixels that are in the image."""
+    luma, *chroma = parts
+    top, left = row * tiles.mcu_height, column * tiles.mcu_width
+    height, width = min(luma.rows, tiles.height - top), min(luma.stride, tiles.width - left)
+    if not chroma:
+        return np.repeat(luma.samples[:luma.rows * luma.stride].reshape(luma.rows, -1)[:height, :width, None], 3, 2)
+    across, down = round(1 / chroma[0].across), round(1 / chroma[0].down)
+    out = np.zeros(height * width * 3, np.uint8)
+    rows, columns = -(-(tiles.height - top) // down), -(-(tiles.width - left) // across)
+    to_rgb(luma.samples, luma.stride, chroma[0].samples, chroma[1].samples, chroma[0].stride,
+           min(chroma[0].rows, rows), min(chroma[0].stride, columns), across, down, 0, 0, height, width, out, 3 * width)
+    return out.reshape(height, width, 3)
+
+
+def interior(tiles, row, row_end, column, column_end):
+    """Of a part's pixels, those whose chroma has its neighbours in the part."""
+    return (slice(tiles.margin_y * (row > 0), -1 if tiles.margin_y and row_end < tiles.rows else None),
+            slice(tiles.margin_x * (column > 0), -1 if tiles.margin_x and column_end < tiles.columns else None))
+
+
+@settings(max_examples=120, deadline=None)
+@given(sampling=st.sampled_from(["gray", "4:4:4", "4:2:2", "4:2:0", "4:4:0"]), height=st.integers(1, 90),
+       width=st.integers(5, 130), quality=st.sampled_from([1, 30, 75, 95, 100]), optimize=st.integers(0, 1),
+       interval_px=st.sampled_from([8, 32, 48, 64, 200]), data=st.data())
+def test_planes_are_what_libjpeg_shows(sampling, height, width, quality, optimize, interval_px, data):
+    image, tiles = tiled(height, width, sampling, quality=quality, optimize=optimize, interval_px=interval_px)
+    row = data.draw(st.integers(0, tiles.rows - 1))
+    row_end = data.draw(st.integers(row + 1, tiles.rows))
+    column = data.draw(st.integers(0, tiles.columns - 1))
+    column_end = data.draw(st.integers(column + 1, tiles.columns))
+    box = (row, row_end, column, column_end)
+    found = rgb(decoder.decode(image, tiles, *box), tiles, row, column)
+    expected = simplejpeg.decode_jpeg(image.tobytes(), "RGB")[row * tiles.mcu_height:, column * tiles.mcu_width:]
+    inside = interior(tiles, *box)
+    np.testing.assert_array_equal(found[inside], expected[:found.shape[0], :found.shape[1]][inside])
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 2), (8, 8), (3, 40), (90, 4), (33, 47 * 16)])
+def test_luma_of_any_sampling_and_size(sampling, height, width):
+    image, tiles = tiled(height, width, sampling, interval_px=48)
+    luma = decoder.decode(image, tiles, 0, tiles.rows, 0, tiles.columns)[0]
+    found = luma.samples[:luma.rows * luma.stride].reshape(luma.rows, luma.stride)[:height, :width]
+    gray = cv2.imdecode(image, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)  # libjpeg's luma as it is
+    np.testing.assert_array_equal(found, gray)
+
+
+def test_intervals_that_go_over_the_ends_of_rows_are_met():
+    _, tiles = tiled(33, 47 * 16, "4:2:0", interval_px=48)
+    assert tiles.columns % tiles.interval
+
+
+def test_a_box_that_is_too_large_is_left_to_others(monkeypatch):
+    image, tiles = tiled(64, 64)
+    monkeypatch.setattr(planes, "MOST_PIXELS", 64 * 64 - 1)
+    assert decoder.decode(image, tiles, 0, 4, 0, 4) is None and decoder.decode(image, tiles, 0, 4, 0, 3) is not None
+
+
+def test_damaged_data_are_left_to_others():
+    image, tiles = tiled(64, 64)
+    box = (0, tiles.rows, 0, tiles.columns)
+    assert decoder.decode(image, tiles, *box) is not None
+    end = tiles.scan_at + int(tiles.offsets[3])  # of an interval in the middle
+    for at, byte in ((end - 2, 0x12), (end - 1, 0xC4), (end - 6, 0xFF)):
+        changed = image.copy()
+        changed[at] = byte
+        assert decoder.decode(changed, tiles, *box) is None
+    longer = np.insert(image, end - 2, [0x55] * 9)
+    assert decoder.decode(longer, tiles._replace(offsets=tiles.offsets + 9 * (np.arange(len(tiles.offsets)) >= 3)),
+                          *box) is None
+    assert decoder.decode(image[:end], tiles, *box) is None
+    assert decoder.decode(image, tiles._replace(header=tiles.header[:40]), *box) is None
+
+
+@pytest.mark.parametrize("factors", [b"\xff\x11\x11", b"\x44\x44\x44", b"\x00\x11\x11", b"\x42\x21\x11",
+                                     b"\x11\x11\x11"])
+def test_sampling_factors_beyond_the_standard_are_left_to_others(factors):
+    image, tiles = tiled(64, 64, "4:2:0")
+    header = bytearray(tiles.header)
+    frame = header.index(b"\xff\xc0")
+    header[frame + 11:frame + 20:3] = factors
+    assert decoder.decode(image, tiles._replace(header=bytes(header)), 0, 4, 0, 4) is None
+
+
+GUARD = 4096
+
+
+class Guarded(PlaneDecoder):
+    """Its arrays lie between guards, and are exactly as large as they must be."""
+
+    def check(self):
+        return all((memory[:GUARD] == 0xA5).all() and (memory[-GUARD:] == 0xA5).all() for memory in GUARDS)
+
+
+GUARDS = []
+
+
+def guarded(array, size):
+    nbytes = size * array.dtype.itemsize
+    memory = np.full(nbytes + 2 * GUARD, 0xA5, np.uint8)
+    GUARDS.append(memory)
+    return memory[GUARD:GUARD + nbytes].view(array.dtype)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sampling=st.sampled_from(SAMPLINGS), seed=st.integers(0, 2**32), interval_px=st.sampled_from([8, 32, 48]),
+       optimize=st.integers(0, 1), header=st.booleans())
+def test_hostile_data_touch_no_other_memory(sampling, seed, interval_px, optimize, header):
+    rng = np.random.default_rng(seed)
+    image, tiles = tiled(40, 75, sampling, optimize=optimize, interval_px=interval_px)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(planes, "grown", guarded)
+        for _ in range(20):
+            changed = image.copy()
+            for _ in range(rng.integers(1, 6)):
+                start = tiles.scan_at if not header else 0
+                at = int(rng.integers(start, len(image)))
+                changed[at:at + rng.integers(1, 9)] = rng.integers(0, 256)
+            other = tiles
+            if header:
+                content = bytearray(tiles.header)
+                for _ in range(rng.integers(1, 4)):
+                    content[int(rng.integers(2, len(content)))] = int(rng.integers(0, 256))
+                other = tiles._replace(header=bytes(content))
+            GUARDS.clear()
+            guard = Guarded()
+            row, column = rng.integers(0, tiles.rows), rng.integers(0, tiles.columns)
+            guard.decode(changed, other, int(row), tiles.rows, int(column), tiles.columns)
+            assert guard.check()
+
+
+def test_one_stream_and_two_give_the_same():
+    """A box of one interval is decoded by one stream, the whole by two."""
+    image, tiles = tiled(64, 256, "4:2:0")
+    whole = [plane.samples[:plane.rows * plane.stride].reshape(plane.rows, -1).copy()
+             for plane in decoder.decode(image, tiles, 0, tiles.rows, 0, tiles.columns)]
+    for row, first in itertools.product(range(tiles.rows), range(0, tiles.columns, tiles.interval)):
+        part = decoder.decode(image, tiles, row, row + 1, first, first + tiles.interval)
+        for plane, all_of_it in zip(part, whole):
+            height, width = plane.rows, plane.stride
+            top, left = row * height, first // tiles.interval * width
+            np.testing.assert_array_equal(plane.samples[:height * width].reshape(height, width),
+                                          all_of_it[top:top + height, left:left + width])
+
+
+def test_padding_is_longer_than_any_block():
+    assert entropy.PAD >= (16 + 11 + 63 * (16 + 10)) / 8 + 16
+
+
+@pytest.mark.parametrize("front, decoded", [(b"", False), (JFIF, True)], ids=["Adobe alone", "JFIF besides"])
+def test_colors_that_are_not_ycbcr_are_left_to_others(front, decoded):
+    """An Adobe mark says that components are R, G and B; with JFIF's, libjpeg takes them for Y, Cb and Cr anyway."""
+    file = io.BytesIO()
+    Image.fromarray(picture(40, 48)).save(file, "JPEG", keep_rgb=True)
+    jpeg = file.getvalue()
+    assert b"Adobe" in jpeg and b"JFIF" not in jpeg
+    data = np.frombuffer(tile(jpeg[:2] + front + jpeg[2:]), np.uint8)
+    tiles = read_tiles(data)
+    found = decoder.decode(data, tiles, 0, tiles.rows, 0, tiles.columns)
+    assert (found is not None) == decoded
+    if decoded:
+        np.testing.assert_array_equal(rgb(found, tiles, 0, 0), cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+
+
+def test_components_that_are_named_rgb_are_left_to_others():
+    data = bytearray(encode(40, 48, "4:4:4"))
+    for marker in (b"\xff\xc0", b"\xff\xda"):
+        at = data.index(marker)
+        step, first = (3, at + 10) if marker == b"\xff\xc0" else (2, at + 5)
+        data[first:first + 3 * step:step] = b"RGB"
+    jfif = data.index(b"\xff\xe0")
+    del data[jfif:jfif + 18]
+    image = np.frombuffer(tile(bytes(data)), np.uint8)
+    tiles = read_tiles(image)
+    assert "JFIF" not in str(tiles.header) and decoder.decode(image, tiles, 0, 1, 0, 1) is None
