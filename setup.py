@@ -60,7 +60,8 @@ setup(
         "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=1.0", "ruff>=0.5"],  # ruff breaks signatures into lines
         "test": ["pytest>=7.4", "hypothesis>=6.80", "matplotlib>=3.7", "psutil>=5", "scipy>=1.8", "torchdata>=0.11",
                  "mfusepy>=3.1", "pytest-xdist>=3.5", "setuptools>=77", "lightning>=2.6", "accelerate>=1.15",
-                 "fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12", "moto[s3,server]>=5"],
+                 "fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12", "moto[s3,server]>=5",
+                 "ray[train]>=2.60"],
     },
     entry_points={"console_scripts": ["dump-imagenet=dump_imagenet:main"]},
 )
