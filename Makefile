@@ -1,6 +1,7 @@
 # make demo    synthetic photos -> LMDB files -> epochs of both loaders; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite, in as many processes as there are processors
+# make test-clusters   the tests with Ray, Slurm, Lightning, Accelerate and networks, which take some minutes
 # make test-torchvision   the tests that need torchvision, timm, Lightning or Accelerate, in an environment of their own,
 #              .venv-torchvision, for which it fetches some 5 GB
 # make fuzz    the readers on many more hostile files than the test suite has time for
@@ -24,7 +25,7 @@ BESIDE := .venv-torchvision
 TORCHVISION_TESTS = $$(grep -rlE 'importorskip\("(torchvision|timm)' tests --include='test_*.py') \
 	tests/system/test_documents.py tests/system/test_frameworks.py
 
-.PHONY: demo train test test-torchvision fuzz lint docs hooks coverage package clean
+.PHONY: demo train test test-clusters test-torchvision fuzz lint docs hooks coverage package clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -46,7 +47,10 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 # done, so what the tests of a file share is mostly made once. `make test PYTEST_ARGS="-n 0"` runs all tests in one
 # process, for a debugger.
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not clusters" $(PYTEST_ARGS)
+
+test-clusters: .venv/installed
+	$(BIN)/python -m pytest -n auto --dist worksteal -m clusters $(PYTEST_ARGS)
 
 test-torchvision: $(BESIDE)/installed
 	$(BESIDE)/bin/python -m pytest -n auto $(TORCHVISION_TESTS) $(PYTEST_ARGS)

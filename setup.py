@@ -51,7 +51,11 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.7"],
         "devkit": ["scipy>=1.8"],  # first for Python 3.10
-        "ray": ["ray>=2.60"],  # older ones are not tested
+        "ray": ["ray>=2.60"],  # of the dump; older ones are not tested
+        # Frameworks that train from the loaders, as docs/frameworks.md and the examples do.
+        "lightning": ["lightning>=2.6"],
+        "accelerate": ["accelerate>=1.15"],
+        "ray-train": ["ray[train]>=2.60"],
         # Files at URLs: obstore reads records; the others open data sets, and read where obstore cannot.
         "remote": ["fsspec[http]>=2024.12", "obstore>=0.8", "s3fs>=2024.12"],
         # What benchmark.py compares with, as it was run; each is left out where it is missing or does not start.

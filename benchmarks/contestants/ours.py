@@ -56,11 +56,10 @@ def loader(job: Job, num_workers: int | None = None, recipe: str = "", worker_ty
     are those of the crop, where there is no recipe. With `shards`, over so many files. With
     decoder="libjpeg", `fast_decode` is as where numba is missing.
     """
-    if decoder == "libjpeg":
-        ready.without()
     workers = job.num_workers if num_workers is None else num_workers
     steps = recipes.transforms(recipe) if recipe else transform(job, **options)
-    with LMDBLoader(_path(job, shards), job.batch_size, transform=steps, num_workers=workers, worker_type=worker_type,
+    with ready.without() if decoder == "libjpeg" else contextlib.nullcontext(), LMDBLoader(
+            _path(job, shards), job.batch_size, transform=steps, num_workers=workers, worker_type=worker_type,
                     shuffle=job.training) as batches:
         yield _epochs(batches)
 

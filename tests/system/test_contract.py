@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import dataflows
+from dataflows.dump.shards.listed import ListedFiles
+from dataflows.dump.shards.plan import load_plan
+from dataflows.dump.split import dump_split
 from dataflows.images.pipeline import pipeline_of
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.load.decode.decode_batches import DecodeBatches
@@ -74,6 +77,13 @@ def tar_of_classes(photos):
     return write(photos.parent / "contract", {"ILSVRC2012_img_train.tar": class_tars(TRAIN)})
 
 
+def listed(photos):
+    target = photos.parent / "contract" / "plan"
+    if not target.exists():
+        dump_split(photos, target, "train", shards=2, plan=True, progress=False)
+    return load_plan(str(target), "train").files
+
+
 class Given(DataFlow):
     """A DataFlow of a program."""
 
@@ -85,6 +95,7 @@ class Given(DataFlow):
 
 
 CASES = {
+    "ListedFiles": (ListedFiles, lambda path, photos: listed(photos)),
     "SequentialKeys": (SequentialKeys, lambda path, photos: keys(path)),
     "SequentialKeys of a part": (SequentialKeys, lambda path, photos: keys(path, part=(1, 3))),
     "SequentialKeys of a rank": (SequentialKeys, lambda path, photos: keys(path, ranks=Ranks(2, 4, "pad"))),

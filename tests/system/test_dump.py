@@ -576,14 +576,14 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     defaults = dict(source="s", target="t", split="x", labels=None, format="jpeg", max_side=None, shorter_side=None,
                     quality=90, tiles=True, trust=False, shuffle=None, seed=0, num_workers=None, on_error="fix",
                     max_pixels=178_956_970, shards=None, shard_bytes=None, plan=False, part=None, engine=None,
-                    overwrite=False, resume=False, progress=True)
+                    scratch=None, overwrite=False, resume=False, progress=True)
     monkeypatch.setattr(dump_imagenet, "check_split", lambda **options: checks.append(options) or Ok)
     assert main("--source s --target t --split x".split()) == 0
     assert main("--source s --split x --check --seed 2 --resume --no-shuffle --overwrite --on-error raise".split()) == 0
     assert main("--source s --target t --split x --check".split()) == 0
     assert main("--source s --target t --split x --format uint8 --max-side 5 --shorter-side 4 --quality 3 "
                 "--no-tiles --trust --no-shuffle --labels l.csv --shards 7 "
-                "--seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
+                "--scratch d --seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
                 "--no-progress".split()) == 0
     assert main("--source s --target t --split x --shard-bytes 1GB --plan --part 0/2 --engine ray".split()) == 0
     monkeypatch.setattr(dump_imagenet, "merge_shards", lambda *arguments: calls.append(arguments))
@@ -593,8 +593,9 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
     assert calls == [defaults, defaults | dict(labels="l.csv", shards=7, format="uint8", max_side=5,
                                                shorter_side=4, quality=3, tiles=False, trust=True,
                                                shuffle=False, seed=2, resume=True, num_workers=1,
-                                               on_error="skip", max_pixels=9, overwrite=True, progress=False)]
-    writing = {"shuffle", "seed", "resume", "shards", "shard_bytes", "plan", "part", "engine"}
+                                               on_error="skip", max_pixels=9, overwrite=True, progress=False,
+                                               scratch="d")]
+    writing = {"shuffle", "seed", "resume", "shards", "shard_bytes", "plan", "part", "engine", "scratch"}
     checked = {name: value for name, value in defaults.items() if name not in writing}
     assert checks == [checked | dict(target=None, overwrite=True, on_error="raise"), checked]
 

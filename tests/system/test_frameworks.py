@@ -10,6 +10,7 @@ import pytest
 
 from helpers.paths import ROOT
 
+pytestmark = pytest.mark.clusters
 TIMEOUT_SECONDS = 100
 
 # What each epoch saw, batch by batch, as (epoch, batch, sums of the images), in several runs of three epochs.

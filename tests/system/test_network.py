@@ -14,6 +14,7 @@ from helpers.paths import ROOT
 from helpers.waiting import eventually
 from uint_lmdb_iterloader import LMDBIterLoader
 
+pytestmark = pytest.mark.clusters
 TIMEOUT_SECONDS = 100
 
 # One rank: it notes what it has seen, and its loader's state, after each step that all ranks have made.

@@ -17,6 +17,7 @@ from helpers.paths import ROOT
 from uint_lmdb_loader import LMDBLoader
 
 pytest.importorskip("ray.train.torch", reason="Ray Train is not installed")
+pytestmark = pytest.mark.clusters
 TIMEOUT_SECONDS = 150
 
 # What each worker does besides: it notes its batches (epoch, place in it, sums of the images), and rank 1 is killed at

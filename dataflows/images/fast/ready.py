@@ -3,10 +3,11 @@
 What numba has compiled is loaded when it is first needed, half a second, or compiled, which takes longer, once on a
 machine. Importing this imports neither numba nor what it compiles.
 """
+import contextlib
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 
 if TYPE_CHECKING:
     from dataflows.images.fast.crops import FastCrops
@@ -37,10 +38,17 @@ def make_ready() -> bool:
         return _ready[0]
 
 
-def without() -> None:
-    """Has this process do without, if it has not begun: to compare."""
-    with _lock:
-        _ready[:] = [False]
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """Has this process do without in the body, as where numba does not work: to compare."""
+    before, crops = list(_ready), _local.__dict__.pop("crops", None)
+    _ready[:] = [False]
+    try:
+        yield
+    finally:
+        _ready[:] = before
+        if crops is not None:
+            _local.crops = crops
 
 
 def _prepared() -> bool:

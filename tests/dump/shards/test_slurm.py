@@ -11,6 +11,8 @@ from helpers.dumps import WORK, dump, state
 from helpers.paths import ROOT
 from helpers.waiting import eventually
 
+pytestmark = pytest.mark.clusters
+
 SECONDS = 100
 
 

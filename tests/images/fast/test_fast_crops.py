@@ -46,7 +46,7 @@ def rows(draw):
     return height, width, [top, left, box_height, box_width, *to, *offset, draw(st.integers(0, 1))], size
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rows())
 def test_a_plane_is_resized_as_pillow_does_it(what):
     height, width, row, size = what
@@ -62,7 +62,7 @@ def test_a_plane_is_resized_as_pillow_does_it(what):
     assert np.abs(found[0] - expected).max() <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows())
 def test_without_antialias_a_plane_is_resized_as_opencv_does_it(what):
     height, width, row, _ = what

@@ -48,7 +48,7 @@ def interior(tiles, row, row_end, column, column_end):
             slice(tiles.margin_x * (column > 0), -1 if tiles.margin_x and column_end < tiles.columns else None))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(sampling=st.sampled_from(["gray", "4:4:4", "4:2:2", "4:2:0", "4:4:0"]), height=st.integers(1, 90),
        width=st.integers(5, 130), quality=st.sampled_from([1, 30, 75, 95, 100]), optimize=st.integers(0, 1),
        interval_px=st.sampled_from([8, 32, 48, 64, 200]), data=st.data())
@@ -132,7 +132,7 @@ def guarded(array, size):
     return memory[GUARD:GUARD + nbytes].view(array.dtype)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(sampling=st.sampled_from(SAMPLINGS), seed=st.integers(0, 2**32), interval_px=st.sampled_from([8, 32, 48]),
        optimize=st.integers(0, 1), header=st.booleans())
 def test_hostile_data_touch_no_other_memory(sampling, seed, interval_px, optimize, header):

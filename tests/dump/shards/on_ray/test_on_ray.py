@@ -19,6 +19,8 @@ from helpers.paths import ROOT
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 from helpers.waiting import eventually
 
+pytestmark = pytest.mark.clusters
+
 SECONDS = 100
 SHARDS = 6
 
