@@ -1,7 +1,8 @@
 # make demo    synthetic photos -> LMDB files -> epochs of both loaders; a table and demo/throughput.png
 # make train   examples/train.py on synthetic photos: fails unless it learns to tell their four classes apart
 # make test    the test suite, in as many processes as there are processors
-# make test-clusters   the tests with Ray, Slurm, Lightning, Accelerate and networks, which take some minutes
+# make test-clusters   the tests with Ray, Slurm, networks, Lightning, Accelerate, and the loaders that benchmark.py
+#              compares: some minutes
 # make test-torchvision   the tests that need torchvision, timm, Lightning or Accelerate, in an environment of their own,
 #              .venv-torchvision, for which it fetches some 5 GB
 # make fuzz    the readers on many more hostile files than the test suite has time for

@@ -43,7 +43,7 @@ def pytest_runtestloop():
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "clusters: starts Ray, Slurm, a framework or networks; `make test-clusters`")
+    config.addinivalue_line("markers", "clusters: starts Ray, Slurm, networks or other loaders; `make test-clusters`")
     config.addinivalue_line("markers", f"time_limit(seconds): how long the test may take, if not {TIMEOUT_SECONDS} s")
 
 

@@ -10,7 +10,7 @@ import errno
 import logging
 import mmap
 import os
-from typing import Protocol
+from typing import Callable, Protocol
 
 import numpy as np
 
@@ -135,10 +135,12 @@ class PagedFile:
     def close(self) -> None:
         """Does nothing: the file is closed when nobody holds it."""
 
-    def _close(self) -> None:
+    def _close(self, close: Callable[[int], None] = os.close) -> None:  # which at the interpreter's end is still there
         while self._fds:
-            with contextlib.suppress(OSError):
-                os.close(self._fds.pop())
+            try:
+                close(self._fds.pop())
+            except OSError:
+                pass
 
     def __del__(self) -> None:
         self._close()

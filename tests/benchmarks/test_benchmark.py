@@ -43,6 +43,8 @@ from helpers.contestants import (
 from helpers.paths import ROOT
 from helpers.waiting import eventually
 
+pytestmark = pytest.mark.clusters
+
 TIMEOUT_S = 20.0  # a slow machine needs some of it to start an interpreter
 FIGURES = {"seconds", "images", "images_per_s", "first_batch_s", "main_thread_us_per_image", "cpu_ms_per_image",
            "peak_mb", "anonymous_mb"}

@@ -6,6 +6,8 @@ import pytest
 import benchmark
 from benchmarks import range_server, remote
 
+pytestmark = pytest.mark.clusters
+
 pytest.importorskip("aiohttp")
 
 

@@ -12,6 +12,8 @@ from benchmarks import scaling
 from benchmarks.contestants import Job
 from benchmarks.scaling import SERIES
 
+pytestmark = pytest.mark.clusters
+
 
 def run_main(photos, tmp_path, *options):
     out = tmp_path / "figures"
