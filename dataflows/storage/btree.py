@@ -18,7 +18,7 @@ LMDB 0.9, on machines of 64 bits, little-endian. The file is a row of pages of o
 """
 import os
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Callable, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +53,18 @@ class Tree(NamedTuple):
 def read_header(path: str) -> Tree:
     """The main tree of an LMDB file. Raises ValueError if its first two pages are not what liblmdb can rely on."""
     with naming(path), open(path, "rb") as file:
-        return parse_header(path, file.read(LONGEST_HEADER), os.fstat(file.fileno()).st_size)
+        def read(start: int, nbytes: int) -> bytes:
+            file.seek(start)
+            return file.read(nbytes)
+
+        return parse_header(path, read, os.fstat(file.fileno()).st_size)
 
 
-def parse_header(path: str, content: bytes, actual: int) -> Tree:
-    """The same of the first LONGEST_HEADER bytes of a file, or all that it has, whose size is `actual`."""
-    first = content[:_META.size]
+def parse_header(path: str, read: Callable[[int, int], bytes], actual: int) -> Tree:
+    """The same of a file of `actual` bytes, whose first LONGEST_HEADER bytes can be read: read(start, nbytes)."""
+    first = read(0, _META.size)
     page_bytes = _page_bytes(path, first, actual)
-    second = content[page_bytes:page_bytes + _META.size]
+    second = read(page_bytes, _META.size)
     if _page_bytes(path, second, actual) != page_bytes:
         raise _damaged(path, "its two headers differ in the size of a page")
     *_, flags, depth, _, _, _, entries, root, last, _ = max(map(_META.unpack, (first, second)),

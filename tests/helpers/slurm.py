@@ -8,6 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from helpers.waiting import eventually
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
@@ -68,6 +70,7 @@ def cluster(folder: Path):
                  f"--pid-file={folder}/munge.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/seed"],
                 ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
     with contextlib.ExitStack() as stack:
+        stack.callback(_end_steps, folder)
         for program in programs:
             process = stack.enter_context(subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL,
                                                            stderr=subprocess.DEVNULL))
@@ -75,6 +78,15 @@ def cluster(folder: Path):
         if not eventually(lambda: _state(environment).split() == ["idle", "idle"]):
             raise RuntimeError(f"Slurm does not start: {_state(environment)}")
         yield environment
+        eventually(lambda: not subprocess.run(["squeue", "-h"], env=environment, capture_output=True).stdout)
+
+
+def _end_steps(folder):
+    """Ends the daemons of job steps, which outlive all others: they have their log in the folder."""
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "slurmstepd" and any(file.path.startswith(f"{folder}/")
+                                                        for file in process.open_files()):
+            process.kill()
 
 
 def _end(process):

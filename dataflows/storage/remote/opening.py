@@ -34,8 +34,8 @@ def _opener(url: str, options: RemoteOptions, index: Index) -> Callable[[], Stor
 def remote_header(url: str, options: RemoteOptions) -> Tree:
     """The main tree of the LMDB at a URL, which is as long as its header says. Raises as `read_header`."""
     connection = connect(url, options, opening=True)
-    start = connection.get(url, 0, LONGEST_HEADER, short=True)
-    return parse_header(url, start, connection.size(url))
+    content = connection.get(url, 0, LONGEST_HEADER, short=True)
+    return parse_header(url, lambda start, nbytes: content[start:start + nbytes], connection.size(url))
 
 
 def remote_index(url: str, options: RemoteOptions, tree: Tree) -> Index:
