@@ -9,7 +9,7 @@
     uniforms    the random numbers of a sample, by (seed, epoch, position), and which of them is for what
     codecs      encoded bytes to RGB pixels, whole or reduced, and back
     resize      carries out one row of the plan: pixels to a crop, mirrored or not, in its slot of the batch
-    fast/       crops of tiled JPEGs from planes: fast_decode=True
+    tiled/      parts of tiled JPEGs, decoded by our own kernels
     examine     what a file is, from its header: format, size; the table of all findings
     pillow      Pillow's view of a file, which is ImageFolder's
 """

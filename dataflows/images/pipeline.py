@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from dataflows.images import known_transforms as known
-from dataflows.images.fast.ready import make_ready
 from dataflows.images.image_types import IMAGE_TYPES, KINDS, as_image
 from dataflows.images.tail import Tail, as_tail, name_of_step
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused
@@ -35,10 +34,6 @@ class Pipeline:
     tail: Tail = Tail()
     why: str = ""
     parts: bool = False
-
-    def __post_init__(self) -> None:
-        if self.crop is not None and self.crop.fast_decode:
-            make_ready()  # here, and not in each process that is forked from this one
 
     @property
     def window(self) -> tuple[int, int] | None:

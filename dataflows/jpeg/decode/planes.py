@@ -24,6 +24,13 @@ class Plane(NamedTuple):
     across: float
 
 
+class Part(NamedTuple):
+    """A part of an image: its planes, and (top, left) in the image of their first pixel."""
+
+    planes: list[Plane]
+    origin: tuple[int, int]
+
+
 class PlaneDecoder:
     """Memory for one box at a time, of one thread. What it gives is valid until it is used again."""
 
@@ -34,12 +41,21 @@ class PlaneDecoder:
         self._coefficients = np.empty(0, np.int16)
         self._words = [np.empty(0, np.int32)] * 3
 
-    def decode(self, data: np.ndarray, tiles: TileMap, row: int, row_end: int, column: int, column_end: int
-               ) -> list[Plane] | None:
-        """The planes of these rows and columns of MCUs; None for what is not decoded here, or is damaged.
+    def decode(self, data: np.ndarray, tiles: TileMap, region: list[int], margin_y: int, margin_x: int) -> Part | None:
+        """The planes of the MCUs that have a region (top, left, height, width) of the image, and as many pixels more on
+        each side; None for what is not decoded here, or is damaged.
 
         data: of the tiled JPEG, uint8.
         """
+        top, left, height, width = region
+        row, column = max(top - margin_y, 0) // tiles.mcu_height, max(left - margin_x, 0) // tiles.mcu_width
+        row_end = min(-(-(top + height + margin_y) // tiles.mcu_height), tiles.rows)
+        column_end = min(-(-(left + width + margin_x) // tiles.mcu_width), tiles.columns)
+        planes = self._box(data, tiles, row, row_end, column, column_end)
+        return None if planes is None else Part(planes, (row * tiles.mcu_height, column * tiles.mcu_width))
+
+    def _box(self, data: np.ndarray, tiles: TileMap, row: int, row_end: int, column: int, column_end: int
+             ) -> list[Plane] | None:
         rows, columns, tables = row_end - row, column_end - column, self._tables
         if rows * columns * tiles.mcu_height * tiles.mcu_width > MOST_PIXELS or not tables.read(tiles.header):
             return None

@@ -9,13 +9,13 @@ from typing import Any, Callable, Iterable, NamedTuple, TypeVar
 import numpy as np
 
 from dataflows.errors import RecordError
-from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced, refuse_bomb
-from dataflows.images.fast.ready import own_crops
+from dataflows.images.codecs import MAX_PIXELS, decode, refuse_bomb
 from dataflows.images.plan import reduced, reductions, regions, unreduced
-from dataflows.images.resize import resize_into
-from dataflows.jpeg.cut import TileMap, cut, read_tiles
+from dataflows.images.tiled.ready import start
+from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
 from dataflows.label_vectors import Label
+from dataflows.load.decode.crops import Crops, Source, decode_whole
 from dataflows.options import integer, one_of
 from dataflows.storage import record
 from dataflows.storage.store import Store
@@ -25,17 +25,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class _Source(NamedTuple):
-    """One image before its pixels are needed."""
-
-    height: int
-    width: int
-    image: np.ndarray  # as record.view gives it, or decoded
-    tiles: TileMap | None  # of a tiled JPEG
-    label: Label
-
-
-class Crops(NamedTuple):
+class Done(NamedTuple):
     """What `RecordReader.read_crops` tells besides the pixels: seconds by the clock, of all images together."""
 
     labels: list[Any]  # an int of each, or float32 (k,)
@@ -58,6 +48,8 @@ class RecordReader:
         self.store = store
         self._max_pixels = integer("max_pixels", max_pixels, 1)
         self.label_size = _label_size(store)
+        if store.index is not None and store.index.meta.options.get("tiles"):
+            start()  # here, and not in each process that is forked from this one
         self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels,
                                        label_size=self.label_size)
 
@@ -68,7 +60,7 @@ class RecordReader:
     def pixels(self, number: int) -> tuple[np.ndarray, Label]:
         """(pixels, label): uint8 RGB, (H, W, 3), writable and the caller's own; and an int, or float32 (k,)."""
         image, label = self.view(number)
-        return (image.copy() if image.ndim == 3 else self._located(_decode, number, image, self._max_pixels)), label
+        return (image.copy() if image.ndim == 3 else self._located(_pixels, number, image, self._max_pixels)), label
 
     def labels(self) -> np.ndarray:
         """The label of each record: int64 (n,), or float32 (n, k) of vectors.
@@ -96,9 +88,9 @@ class RecordReader:
         return [*map(os.fsdecode, names)]
 
     def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
-                   out: np.ndarray) -> Crops:
+                   out: np.ndarray) -> Done:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of transforms.py's transforms."""
-        sources: Iterable[_Source] = map(self._source, numbers, self.store.values(numbers))
+        sources: Iterable[Source] = map(self._source, numbers, self.store.values(numbers))
         sizes = None if transform.scaled_decode else self.store.sizes(numbers)
         if sizes is None:
             sources = list(sources)
@@ -115,8 +107,7 @@ class RecordReader:
             plan = reduced(plan, factors)
         bicubic = transform.bicubic(positions, seed, epoch)
         needed = unreduced(regions(plan, transform.window, bicubic), factors, heights, widths)
-        labels, memory, frame = [], ScratchBuffer(), ScratchBuffer()
-        crops = own_crops() if transform.fast_decode else None
+        labels, crops = [], Crops(transform)
         decode_s = resize_s = 0.0
         for number, source, height, width, row, cubic, region, factor, slot in zip(
                 numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), needed.tolist(),
@@ -125,20 +116,15 @@ class RecordReader:
                 raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             started = time.perf_counter()
-            if crops is not None and source.tiles is not None and factor == 1 and not cubic and (
-                    planes := crops.decode(source.image, source.tiles, region)) is not None:
-                decoded = time.perf_counter()
-                crops.resize(planes, row, transform.antialias, slot)
-            else:
-                pixels, origin = self._located(_part, number, source, region, factor, transform.fast_decode, memory)
-                decoded = time.perf_counter()
-                resize_into(pixels, row, transform.antialias, slot, bicubic=cubic, origin=origin, memory=frame)
+            part = self._located(crops.decode, number, source, region, factor, cubic)
+            decoded = time.perf_counter()
+            crops.resize(part, row, cubic, slot)
             decode_s += decoded - started
             resize_s += time.perf_counter() - decoded
             labels.append(source.label)
-        return Crops(labels, decode_s, resize_s)
+        return Done(labels, decode_s, resize_s)
 
-    def _source(self, number: int, value: np.ndarray) -> _Source:
+    def _source(self, number: int, value: np.ndarray) -> Source:
         return self._located(_source, number, self._view, value, self._max_pixels)
 
     def _located(self, fn: Callable[..., T], number: int, *args: Any) -> T:
@@ -158,6 +144,16 @@ def _label_size(store: Store) -> int:
         return 0
 
 
+def _pixels(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
+    tiles = read_tiles(encoded)
+    if tiles is not None:
+        refuse_bomb(tiles.height, tiles.width, max_pixels)
+        pixels = decode_whole(encoded, tiles)
+        if pixels is not None:
+            return pixels
+    return _decode(encoded, max_pixels)
+
+
 def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
     """`decode`, after a look at the header."""
     size = jpeg_size(encoded)
@@ -170,10 +166,10 @@ def _decode(encoded: np.ndarray, max_pixels: int) -> np.ndarray:
     return decode(encoded, most_pixels=0)
 
 
-def _source(view: Callable[[np.ndarray], tuple[np.ndarray, Label]], value: np.ndarray, max_pixels: int) -> _Source:
+def _source(view: Callable[[np.ndarray], tuple[np.ndarray, Label]], value: np.ndarray, max_pixels: int) -> Source:
     image, label = view(value)
     if image.ndim == 3:
-        return _Source(image.shape[0], image.shape[1], image, None, label)
+        return Source(image.shape[0], image.shape[1], image, None, label)
     tiles = read_tiles(image)
     size = jpeg_size(image) if tiles is None else tiles[:2]
     if size is None:  # not a JPEG: only its decoder knows its size
@@ -181,24 +177,4 @@ def _source(view: Callable[[np.ndarray], tuple[np.ndarray, Label]], value: np.nd
         size = image.shape[:2]
     else:
         refuse_bomb(*size, max_pixels)
-    return _Source(*size, image, tiles, label)
-
-
-def _part(source: _Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer
-          ) -> tuple[np.ndarray, tuple[int, int]]:
-    """(pixels, their place in the image), both reduced by `factor`: at least of the region, and no more than that of a
-    tiled JPEG."""
-    image, tiles = source.image, source.tiles
-    if image.ndim == 3:
-        return image, (0, 0)
-    encoded, (y, x), most_pixels = image, (0, 0), source.height * source.width
-    if tiles is not None:
-        encoded, (y, x) = cut(image, tiles, *region)
-        most_pixels = tiles.rows * tiles.mcu_height * tiles.columns * tiles.mcu_width
-    if factor == 1:
-        pixels = decode(encoded, memory, most_pixels, fast=fast)
-    else:
-        pixels = decode_reduced(encoded, factor, fast=fast)
-    if tiles is None and pixels.shape[:2] != (-(-source.height // factor), -(-source.width // factor)):
-        raise RecordError(f"its header states {source[:2]} pixels, and it has {pixels.shape[:2]}")
-    return pixels, (y // factor, x // factor)
+    return Source(*size, image, tiles, label)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dataflows.jpeg.decode.colors import gray_to_rgb, to_rgb
 from helpers.coefficients import coefficients_of, jpeg_of, samples_of
-from helpers.libjpeg_colors import gray_to_rgb, to_rgb
 
 SAMPLINGS = [(1, 1), (2, 1), (1, 2), (2, 2)]  # (across, down)
 FLAT = np.ones(64, np.int64)

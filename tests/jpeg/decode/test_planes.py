@@ -12,10 +12,10 @@ from PIL import Image
 
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.decode import entropy, planes
+from dataflows.jpeg.decode.colors import to_rgb
 from dataflows.jpeg.decode.planes import PlaneDecoder
 from dataflows.jpeg.tile import tile
 from helpers.jpegs import FACTORS, encode, picture
-from helpers.libjpeg_colors import to_rgb
 
 JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 SAMPLINGS = ["gray", *FACTORS]
@@ -25,6 +25,17 @@ decoder = PlaneDecoder()
 def tiled(*args, interval_px=32, **options):
     data = np.frombuffer(tile(encode(*args, **options), interval_px=interval_px), np.uint8)
     return data, read_tiles(data)
+
+
+def decode(image, tiles, row, row_end, column, column_end, by=decoder):
+    """The planes of these rows and columns of MCUs, or None."""
+    height, width = tiles.mcu_height, tiles.mcu_width
+    region = [row * height, column * width, (row_end - row) * height, (column_end - column) * width]
+    part = by.decode(image, tiles, region, 0, 0)
+    if part is None:
+        return None
+    assert part.origin == tuple(region[:2])
+    return part.planes
 
 
 def rgb(parts, tiles, row, column):
@@ -59,7 +70,7 @@ def test_planes_are_what_libjpeg_shows(sampling, height, width, quality, optimiz
     column = data.draw(st.integers(0, tiles.columns - 1))
     column_end = data.draw(st.integers(column + 1, tiles.columns))
     box = (row, row_end, column, column_end)
-    found = rgb(decoder.decode(image, tiles, *box), tiles, row, column)
+    found = rgb(decode(image, tiles, *box), tiles, row, column)
     expected = simplejpeg.decode_jpeg(image.tobytes(), "RGB")[row * tiles.mcu_height:, column * tiles.mcu_width:]
     inside = interior(tiles, *box)
     np.testing.assert_array_equal(found[inside], expected[:found.shape[0], :found.shape[1]][inside])
@@ -69,7 +80,7 @@ def test_planes_are_what_libjpeg_shows(sampling, height, width, quality, optimiz
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 2), (8, 8), (3, 40), (90, 4), (33, 47 * 16)])
 def test_luma_of_any_sampling_and_size(sampling, height, width):
     image, tiles = tiled(height, width, sampling, interval_px=48)
-    luma = decoder.decode(image, tiles, 0, tiles.rows, 0, tiles.columns)[0]
+    luma = decode(image, tiles, 0, tiles.rows, 0, tiles.columns)[0]
     found = luma.samples[:luma.rows * luma.stride].reshape(luma.rows, luma.stride)[:height, :width]
     gray = cv2.imdecode(image, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)  # libjpeg's luma as it is
     np.testing.assert_array_equal(found, gray)
@@ -83,23 +94,23 @@ def test_intervals_that_go_over_the_ends_of_rows_are_met():
 def test_a_box_that_is_too_large_is_left_to_others(monkeypatch):
     image, tiles = tiled(64, 64)
     monkeypatch.setattr(planes, "MOST_PIXELS", 64 * 64 - 1)
-    assert decoder.decode(image, tiles, 0, 4, 0, 4) is None and decoder.decode(image, tiles, 0, 4, 0, 3) is not None
+    assert decode(image, tiles, 0, 4, 0, 4) is None and decode(image, tiles, 0, 4, 0, 3) is not None
 
 
 def test_damaged_data_are_left_to_others():
     image, tiles = tiled(64, 64)
     box = (0, tiles.rows, 0, tiles.columns)
-    assert decoder.decode(image, tiles, *box) is not None
+    assert decode(image, tiles, *box) is not None
     end = tiles.scan_at + int(tiles.offsets[3])  # of an interval in the middle
     for at, byte in ((end - 2, 0x12), (end - 1, 0xC4), (end - 6, 0xFF)):
         changed = image.copy()
         changed[at] = byte
-        assert decoder.decode(changed, tiles, *box) is None
+        assert decode(changed, tiles, *box) is None
     longer = np.insert(image, end - 2, [0x55] * 9)
-    assert decoder.decode(longer, tiles._replace(offsets=tiles.offsets + 9 * (np.arange(len(tiles.offsets)) >= 3)),
+    assert decode(longer, tiles._replace(offsets=tiles.offsets + 9 * (np.arange(len(tiles.offsets)) >= 3)),
                           *box) is None
-    assert decoder.decode(image[:end], tiles, *box) is None
-    assert decoder.decode(image, tiles._replace(header=tiles.header[:40]), *box) is None
+    assert decode(image[:end], tiles, *box) is None
+    assert decode(image, tiles._replace(header=tiles.header[:40]), *box) is None
 
 
 @pytest.mark.parametrize("factors", [b"\xff\x11\x11", b"\x44\x44\x44", b"\x00\x11\x11", b"\x42\x21\x11",
@@ -109,7 +120,7 @@ def test_sampling_factors_beyond_the_standard_are_left_to_others(factors):
     header = bytearray(tiles.header)
     frame = header.index(b"\xff\xc0")
     header[frame + 11:frame + 20:3] = factors
-    assert decoder.decode(image, tiles._replace(header=bytes(header)), 0, 4, 0, 4) is None
+    assert decode(image, tiles._replace(header=bytes(header)), 0, 4, 0, 4) is None
 
 
 GUARD = 4096
@@ -155,7 +166,7 @@ def test_hostile_data_touch_no_other_memory(sampling, seed, interval_px, optimiz
             GUARDS.clear()
             guard = Guarded()
             row, column = rng.integers(0, tiles.rows), rng.integers(0, tiles.columns)
-            guard.decode(changed, other, int(row), tiles.rows, int(column), tiles.columns)
+            decode(changed, other, int(row), tiles.rows, int(column), tiles.columns, guard)
             assert guard.check()
 
 
@@ -163,9 +174,9 @@ def test_one_stream_and_two_give_the_same():
     """A box of one interval is decoded by one stream, the whole by two."""
     image, tiles = tiled(64, 256, "4:2:0")
     whole = [plane.samples[:plane.rows * plane.stride].reshape(plane.rows, -1).copy()
-             for plane in decoder.decode(image, tiles, 0, tiles.rows, 0, tiles.columns)]
+             for plane in decode(image, tiles, 0, tiles.rows, 0, tiles.columns)]
     for row, first in itertools.product(range(tiles.rows), range(0, tiles.columns, tiles.interval)):
-        part = decoder.decode(image, tiles, row, row + 1, first, first + tiles.interval)
+        part = decode(image, tiles, row, row + 1, first, first + tiles.interval)
         for plane, all_of_it in zip(part, whole):
             height, width = plane.rows, plane.stride
             top, left = row * height, first // tiles.interval * width
@@ -186,7 +197,7 @@ def test_colors_that_are_not_ycbcr_are_left_to_others(front, decoded):
     assert b"Adobe" in jpeg and b"JFIF" not in jpeg
     data = np.frombuffer(tile(jpeg[:2] + front + jpeg[2:]), np.uint8)
     tiles = read_tiles(data)
-    found = decoder.decode(data, tiles, 0, tiles.rows, 0, tiles.columns)
+    found = decode(data, tiles, 0, tiles.rows, 0, tiles.columns)
     assert (found is not None) == decoded
     if decoded:
         np.testing.assert_array_equal(rgb(found, tiles, 0, 0), cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
@@ -202,4 +213,4 @@ def test_components_that_are_named_rgb_are_left_to_others():
     del data[jfif:jfif + 18]
     image = np.frombuffer(tile(bytes(data)), np.uint8)
     tiles = read_tiles(image)
-    assert "JFIF" not in str(tiles.header) and decoder.decode(image, tiles, 0, 1, 0, 1) is None
+    assert "JFIF" not in str(tiles.header) and decode(image, tiles, 0, 1, 0, 1) is None

@@ -1,8 +1,5 @@
 """Crops of fast_decode=True from planes: against Pillow, against the default's, and where numba does not work."""
-import builtins
 import dataclasses
-import logging
-import threading
 
 import cv2
 import numpy as np
@@ -13,17 +10,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.fast import ready, resize_planes
-from dataflows.images.fast.crops import FastCrops
 from dataflows.images.plan import regions
+from dataflows.images.tiled import ready, resize_planes
+from dataflows.images.tiled.fast_crops import FastCrops
 from dataflows.jpeg import compiled
 from dataflows.jpeg.cut import read_tiles
+from dataflows.jpeg.decode.planes import PlaneDecoder
 from dataflows.jpeg.tile import tile
 from helpers.jpegs import encode
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
-crops = FastCrops()
+crops = FastCrops(PlaneDecoder())
 
 
 def crop(image, row, size, antialias):
@@ -122,27 +120,6 @@ def test_when_all_is_ready_nothing_more_is_compiled(tiled_lmdb):
             transform = dataclasses.replace(transform, fast_decode=True)
             list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=transform, **options))
     assert {function.py_func.__name__: list(function.signatures) for function in kernels} == before
-
-
-def test_where_numba_does_not_work_libjpeg_decodes_and_one_line_says_so(jpeg_lmdb, tiled_lmdb, monkeypatch, caplog):
-    real = builtins.__import__
-
-    def missing(name, *args, **options):
-        if name == "dataflows.images.fast" and "crops" in (args[2] or ()):
-            raise ImportError("numba is broken")
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(ready, "_ready", [])
-    monkeypatch.setattr(ready, "_local", threading.local())
-    monkeypatch.setattr(builtins, "__import__", missing)
-    transform = RandomResizedCrop(32, fast_decode=True)
-    with caplog.at_level(logging.WARNING):
-        plain, tiled = ([images for images, _ in LMDBLoader(folder / "train.lmdb", 8, transform=transform)]
-                        for folder in (jpeg_lmdb, tiled_lmdb))
-    assert all(map(torch.equal, plain, tiled))
-    assert [record.message for record in caplog.records if "numba is broken" in record.message] == [
-        "fast_decode=True takes libjpeg's fast options here, and no decoder of ours: that needs numba, which does not "
-        "work (ImportError: numba is broken). `pip install --upgrade numba` may mend it"]
 
 
 def test_weights_add_up_to_one_also_of_many_samples():

@@ -1,0 +1,107 @@
+"""Whether tiled JPEGs are decoded by our own kernels in this process, and each thread's memory for it.
+
+A thread of its own loads what numba has compiled, half a second, or compiles it, which takes longer, once on a machine.
+The default's pixels are the same without it: so nobody waits for it, and libjpeg decodes meanwhile. Those of
+fast_decode=True are not, so that does wait. Importing this imports neither numba nor what it compiles.
+
+numba works under locks, and a process that is forked meanwhile would find them taken for ever. So forks wait for it.
+"""
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Iterator
+
+if TYPE_CHECKING:
+    from dataflows.jpeg.decode.planes import PlaneDecoder
+
+_MOST_S = 120.0  # that a fork waits
+logger = logging.getLogger(__name__)
+_local = threading.local()
+_lock = threading.Lock()
+_threads: list[threading.Thread] = []  # the one that prepares it
+_works: list[bool] = []
+
+
+def start() -> None:
+    """Has a thread load, or compile, what tiled JPEGs are decoded with, unless that was done. Thread-safe.
+
+    Where it does not work, one warning says why, and libjpeg decodes.
+    """
+    if _works or _threads:
+        return
+    with _lock:
+        if _works or _threads:
+            return
+        thread = threading.Thread(target=_prepare, name="dataflows-kernels")
+        thread.start()
+        _threads.append(thread)
+
+
+def make_ready() -> bool:
+    """The same, and waits for it: whether it works here."""
+    start()
+    for thread in _threads:
+        thread.join()
+    return _works[0]
+
+
+def own_planes(*, wait: bool) -> "PlaneDecoder | None":
+    """This thread's decoder; None where it does not work here, or does not yet and `wait` is not set."""
+    if not hasattr(_local, "planes"):
+        if wait:
+            make_ready()
+        else:
+            start()
+        if not _works or not _works[0]:
+            return None
+        from dataflows.jpeg.decode import planes
+
+        _local.planes = planes.PlaneDecoder()
+    own: PlaneDecoder = _local.planes
+    return own
+
+
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """Has this process do without in the body, as where numba does not work: to compare."""
+    global _local
+    make_ready()
+    before, local = list(_works), _local
+    _works[:], _local = [False], threading.local()
+    try:
+        yield
+    finally:
+        _works[:], _local = before, local
+
+
+def _prepare() -> None:
+    try:
+        from dataflows.images.tiled import fast_crops
+        from dataflows.jpeg import compiled
+
+        compiled.make_ready(fast_crops.run_all, lambda: logger.warning(
+            "compiling the decoder of tiled JPEGs, which takes some 30 seconds, once on a machine; libjpeg decodes "
+            "meanwhile, but for fast_decode=True. `python -m dataflows compile` does so ahead of time"))
+        _works.append(True)
+    except Exception as error:  # packages that do not fit each other raise nearly anything
+        logger.warning("libjpeg decodes tiled JPEGs here, which takes longer (for fast_decode=True, by its fast "
+                       "options): our own decoder needs numba, which does not work (%s: %s). `pip install --upgrade "
+                       "numba` may mend it", type(error).__name__, error)
+        _works.append(False)
+
+
+def _before_fork() -> None:
+    for thread in _threads:
+        if thread is not threading.current_thread():
+            thread.join(_MOST_S)
+
+
+def _after_fork() -> None:
+    """In the child, where the thread does not exist: what was not ready is prepared anew."""
+    global _lock
+    _lock = threading.Lock()
+    _threads.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -1,0 +1,104 @@
+"""One image to its crop: cut out and decoded, then resized. Tiled JPEGs are decoded by our own kernels where it works.
+
+Those give the default the same pixels as libjpeg; and fast_decode=True, crops from planes.
+"""
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dataflows.errors import RecordError
+from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
+from dataflows.images.resize import resize_into
+from dataflows.images.tiled.ready import own_planes
+from dataflows.jpeg.cut import TileMap, cut
+from dataflows.label_vectors import Label
+
+
+class Source(NamedTuple):
+    """One image before its pixels are needed."""
+
+    height: int
+    width: int
+    image: np.ndarray  # as record.view gives it, or decoded
+    tiles: TileMap | None  # of a tiled JPEG
+    label: Label
+
+
+class Pixels(NamedTuple):
+    """A part of an image, reduced or not, and (top, left) in the image, likewise reduced, of its first pixel."""
+
+    pixels: np.ndarray
+    origin: tuple[int, int]
+
+
+class Crops:
+    """Decodes and resizes one crop after another by a transform of transforms.py, in memory of its own."""
+
+    def __init__(self, transform: Any) -> None:
+        self._fast, self._antialias = transform.fast_decode, transform.antialias
+        self._memory, self._frame = ScratchBuffer(), ScratchBuffer()
+        self._from_planes: Any = None  # a FastCrops
+
+    def decode(self, source: Source, region: list[int], factor: int, bicubic: bool) -> Any:
+        """At least a region (top, left, height, width) of the image, reduced by `factor`: what `resize` takes. It is
+        valid until the next call. Raises RecordError."""
+        if source.tiles is not None and factor == 1 and not (self._fast and bicubic):
+            planes = own_planes(wait=self._fast)
+            if planes is not None:
+                if self._fast:
+                    part = self._planes_of(planes).decode(source.image, source.tiles, region)
+                else:
+                    part = _exactly(planes, source.image, source.tiles, region, self._memory)
+                if part is not None:
+                    return part
+        return _by_libjpeg(source, region, factor, self._fast, self._memory)
+
+    def resize(self, part: Any, row: list[int], bicubic: bool, out: np.ndarray) -> None:
+        """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py)."""
+        if isinstance(part, Pixels):
+            resize_into(part.pixels, row, self._antialias, out, bicubic=bicubic, origin=part.origin,
+                        memory=self._frame)
+        else:
+            self._from_planes.resize(part, row, self._antialias, out)
+
+    def _planes_of(self, planes: Any) -> Any:
+        if self._from_planes is None:
+            from dataflows.images.tiled.fast_crops import FastCrops  # which imports numba
+
+            self._from_planes = FastCrops(planes)
+        return self._from_planes
+
+
+def decode_whole(image: np.ndarray, tiles: TileMap) -> np.ndarray | None:
+    """All pixels of a tiled JPEG, in fresh memory; None where our own kernels do not decode it."""
+    planes = own_planes(wait=False)
+    if planes is None:
+        return None
+    part = _exactly(planes, image, tiles, [0, 0, tiles.height, tiles.width], ScratchBuffer())
+    return None if part is None else part.pixels
+
+
+def _exactly(planes: Any, image: np.ndarray, tiles: TileMap, region: list[int], memory: ScratchBuffer
+             ) -> Pixels | None:
+    from dataflows.images.tiled.exact import decode_exactly  # which imports numba
+
+    pixels = decode_exactly(planes, image, tiles, region, memory)
+    return None if pixels is None else Pixels(pixels, (region[0], region[1]))
+
+
+def _by_libjpeg(source: Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer) -> Pixels:
+    """At least the region, and no more than that of a tiled JPEG."""
+    image, tiles = source.image, source.tiles
+    if image.ndim == 3:
+        return Pixels(image, (0, 0))
+    encoded, (y, x), most_pixels = image, (0, 0), source.height * source.width
+    if tiles is not None:
+        encoded, (y, x) = cut(image, tiles, *region)
+        most_pixels = tiles.rows * tiles.mcu_height * tiles.columns * tiles.mcu_width
+    if factor == 1:
+        pixels = decode(encoded, memory, most_pixels, fast=fast)
+    else:
+        pixels = decode_reduced(encoded, factor, fast=fast)
+    if tiles is None and pixels.shape[:2] != (-(-source.height // factor), -(-source.width // factor)):
+        raise RecordError(f"its header states {source[:2]} pixels, and it has {pixels.shape[:2]}")
+    return Pixels(pixels, (y // factor, x // factor))

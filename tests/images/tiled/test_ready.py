@@ -1,0 +1,132 @@
+"""Our own decoder is loaded, or compiled, beside the work: nobody waits, forks find it whole, and it may be missing."""
+import builtins
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from dataflows import RandomResizedCrop
+from dataflows.images.tiled import exact, ready
+from helpers.paths import ROOT
+from helpers.sessions import TIMEOUT_SECONDS
+from uint_lmdb_loader import LMDBLoader
+
+
+@pytest.fixture
+def unprepared(monkeypatch):
+    """As in a process that has not decoded a tiled JPEG yet."""
+    assert ready.make_ready()
+    monkeypatch.setattr(ready, "_works", [])
+    monkeypatch.setattr(ready, "_threads", [])
+    monkeypatch.setattr(ready, "_local", threading.local())
+
+
+def images(path, **options):
+    with LMDBLoader(path, 8, transform=RandomResizedCrop(32, **options), num_workers=2) as loader:
+        return [images for images, _ in loader]
+
+
+def test_libjpeg_decodes_until_it_is_ready(tiled_lmdb, unprepared, monkeypatch):
+    path, gate, own = tiled_lmdb / "train.lmdb", threading.Event(), []
+    real, decode = ready._prepare, exact.decode_exactly
+    monkeypatch.setattr(ready, "_prepare", lambda: (gate.wait(TIMEOUT_SECONDS), real()))
+    monkeypatch.setattr(exact, "decode_exactly", lambda *args: own.append(1) or decode(*args))
+    before = images(path)
+    assert not own and not ready._works
+    gate.set()
+    assert ready.make_ready()
+    assert all(map(torch.equal, images(path), before)) and len(own) == 23
+
+
+def test_fast_decode_waits_for_it(tiled_lmdb, unprepared, monkeypatch):
+    expected = images(tiled_lmdb / "train.lmdb", fast_decode=True)
+    real = ready._prepare
+    for name, value in (("_works", []), ("_threads", []), ("_local", threading.local())):
+        monkeypatch.setattr(ready, name, value)
+    monkeypatch.setattr(ready, "_prepare", lambda: (threading.Event().wait(0.5), real()))
+    assert all(map(torch.equal, images(tiled_lmdb / "train.lmdb", fast_decode=True), expected))
+
+
+@pytest.mark.parametrize("fast, kind", [(False, "jpeg"), (True, "tiled"), (False, "tiled")])
+def test_where_numba_does_not_work_libjpeg_decodes_and_one_line_says_so(
+        request, jpeg_lmdb, unprepared, monkeypatch, caplog, fast, kind):
+    real = builtins.__import__
+
+    def missing(name, *args, **options):
+        if name == "dataflows.images.tiled" and "fast_crops" in (args[2] or ()):
+            raise ImportError("numba is broken")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with caplog.at_level(logging.WARNING):
+        found = images(request.getfixturevalue(f"{kind}_lmdb") / "train.lmdb", fast_decode=fast)
+        assert ready._threads or kind == "jpeg"
+        for thread in ready._threads:
+            thread.join()
+    assert all(map(torch.equal, found, images(jpeg_lmdb / "train.lmdb", fast_decode=fast)))
+    assert [record.message for record in caplog.records if "numba is broken" in record.message] == [
+        "libjpeg decodes tiled JPEGs here, which takes longer (for fast_decode=True, by its fast options): our own "
+        "decoder needs numba, which does not work (ImportError: numba is broken). `pip install --upgrade numba` may "
+        "mend it"] * (kind == "tiled")
+
+
+FORK = """
+import os, sys, threading
+from dataflows.images.tiled import ready
+from uint_lmdb_loader import LMDBLoader
+assert "numba" not in sys.modules
+loader = LMDBLoader(sys.argv[1], 8)
+child = os.fork()
+print(ready._works, [thread.name for thread in threading.enumerate()], flush=True)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    from dataflows import RandomResizedCrop
+    assert ready.own_planes(wait=False) is not None
+    os._exit(sum(len(labels) for _, labels in LMDBLoader(sys.argv[1], 8, transform=RandomResizedCrop(32))) - 23)
+"""
+
+
+def test_a_fork_waits_for_it_and_has_it_too(tiled_lmdb):
+    done = subprocess.run([sys.executable, "-c", FORK, tiled_lmdb / "train.lmdb"], cwd=ROOT, text=True,
+                          capture_output=True, timeout=TIMEOUT_SECONDS)
+    assert (done.returncode, done.stdout) == (0, "[True] ['MainThread']\n" * 2), done.stderr
+
+
+SHORT = """
+import sys
+from uint_lmdb_loader import LMDBLoader
+loader = iter(LMDBLoader(sys.argv[1], 8, num_workers=2))
+next(loader)
+if sys.argv[2] == "raise":
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize("how, code", [("return", 0), ("raise", 3)])
+def test_a_process_that_ends_while_it_compiles_ends_cleanly(tiled_lmdb, tmp_path, how, code):
+    done = subprocess.run([sys.executable, "-c", SHORT, tiled_lmdb / "train.lmdb", how], cwd=ROOT, text=True,
+                          capture_output=True, timeout=3 * TIMEOUT_SECONDS,
+                          env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == 1 and "compiling the decoder of tiled JPEGs" in done.stderr
+
+
+USES = """
+import sys, threading
+from dataflows import RandomResizedCrop
+from uint_lmdb_loader import LMDBDataset, LMDBLoader
+for _ in LMDBLoader(sys.argv[1], 4, transform=RandomResizedCrop(16)): pass
+LMDBDataset(sys.argv[1])[0]
+assert "numba" not in sys.modules and threading.active_count() == 1
+"""
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "uint8"])
+def test_what_is_not_tiled_does_without(request, kind):
+    path = request.getfixturevalue(f"{kind}_lmdb") / "train.lmdb"
+    subprocess.run([sys.executable, "-c", USES, path], cwd=ROOT, check=True, timeout=TIMEOUT_SECONDS)
