@@ -120,7 +120,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _compile(_: argparse.Namespace) -> int:
-    from dataflows.images.tiled import ready
+    from dataflows.images.compiled import ready
     from dataflows.jpeg import tile
 
     tile.make_ready()

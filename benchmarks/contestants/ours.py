@@ -9,7 +9,7 @@ from benchmarks.dataloader import torch_epochs
 from benchmarks.inputs import max_side
 from dataflows import CenterCrop, RandomResizedCrop
 from dataflows.dump.split import dump_split
-from dataflows.images.fast import ready
+from dataflows.images.compiled import ready
 from dataflows.storage.shards.files import find_split
 from dataflows.storage.store import Store
 from uint_lmdb_iterloader import LMDBIterLoader

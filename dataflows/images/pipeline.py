@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dataflows.images import known_transforms as known
+from dataflows.images.compiled import ready
 from dataflows.images.image_types import IMAGE_TYPES, KINDS, as_image
 from dataflows.images.tail import Tail, as_tail, name_of_step
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop, is_fused
@@ -34,6 +35,10 @@ class Pipeline:
     tail: Tail = Tail()
     why: str = ""
     parts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and self.crop.antialias:
+            ready.start()  # here, and not in each process that is forked from this one
 
     @property
     def window(self) -> tuple[int, int] | None:

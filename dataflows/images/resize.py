@@ -82,7 +82,7 @@ def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.nda
     # In channels-last memory, the last step leaves its result in place.
     last = out.transpose(1, 2, 0) if out.strides[2] == 3 else None
     bottom, right = y + out.shape[1], x + out.shape[2]
-    if _is_far(row, bottom, right):
+    if is_far(row, bottom, right):
         box, y, x, bottom, right = _far_window(pixels, row, out.shape[1:], bicubic, origin), 0, 0, *out.shape[1:]
     else:
         box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or ScratchBuffer())
@@ -108,7 +108,7 @@ def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.nda
         np.copyto(last, box)
 
 
-def _is_far(row: list[int], bottom: int, right: int) -> bool:
+def is_far(row: list[int], bottom: int, right: int) -> bool:
     """Whether all that is between the corner and a window's end would be much, and much more than the window."""
     _, _, height, width, to_height, to_width, y, x, _ = row
     corner = bottom * right

@@ -19,6 +19,7 @@ from dataflows.errors import RecordError
 from dataflows.images.codecs import ScratchBuffer, decode_perfect, decode_reduced
 from dataflows.images.plan import unreduced
 from dataflows.jpeg.tile import tile
+from dataflows.load.decode.crops import by_libjpeg
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split
 from helpers.photos import CLASSES, encode_jpeg, make_photo
@@ -119,7 +120,7 @@ def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data)
     boxes = []
     for image in (jpeg, tiled):
         source = dataflows.load.decode.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)
-        pixels, (y, x) = dataflows.load.decode.reader._part(source, region.tolist(), factor, fast, ScratchBuffer())
+        pixels, (y, x) = by_libjpeg(source, region.tolist(), factor, fast, ScratchBuffer())
         boxes.append(pixels[top - y:top - y + h, left - x:left - x + w])
     assert boxes[0].shape == (h, w, 3)
     np.testing.assert_array_equal(*boxes)

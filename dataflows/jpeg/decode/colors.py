@@ -68,25 +68,17 @@ def _level(value: np.int32) -> np.int32:
 
 @inlined
 def _convert_row(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip: int, width: int, r: np.ndarray,
-                 g: np.ndarray, b: np.ndarray) -> None:
-    """r[:width] and so on = RGB of luma[at:at + width], and of Cb and Cr minus 128 from index `skip` on.
+                 g: np.ndarray, b: np.ndarray, to: int) -> None:
+    """r[to:to + width] and so on = RGB of luma[at:at + width], and of Cb and Cr minus 128 from index `skip` on.
 
     libjpeg's factors, of 65536. Chroma is int32: where numba's compiler knows that a product fits, it takes 64 bits.
     """
-    first, start = _U64(at), _U64(skip)
+    first, start, place = _U64(at), _U64(skip), _U64(to)
     for i in range(width):
         y, cb, cr = _I32(luma[first + _U64(i)]), blue[start + _U64(i)], red[start + _U64(i)]
-        r[_U64(i)] = _level(_I32(y + (_I32(cr * 91881 + 32768) >> 16)))
-        g[_U64(i)] = _level(_I32(y + (_I32(cb * -22554 - cr * 46802 + 32768) >> 16)))
-        b[_U64(i)] = _level(_I32(y + (_I32(cb * 116130 + 32768) >> 16)))
-
-
-@inlined
-def _interleave(r: np.ndarray, g: np.ndarray, b: np.ndarray, width: int, out: np.ndarray, at: int) -> None:
-    """out[at:at + 3 * width] = the pixels of three rows."""
-    to = _U64(at)
-    for i in range(width):
-        out[to + _U64(3 * i)], out[to + _U64(3 * i + 1)], out[to + _U64(3 * i + 2)] = r[_U64(i)], g[_U64(i)], b[_U64(i)]
+        r[place + _U64(i)] = _level(_I32(y + (_I32(cr * 91881 + 32768) >> 16)))
+        g[place + _U64(i)] = _level(_I32(y + (_I32(cb * -22554 - cr * 46802 + 32768) >> 16)))
+        b[place + _U64(i)] = _level(_I32(y + (_I32(cb * 116130 + 32768) >> 16)))
 
 
 @inlined
@@ -95,15 +87,10 @@ def _within(start: int, count: int, size: int) -> bool:
     return 0 <= start < size and 0 < count <= size - start
 
 
-@inlined
-def _has_room(out: np.ndarray, stride: int, height: int, width: int) -> bool:
-    return 3 * width <= min(stride, out.size) and height - 1 <= (out.size - 3 * width) // stride
-
-
 @compiled
 def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, chroma_stride: int, chroma_rows: int,
-           chroma_columns: int, across: int, down: int, top: int, left: int, height: int, width: int, out: np.ndarray,
-           out_stride: int) -> None:
+           chroma_columns: int, across: int, down: int, top: int, left: int, height: int, width: int, r: np.ndarray,
+           g: np.ndarray, b: np.ndarray) -> None:
     """Converts a box of YCbCr planes. These may be a part of an image, from a whole MCU on.
 
     Where the box ends at the edge of the part without being at the edge of the image, the part must have one chroma
@@ -124,8 +111,9 @@ def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, c
         left: its first column.
         height: of the box, in pixels. Its last row must belong to the image.
         width: the same of columns.
-        out: uint8, 1-D, which gets rows of RGB.
-        out_stride: from one of its rows to the next, in bytes; at least 3 * width.
+        r: uint8, 1-D, which gets rows of `width` samples of red.
+        g: the same of green.
+        b: the same of blue.
 
     Raises:
         ValueError: the box is empty or outside of an array, or a factor is not 1 or 2.
@@ -134,31 +122,31 @@ def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, c
             and 0 < chroma_rows <= min(cb.size, cr.size) // chroma_stride
             and _within(top, height, down * chroma_rows) and _within(left, width, across * chroma_columns)
             and left + width <= luma_stride and top + height <= luma.size // luma_stride
-            and _has_room(out, out_stride, height, width)):
+            and height <= min(r.size, g.size, b.size) // width):
         raise ValueError("the box is empty or outside of an array, or a factor of the sampling is not 1 or 2")
     first = left // across
     count = (left + width - 1) // across + 1 - first
     sums, blue, red = np.empty(count + 2, np.int16), np.empty(2 * count, np.int32), np.empty(2 * count, np.int32)
-    r, g, b = np.empty(width, np.uint8), np.empty(width, np.uint8), np.empty(width, np.uint8)
     for i in range(height):
         row, lower = (top + i) // down, (top + i) % down
         near = row * chroma_stride
         far = min(max(row + 2 * lower - 1, 0), chroma_rows - 1) * chroma_stride
         _chroma_row(cb, near, far, lower, first, count, chroma_columns, across, down, sums, blue)
         _chroma_row(cr, near, far, lower, first, count, chroma_columns, across, down, sums, red)
-        _convert_row(luma, (top + i) * luma_stride + left, blue, red, left % across, width, r, g, b)
-        _interleave(r, g, b, width, out, i * out_stride)
+        _convert_row(luma, (top + i) * luma_stride + left, blue, red, left % across, width, r, g, b,
+                     i * width)
 
 
 @compiled
-def gray_to_rgb(luma: np.ndarray, luma_stride: int, top: int, left: int, height: int, width: int, out: np.ndarray,
-                out_stride: int) -> None:
-    """Spreads a box of a grayscale JPEG's one plane to three channels. Arguments and errors are those of to_rgb."""
-    if not (luma_stride > 0 and _within(top, height, luma.size // luma_stride) and _within(left, width, luma_stride)
-            and _has_room(out, out_stride, height, width)):
-        raise ValueError("the box is empty or outside of an array")
-    for i in range(height):
-        at, to = _U64((top + i) * luma_stride + left), _U64(i * out_stride)
-        for j in range(width):
-            sample = luma[at + _U64(j)]
-            out[to + _U64(3 * j)] = out[to + _U64(3 * j + 1)] = out[to + _U64(3 * j + 2)] = sample
+def planes_to_rgb(luma: np.ndarray, blue: np.ndarray, red: np.ndarray, r: np.ndarray, g: np.ndarray, b: np.ndarray
+                  ) -> None:
+    """Y, Cb and Cr to R, G and B, uint8, flat, of one length, with libjpeg's factors. numba adds int32 as int64, which
+    takes several times as long: so each sum is cut back."""
+    for i in range(luma.size):
+        x = _U64(i)
+        y = _I32(_I32(luma[x] << _I32(16)) + _I32(32768))
+        cb, cr = _I32(blue[x] - _I32(128)), _I32(red[x] - _I32(128))
+        r[x] = _level(_I32(_I32(y + _I32(cr * _I32(91881))) >> _I32(16)))
+        green = _I32(_I32(cb * _I32(22554)) + _I32(cr * _I32(46802)))
+        g[x] = _level(_I32(_I32(y - green) >> _I32(16)))
+        b[x] = _level(_I32(_I32(y + _I32(cb * _I32(116130))) >> _I32(16)))

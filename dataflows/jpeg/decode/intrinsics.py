@@ -60,6 +60,33 @@ def _lowest_bit(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+def _transpose_16x16(typing: Any, source: Any, step: Any, there: Any, target: Any, target_step: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, step, there, target, target_step = arguments
+        row_type = ir.VectorType(ir.IntType(8), 16)
+        low, high = ([ir.Constant(ir.IntType(32), half + i // 2 + 16 * (i % 2)) for i in range(16)] for half in (0, 8))
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), 16), half) for half in (low, high)]
+        rows = []
+        for y in range(16):
+            number = ir.Constant(there.type, y)
+            number = builder.select(builder.icmp_unsigned("<", number, there), number, there)
+            at = builder.add(source, builder.mul(number, step))
+            row = builder.load(builder.inttoptr(at, row_type.as_pointer()))
+            row.align = 1
+            rows.append(row)
+        for _ in range(4):  # each interleaves rows y and y + 8
+            rows = [builder.shuffle_vector(rows[y], rows[y + 8], mask) for y in range(8) for mask in masks]
+        for row in rows:
+            builder.store(row, builder.inttoptr(target, row_type.as_pointer())).align = 1
+            target = builder.add(target, target_step)
+        return context.get_dummy_value()
+
+    return types.void(*[types.uint64] * 5), generate
+
+
+# From an address, in rows a step apart, of which `there` is the number of the last one, to another address.
+transpose_16x16 = cast(Callable[[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64], None],
+                       intrinsic(_transpose_16x16))
 store_i16 = cast(Callable[[np.uint64, np.int64], None], intrinsic(_store_i16))  # the lowest 16 bits
 store_u64 = cast(Callable[[np.uint64, np.uint64], None], intrinsic(_store_u64))  # in the machine's order of bytes
 lowest_bit = cast(Load, intrinsic(_lowest_bit))  # how many bits of a word, not 0, are below its lowest set one

@@ -8,6 +8,7 @@ from dataflows.jpeg.cut import TileMap
 from dataflows.jpeg.decode import entropy, inverse_dct
 from dataflows.jpeg.decode.tables import MOST_BLOCKS, Tables
 
+SLACK = 16  # bytes behind a plane, for those who read blocks of it
 MOST_PIXELS = 1 << 22  # of a box: more would hold much memory in each thread
 
 
@@ -73,7 +74,7 @@ class PlaneDecoder:
         self._places = grown(self._places, room * tiles.interval * (sum(blocks) // (rows * columns)))
         self._coefficients = grown(self._coefficients, sum(-(-number // entropy.LANES) for number in blocks)
                                    * inverse_dct.GROUP + inverse_dct.GROUP)
-        self._words = [grown(words, 16 * number) for words, number in zip(self._words, (*blocks, 0, 0))]
+        self._words = [grown(words, 16 * number + SLACK // 4) for words, number in zip(self._words, (*blocks, 0, 0))]
         data = data.view()
         data.flags.writeable = False  # or another form of the kernel would be compiled for it
         status = decode_box(

@@ -8,8 +8,8 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
-from dataflows.images.resize import resize_into
-from dataflows.images.tiled.ready import own_planes
+from dataflows.images.compiled.ready import own_kernels
+from dataflows.images.resize import is_far, resize_into
 from dataflows.jpeg.cut import TileMap, cut
 from dataflows.label_vectors import Label
 
@@ -25,7 +25,8 @@ class Source(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """A part of an image, reduced or not, and (top, left) in the image, likewise reduced, of its first pixel."""
+    """A part of an image, (H, W, 3), reduced or not, and (top, left) in the image, likewise reduced, of its first
+    pixel."""
 
     pixels: np.ndarray
     origin: tuple[int, int]
@@ -37,56 +38,50 @@ class Crops:
     def __init__(self, transform: Any) -> None:
         self._fast, self._antialias = transform.fast_decode, transform.antialias
         self._memory, self._frame = ScratchBuffer(), ScratchBuffer()
-        self._from_planes: Any = None  # a FastCrops
 
     def decode(self, source: Source, region: list[int], factor: int, bicubic: bool) -> Any:
         """At least a region (top, left, height, width) of the image, reduced by `factor`: what `resize` takes. It is
         valid until the next call. Raises RecordError."""
         if source.tiles is not None and factor == 1 and not (self._fast and bicubic):
-            planes = own_planes(wait=self._fast)
-            if planes is not None:
-                if self._fast:
-                    part = self._planes_of(planes).decode(source.image, source.tiles, region)
-                else:
-                    part = _exactly(planes, source.image, source.tiles, region, self._memory)
-                if part is not None:
-                    return part
-        return _by_libjpeg(source, region, factor, self._fast, self._memory)
+            own = own_kernels(wait=self._fast)
+            part: Any = None
+            if own is not None:
+                part = (own.fast if self._fast else own.exact).decode(source.image, source.tiles, region)
+            if part is not None:
+                return part
+        return by_libjpeg(source, region, factor, self._fast, self._memory)
 
-    def resize(self, part: Any, row: list[int], bicubic: bool, out: np.ndarray) -> None:
-        """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py)."""
+    def resize(self, part: Any, row: list[int], region: list[int], bicubic: bool, out: np.ndarray) -> None:
+        """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py). region: of
+        the row, reduced as the part is."""
+        ours = (self._antialias and not bicubic and row[2:4] != row[4:6]
+                and not is_far(row, row[6] + out.shape[1], row[7] + out.shape[2]))
+        own: Any = own_kernels(wait=False) if ours or not isinstance(part, Pixels) else None
         if isinstance(part, Pixels):
-            resize_into(part.pixels, row, self._antialias, out, bicubic=bicubic, origin=part.origin,
-                        memory=self._frame)
+            pixels, (y, x) = part
+            if ours:  # nothing of the result depends on what else was decoded
+                top, left, height, width = region
+                pixels = pixels[top - y:top - y + height, left - x:left - x + width]
+                part = Pixels(pixels, (top, left)) if own is None else own.split(pixels)
+        elif self._fast:
+            own.fast.resize(part, row, self._antialias, out)
+            return
+        elif not ours:
+            part = Pixels(part.interleaved(), (region[0], region[1]))
+        if isinstance(part, Pixels):
+            resize_into(part.pixels, row, self._antialias, out, bicubic=bicubic, origin=part.origin, memory=self._frame)
         else:
-            self._from_planes.resize(part, row, self._antialias, out)
-
-    def _planes_of(self, planes: Any) -> Any:
-        if self._from_planes is None:
-            from dataflows.images.tiled.fast_crops import FastCrops  # which imports numba
-
-            self._from_planes = FastCrops(planes)
-        return self._from_planes
+            own.resize(part, row, region, out)
 
 
 def decode_whole(image: np.ndarray, tiles: TileMap) -> np.ndarray | None:
     """All pixels of a tiled JPEG, in fresh memory; None where our own kernels do not decode it."""
-    planes = own_planes(wait=False)
-    if planes is None:
-        return None
-    part = _exactly(planes, image, tiles, [0, 0, tiles.height, tiles.width], ScratchBuffer())
-    return None if part is None else part.pixels
+    own = own_kernels(wait=False)
+    part = None if own is None else own.exact.decode(image, tiles, [0, 0, tiles.height, tiles.width])
+    return None if part is None else part.interleaved()
 
 
-def _exactly(planes: Any, image: np.ndarray, tiles: TileMap, region: list[int], memory: ScratchBuffer
-             ) -> Pixels | None:
-    from dataflows.images.tiled.exact import decode_exactly  # which imports numba
-
-    pixels = decode_exactly(planes, image, tiles, region, memory)
-    return None if pixels is None else Pixels(pixels, (region[0], region[1]))
-
-
-def _by_libjpeg(source: Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer) -> Pixels:
+def by_libjpeg(source: Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer) -> Pixels:
     """At least the region, and no more than that of a tiled JPEG."""
     image, tiles = source.image, source.tiles
     if image.ndim == 3:

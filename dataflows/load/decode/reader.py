@@ -10,8 +10,8 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, decode, refuse_bomb
+from dataflows.images.compiled.ready import start
 from dataflows.images.plan import reduced, reductions, regions, unreduced
-from dataflows.images.tiled.ready import start
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
 from dataflows.label_vectors import Label
@@ -106,19 +106,20 @@ class RecordReader:
             factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
             plan = reduced(plan, factors)
         bicubic = transform.bicubic(positions, seed, epoch)
-        needed = unreduced(regions(plan, transform.window, bicubic), factors, heights, widths)
+        seen = regions(plan, transform.window, bicubic)
+        needed = unreduced(seen, factors, heights, widths)
         labels, crops = [], Crops(transform)
         decode_s = resize_s = 0.0
-        for number, source, height, width, row, cubic, region, factor, slot in zip(
-                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), needed.tolist(),
-                factors.tolist(), out):
+        for number, source, height, width, row, cubic, region, need, factor, slot in zip(
+                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), seen.tolist(),
+                needed.tolist(), factors.tolist(), out):
             if source.height != height or source.width != width:
                 raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                                   f"{source.height} x {source.width}. Dump it again")
             started = time.perf_counter()
-            part = self._located(crops.decode, number, source, region, factor, cubic)
+            part = self._located(crops.decode, number, source, need, factor, cubic)
             decoded = time.perf_counter()
-            crops.resize(part, row, cubic, slot)
+            crops.resize(part, row, region, cubic, slot)
             decode_s += decoded - started
             resize_s += time.perf_counter() - decoded
             labels.append(source.label)

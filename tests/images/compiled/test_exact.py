@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.codecs import ScratchBuffer
-from dataflows.images.tiled import exact, ready
+from dataflows.images.compiled import ready
+from dataflows.images.compiled.exact import ExactDecoder
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.decode import planes
 from dataflows.jpeg.decode.planes import PlaneDecoder
@@ -16,11 +16,12 @@ from dataflows.jpeg.tile import tile
 from helpers.jpegs import encode
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
-decoder, memory = PlaneDecoder(), ScratchBuffer()
+decoder = ExactDecoder(PlaneDecoder())
 
 
 def decode(image, region):
-    return exact.decode_exactly(decoder, image, read_tiles(image), region, memory)
+    part = decoder.decode(image, read_tiles(image), region)
+    return None if part is None else part.interleaved()
 
 
 @settings(max_examples=150, deadline=None)
@@ -53,7 +54,7 @@ def test_what_is_damaged_or_too_large_is_left_to_libjpeg(monkeypatch):
     monkeypatch.undo()
     tiles = read_tiles(image)
     image[tiles.scan_at + int(tiles.offsets[3]) - 1] = 0xC4
-    assert exact.decode_exactly(decoder, image, tiles, [0, 0, 64, 64], memory) is None
+    assert decoder.decode(image, tiles, [0, 0, 64, 64]) is None
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def read(path):
 def test_batches_and_whole_images_are_those_of_libjpeg(tiled_lmdb, by_libjpeg, monkeypatch):
     assert ready.make_ready()
     decoded = []
-    real = exact.decode_exactly
-    monkeypatch.setattr(exact, "decode_exactly", lambda *args: decoded.append(real(*args)) or decoded[-1])
+    real = ExactDecoder.decode
+    monkeypatch.setattr(ExactDecoder, "decode", lambda *args: decoded.append(real(*args)) or decoded[-1])
     found = read(tiled_lmdb / "train.lmdb")
     assert found.keys() == by_libjpeg.keys()
     for name, images in found.items():

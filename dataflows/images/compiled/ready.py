@@ -1,8 +1,8 @@
-"""Whether tiled JPEGs are decoded by our own kernels in this process, and each thread's memory for it.
+"""Whether our own kernels decode and resize in this process, and each thread's memory for that.
 
 A thread of its own loads what numba has compiled, half a second, or compiles it, which takes longer, once on a machine.
-The default's pixels are the same without it: so nobody waits for it, and libjpeg decodes meanwhile. Those of
-fast_decode=True are not, so that does wait. Importing this imports neither numba nor what it compiles.
+libjpeg and torch give the same pixels: so nobody waits for it, and they do the work meanwhile. fast_decode=True gives
+others, so that does wait. Importing this imports neither numba nor what it compiles.
 
 numba works under locks, and a process that is forked meanwhile would find them taken for ever. So forks wait for it.
 """
@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Iterator
 
 if TYPE_CHECKING:
-    from dataflows.jpeg.decode.planes import PlaneDecoder
+    from dataflows.images.compiled.kernels import Kernels
 
 _MOST_S = 120.0  # that a fork waits
 logger = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ _works: list[bool] = []
 
 
 def start() -> None:
-    """Has a thread load, or compile, what tiled JPEGs are decoded with, unless that was done. Thread-safe.
+    """Has a thread load, or compile, the kernels, unless that was done. Thread-safe.
 
-    Where it does not work, one warning says why, and libjpeg decodes.
+    Where they do not work, one warning says why, and libjpeg and torch do their work.
     """
     if _works or _threads:
         return
@@ -46,19 +46,19 @@ def make_ready() -> bool:
     return _works[0]
 
 
-def own_planes(*, wait: bool) -> "PlaneDecoder | None":
-    """This thread's decoder; None where it does not work here, or does not yet and `wait` is not set."""
-    if not hasattr(_local, "planes"):
+def own_kernels(*, wait: bool) -> "Kernels | None":
+    """This thread's; None where it does not work here, or does not yet and `wait` is not set."""
+    if not hasattr(_local, "kernels"):
         if wait:
             make_ready()
         else:
             start()
         if not _works or not _works[0]:
             return None
-        from dataflows.jpeg.decode import planes
+        from dataflows.images.compiled import kernels
 
-        _local.planes = planes.PlaneDecoder()
-    own: PlaneDecoder = _local.planes
+        _local.kernels = kernels.Kernels()
+    own: Kernels = _local.kernels
     return own
 
 
@@ -77,17 +77,17 @@ def without() -> Iterator[None]:
 
 def _prepare() -> None:
     try:
-        from dataflows.images.tiled import fast_crops
+        from dataflows.images.compiled import kernels
         from dataflows.jpeg import compiled
 
-        compiled.make_ready(fast_crops.run_all, lambda: logger.warning(
-            "compiling the decoder of tiled JPEGs, which takes some 30 seconds, once on a machine; libjpeg decodes "
-            "meanwhile, but for fast_decode=True. `python -m dataflows compile` does so ahead of time"))
+        compiled.make_ready(kernels.run_all, lambda: logger.warning(
+            "compiling what decodes and resizes, which takes some 30 seconds, once on a machine; libjpeg and torch do "
+            "so meanwhile, but for fast_decode=True. `python -m dataflows compile` does so ahead of time"))
         _works.append(True)
     except Exception as error:  # packages that do not fit each other raise nearly anything
-        logger.warning("libjpeg decodes tiled JPEGs here, which takes longer (for fast_decode=True, by its fast "
-                       "options): our own decoder needs numba, which does not work (%s: %s). `pip install --upgrade "
-                       "numba` may mend it", type(error).__name__, error)
+        logger.warning("libjpeg decodes and torch resizes here, which takes longer, and fast_decode=True takes "
+                       "libjpeg's fast options: what does it faster needs numba, which does not work (%s: %s). `pip "
+                       "install --upgrade numba` may mend it", type(error).__name__, error)
         _works.append(False)
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
+from dataflows.images.compiled import ready, resample
+from dataflows.images.compiled.fast_crops import FastCrops
+from dataflows.images.compiled.resample import Resampler
 from dataflows.images.plan import regions
-from dataflows.images.tiled import ready, resize_planes
-from dataflows.images.tiled.fast_crops import FastCrops
 from dataflows.jpeg import compiled
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.decode.planes import PlaneDecoder
@@ -21,7 +22,7 @@ from helpers.jpegs import encode
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
-crops = FastCrops(PlaneDecoder())
+crops = FastCrops(PlaneDecoder(), Resampler())
 
 
 def crop(image, row, size, antialias):
@@ -113,19 +114,10 @@ def test_batches_do_not_depend_on_workers_or_memory_order(tiled_lmdb):
 def test_when_all_is_ready_nothing_more_is_compiled(tiled_lmdb):
     assert ready.make_ready()
     kernels = [function for function in compiled._functions if "decode" in function.py_func.__module__
-               or function.py_func.__module__ == resize_planes.__name__]
+               or function.py_func.__module__ == resample.__name__]
     before = {function.py_func.__name__: list(function.signatures) for function in kernels}
     for options in ({}, {"io": "pread"}):
         for transform in (RandomResizedCrop(32), CenterCrop((32, 20), antialias=False)):
             transform = dataclasses.replace(transform, fast_decode=True)
             list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=transform, **options))
     assert {function.py_func.__name__: list(function.signatures) for function in kernels} == before
-
-
-def test_weights_add_up_to_one_also_of_many_samples():
-    line = resize_planes.Line()
-    for scale in (0.1, 1.0, 3.7, 100.0, 1000.0):
-        line.weigh(0.0, scale, 5, 0, max(1, int(5 * scale)), True, False)
-        places, counts, weights = line.arrays
-        assert [int(weights[i, :counts[i]].sum()) for i in range(5)] == [resize_planes.ONE] * 5
-        assert (weights[:, :4] >= 0).all() and (places >= 0).all()

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from dataflows import RandomResizedCrop
-from dataflows.images.tiled import exact, ready
+from dataflows.images.compiled import ready
+from dataflows.images.compiled.exact import ExactDecoder
 from helpers.paths import ROOT
 from helpers.sessions import TIMEOUT_SECONDS
 from uint_lmdb_loader import LMDBLoader
@@ -32,9 +33,9 @@ def images(path, **options):
 
 def test_libjpeg_decodes_until_it_is_ready(tiled_lmdb, unprepared, monkeypatch):
     path, gate, own = tiled_lmdb / "train.lmdb", threading.Event(), []
-    real, decode = ready._prepare, exact.decode_exactly
+    real, decode = ready._prepare, ExactDecoder.decode
     monkeypatch.setattr(ready, "_prepare", lambda: (gate.wait(TIMEOUT_SECONDS), real()))
-    monkeypatch.setattr(exact, "decode_exactly", lambda *args: own.append(1) or decode(*args))
+    monkeypatch.setattr(ExactDecoder, "decode", lambda *args: own.append(1) or decode(*args))
     before = images(path)
     assert not own and not ready._works
     gate.set()
@@ -51,32 +52,31 @@ def test_fast_decode_waits_for_it(tiled_lmdb, unprepared, monkeypatch):
     assert all(map(torch.equal, images(tiled_lmdb / "train.lmdb", fast_decode=True), expected))
 
 
-@pytest.mark.parametrize("fast, kind", [(False, "jpeg"), (True, "tiled"), (False, "tiled")])
-def test_where_numba_does_not_work_libjpeg_decodes_and_one_line_says_so(
+@pytest.mark.parametrize("fast, kind", [(False, "jpeg"), (True, "jpeg"), (True, "tiled"), (False, "tiled")])
+def test_where_numba_does_not_work_libjpeg_and_torch_do_it_and_one_line_says_so(
         request, jpeg_lmdb, unprepared, monkeypatch, caplog, fast, kind):
     real = builtins.__import__
 
     def missing(name, *args, **options):
-        if name == "dataflows.images.tiled" and "fast_crops" in (args[2] or ()):
+        if name == "dataflows.images.compiled" and "kernels" in (args[2] or ()):
             raise ImportError("numba is broken")
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with caplog.at_level(logging.WARNING):
         found = images(request.getfixturevalue(f"{kind}_lmdb") / "train.lmdb", fast_decode=fast)
-        assert ready._threads or kind == "jpeg"
         for thread in ready._threads:
             thread.join()
     assert all(map(torch.equal, found, images(jpeg_lmdb / "train.lmdb", fast_decode=fast)))
     assert [record.message for record in caplog.records if "numba is broken" in record.message] == [
-        "libjpeg decodes tiled JPEGs here, which takes longer (for fast_decode=True, by its fast options): our own "
-        "decoder needs numba, which does not work (ImportError: numba is broken). `pip install --upgrade numba` may "
-        "mend it"] * (kind == "tiled")
+        "libjpeg decodes and torch resizes here, which takes longer, and fast_decode=True takes libjpeg's fast "
+        "options: what does it faster needs numba, which does not work (ImportError: numba is broken). `pip "
+        "install --upgrade numba` may mend it"]
 
 
 FORK = """
 import os, sys, threading
-from dataflows.images.tiled import ready
+from dataflows.images.compiled import ready
 from uint_lmdb_loader import LMDBLoader
 assert "numba" not in sys.modules
 loader = LMDBLoader(sys.argv[1], 8)
@@ -86,7 +86,7 @@ if child:
     assert os.waitpid(child, 0)[1] == 0
 else:
     from dataflows import RandomResizedCrop
-    assert ready.own_planes(wait=False) is not None
+    assert ready.own_kernels(wait=False) is not None
     os._exit(sum(len(labels) for _, labels in LMDBLoader(sys.argv[1], 8, transform=RandomResizedCrop(32))) - 23)
 """
 
@@ -113,20 +113,20 @@ def test_a_process_that_ends_while_it_compiles_ends_cleanly(tiled_lmdb, tmp_path
                           capture_output=True, timeout=3 * TIMEOUT_SECONDS,
                           env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
     assert done.returncode == code
-    assert len(done.stderr.splitlines()) == 1 and "compiling the decoder of tiled JPEGs" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "compiling what decodes and resizes" in done.stderr
 
 
 USES = """
 import sys, threading
 from dataflows import RandomResizedCrop
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
-for _ in LMDBLoader(sys.argv[1], 4, transform=RandomResizedCrop(16)): pass
+for _ in LMDBLoader(sys.argv[1], 4, transform=RandomResizedCrop(16, antialias=False)): pass
 LMDBDataset(sys.argv[1])[0]
 assert "numba" not in sys.modules and threading.active_count() == 1
 """
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "uint8"])
-def test_what_is_not_tiled_does_without(request, kind):
+def test_what_has_no_use_of_it_does_without(request, kind):
     path = request.getfixturevalue(f"{kind}_lmdb") / "train.lmdb"
     subprocess.run([sys.executable, "-c", USES, path], cwd=ROOT, check=True, timeout=TIMEOUT_SECONDS)

@@ -1,0 +1,69 @@
+"""Pixels of a region of a tiled JPEG, equal to libjpeg's bit for bit."""
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dataflows.jpeg.cut import TileMap
+from dataflows.jpeg.decode.colors import to_rgb
+from dataflows.jpeg.decode.planes import SLACK, PlaneDecoder, grown
+
+_LEAST_CHROMA = 3  # columns of a whole image: libjpeg interpolates the rows of fewer in another way
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Region(NamedTuple):
+    """Pixels of a region as planes of R, G and B: uint8, flat, in rows of `stride` from index `at` on, with SLACK bytes
+    behind. All planes are one if the image is gray."""
+
+    planes: Planes
+    at: int
+    stride: int
+    height: int
+    width: int
+
+    @property
+    def gray(self) -> bool:
+        return self.planes[0] is self.planes[1]
+
+    def interleaved(self) -> np.ndarray:
+        """The pixels as (height, width, 3), in fresh memory."""
+        end = self.at + (self.height - 1) * self.stride + self.width
+        views = [np.lib.stride_tricks.as_strided(plane[self.at:end], (self.height, self.width), (self.stride, 1))
+                 for plane in self.planes]
+        return np.ascontiguousarray(cv2.merge(views)).reshape(self.height, self.width, 3)
+
+
+class ExactDecoder:
+    """Decodes one region at a time, in memory of one thread."""
+
+    def __init__(self, planes: PlaneDecoder) -> None:
+        self._planes = planes
+        self._rgb = [np.empty(0, np.uint8)] * 3
+
+    def decode(self, data: np.ndarray, tiles: TileMap, region: list[int]) -> Region | None:
+        """The pixels of a region (top, left, height, width) of the image, valid until the next call.
+
+        None for what is not decoded here, or is damaged: libjpeg's pixels of it are those that count.
+        """
+        part = self._planes.decode(data, tiles, region, tiles.margin_y, tiles.margin_x)
+        if part is None:
+            return None
+        top, left, height, width = region
+        luma, *chroma = part.planes
+        y, x = top - part.origin[0], left - part.origin[1]
+        if not chroma:
+            return Region((luma.samples,) * 3, y * luma.stride + x, luma.stride, height, width)
+        blue, red = chroma
+        down, across = luma.down / blue.down, luma.across / blue.across
+        if (luma[3:] != (1, 1) or blue[3:] != red[3:] or down not in (1, 2) or across not in (1, 2)
+                or across == 2 and -(-tiles.width // 2) < _LEAST_CHROMA):
+            return None
+        down, across = int(down), int(across)
+        rows = min(-(-(tiles.height - part.origin[0]) // down), blue.rows)
+        columns = min(-(-(tiles.width - part.origin[1]) // across), blue.stride)
+        self._rgb = [grown(plane, height * width + SLACK) for plane in self._rgb]
+        r, g, b = self._rgb
+        to_rgb(luma.samples, luma.stride, blue.samples, red.samples, blue.stride, rows, columns, across, down, y, x,
+               height, width, r, g, b)
+        return Region((r, g, b), 0, width, height, width)
