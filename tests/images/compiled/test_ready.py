@@ -81,7 +81,7 @@ from uint_lmdb_loader import LMDBLoader
 assert "numba" not in sys.modules
 loader = LMDBLoader(sys.argv[1], 8)
 child = os.fork()
-print(ready._works, [thread.name for thread in threading.enumerate()], flush=True)
+os.write(1, f"{ready._works} {[thread.name for thread in threading.enumerate()]}\\n".encode())
 if child:
     assert os.waitpid(child, 0)[1] == 0
 else:
