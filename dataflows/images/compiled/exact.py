@@ -62,8 +62,8 @@ class ExactDecoder:
         down, across = int(down), int(across)
         rows = min(-(-(tiles.height - part.origin[0]) // down), blue.rows)
         columns = min(-(-(tiles.width - part.origin[1]) // across), blue.stride)
-        self._rgb = [grown(plane, height * width + SLACK) for plane in self._rgb]
+        self._rgb = [grown(plane, height * luma.stride + SLACK) for plane in self._rgb]
         r, g, b = self._rgb
         to_rgb(luma.samples, luma.stride, blue.samples, red.samples, blue.stride, rows, columns, across, down, y, x,
                height, width, r, g, b)
-        return Region((r, g, b), 0, width, height, width)
+        return Region((r, g, b), 0, luma.stride, height, width)

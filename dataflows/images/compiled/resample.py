@@ -185,6 +185,11 @@ def add_rows(plane: np.ndarray, stride: int, width: int, places: np.ndarray, cou
                 for x in range(width):
                     total = _I32(_I32(plane[a + _U64(x)] * w0) + _I32(plane[b + _U64(x)] * w1))
                     out[to + _U64(x)] = _I32(_I32(total + _HALF) >> _SHIFT)
+            elif count == 3:
+                for x in range(width):
+                    total = _I32(_I32(plane[a + _U64(x)] * w0) + _I32(plane[b + _U64(x)] * w1))
+                    total = _I32(total + _I32(plane[c + _U64(x)] * w2))
+                    out[to + _U64(x)] = _I32(_I32(total + _HALF) >> _SHIFT)
             else:
                 for x in range(width):
                     total = _I32(_I32(plane[a + _U64(x)] * w0) + _I32(plane[b + _U64(x)] * w1))

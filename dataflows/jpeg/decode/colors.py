@@ -13,6 +13,8 @@ from dataflows.jpeg.compiled import compiled, inlined
 
 _I16, _I32, _U64 = np.int16, np.int32, np.uint64
 _ZERO, _WHITE = np.int32(0), np.int32(255)
+# Rows, or pixels, that are converted in one loop: it takes some time before its first pixel, and behind its last.
+_BAND, _PART = 8, 1024
 
 
 @inlined
@@ -28,18 +30,18 @@ def _sum_rows(plane: np.ndarray, near: int, far: int, count: int, down: int, sum
 
 
 @inlined
-def _double(sums: np.ndarray, count: int, left: int, right: int, shift: int, row: np.ndarray) -> None:
+def _double(sums: np.ndarray, count: int, left: int, right: int, shift: int, out: np.ndarray, to: int) -> None:
     """Two samples of each of sums[1:1 + count]. left, right: what rounds them."""
     for i in range(count):
         three = _I16(sums[_U64(i + 1)] * 3)
-        row[_U64(2 * i)] = _I16(_I16(three + sums[_U64(i)] + left) >> shift) - 128
-        row[_U64(2 * i + 1)] = _I16(_I16(three + sums[_U64(i + 2)] + right) >> shift) - 128
+        out[_U64(to) + _U64(2 * i)] = _I16(_I16(three + sums[_U64(i)] + left) >> shift) - 128
+        out[_U64(to) + _U64(2 * i + 1)] = _I16(_I16(three + sums[_U64(i + 2)] + right) >> shift) - 128
 
 
 @inlined
 def _chroma_row(plane: np.ndarray, near: int, far: int, lower: int, first: int, count: int, columns: int, across: int,
-                down: int, sums: np.ndarray, row: np.ndarray) -> None:
-    """row[:across * count] = the interpolated chroma, minus 128, of `count` samples from column `first` on.
+                down: int, sums: np.ndarray, out: np.ndarray, to: int) -> None:
+    """out[to:to + across * count] = the interpolated chroma, minus 128, of `count` samples from column `first` on.
 
     near, far: where the nearer row of the plane and the next one start. lower: 1 where the next is below.
     sums: as memory, of count + 2.
@@ -50,15 +52,15 @@ def _chroma_row(plane: np.ndarray, near: int, far: int, lower: int, first: int, 
         _sum_rows(plane, near + before, far + before, 1, down, sums, 0)
         _sum_rows(plane, near + behind, far + behind, 1, down, sums, count + 1)
         if down == 2:
-            _double(sums, count, 8, 7, 4, row)
+            _double(sums, count, 8, 7, 4, out, to)
         else:
-            _double(sums, count, 1, 2, 2, row)
+            _double(sums, count, 1, 2, 2, out, to)
     elif down == 2:
         for i in range(count):
-            row[_U64(i)] = (_I16(sums[_U64(i + 1)] + 1 + lower) >> 2) - 128
+            out[_U64(to) + _U64(i)] = (_I16(sums[_U64(i + 1)] + 1 + lower) >> 2) - 128
     else:
         for i in range(count):
-            row[_U64(i)] = sums[_U64(i + 1)] - 128
+            out[_U64(to) + _U64(i)] = sums[_U64(i + 1)] - 128
 
 
 @inlined
@@ -67,14 +69,14 @@ def _level(value: np.int32) -> np.int32:
 
 
 @inlined
-def _convert_row(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip: int, width: int, r: np.ndarray,
-                 g: np.ndarray, b: np.ndarray, to: int) -> None:
-    """r[to:to + width] and so on = RGB of luma[at:at + width], and of Cb and Cr minus 128 from index `skip` on.
+def _convert(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip: int, count: int, r: np.ndarray,
+             g: np.ndarray, b: np.ndarray, to: int) -> None:
+    """r[to:to + count] and so on = RGB of luma[at:at + count], and of Cb and Cr minus 128 from index `skip` on.
 
     libjpeg's factors, of 65536. Chroma is int32: where numba's compiler knows that a product fits, it takes 64 bits.
     """
     first, start, place = _U64(at), _U64(skip), _U64(to)
-    for i in range(width):
+    for i in range(count):
         y, cb, cr = _I32(luma[first + _U64(i)]), blue[start + _U64(i)], red[start + _U64(i)]
         r[place + _U64(i)] = _level(_I32(y + (_I32(cr * 91881 + 32768) >> 16)))
         g[place + _U64(i)] = _level(_I32(y + (_I32(cb * -22554 - cr * 46802 + 32768) >> 16)))
@@ -111,7 +113,7 @@ def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, c
         left: its first column.
         height: of the box, in pixels. Its last row must belong to the image.
         width: the same of columns.
-        r: uint8, 1-D, which gets rows of `width` samples of red.
+        r: uint8, 1-D, which gets red: rows of luma_stride samples, of which the first `width` are the box's.
         g: the same of green.
         b: the same of blue.
 
@@ -122,31 +124,33 @@ def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, c
             and 0 < chroma_rows <= min(cb.size, cr.size) // chroma_stride
             and _within(top, height, down * chroma_rows) and _within(left, width, across * chroma_columns)
             and left + width <= luma_stride and top + height <= luma.size // luma_stride
-            and height <= min(r.size, g.size, b.size) // width):
+            and (height - 1) * luma_stride + width <= min(r.size, g.size, b.size)):
         raise ValueError("the box is empty or outside of an array, or a factor of the sampling is not 1 or 2")
     first = left // across
     count = (left + width - 1) // across + 1 - first
-    sums, blue, red = np.empty(count + 2, np.int16), np.empty(2 * count, np.int32), np.empty(2 * count, np.int32)
-    for i in range(height):
-        row, lower = (top + i) // down, (top + i) % down
-        near = row * chroma_stride
-        far = min(max(row + 2 * lower - 1, 0), chroma_rows - 1) * chroma_stride
-        _chroma_row(cb, near, far, lower, first, count, chroma_columns, across, down, sums, blue)
-        _chroma_row(cr, near, far, lower, first, count, chroma_columns, across, down, sums, red)
-        _convert_row(luma, (top + i) * luma_stride + left, blue, red, left % across, width, r, g, b,
-                     i * width)
+    sums, band = np.empty(count + 2, np.int16), _BAND * luma_stride
+    blue, red = np.empty(band + 2, np.int32), np.empty(band + 2, np.int32)
+    for start in range(0, height, _BAND):
+        rows = min(_BAND, height - start)
+        for i in range(rows):
+            row, lower = (top + start + i) // down, (top + start + i) % down
+            near = row * chroma_stride
+            far = min(max(row + 2 * lower - 1, 0), chroma_rows - 1) * chroma_stride
+            to = i * luma_stride
+            _chroma_row(cb, near, far, lower, first, count, chroma_columns, across, down, sums, blue, to)
+            _chroma_row(cr, near, far, lower, first, count, chroma_columns, across, down, sums, red, to)
+        _convert(luma, (top + start) * luma_stride + left, blue, red, left % across, (rows - 1) * luma_stride + width,
+                 r, g, b, start * luma_stride)
 
 
 @compiled
-def planes_to_rgb(luma: np.ndarray, blue: np.ndarray, red: np.ndarray, r: np.ndarray, g: np.ndarray, b: np.ndarray
+def planes_to_rgb(luma: np.ndarray, cb: np.ndarray, cr: np.ndarray, r: np.ndarray, g: np.ndarray, b: np.ndarray
                   ) -> None:
-    """Y, Cb and Cr to R, G and B, uint8, flat, of one length, with libjpeg's factors. numba adds int32 as int64, which
-    takes several times as long: so each sum is cut back."""
-    for i in range(luma.size):
-        x = _U64(i)
-        y = _I32(_I32(luma[x] << _I32(16)) + _I32(32768))
-        cb, cr = _I32(blue[x] - _I32(128)), _I32(red[x] - _I32(128))
-        r[x] = _level(_I32(_I32(y + _I32(cr * _I32(91881))) >> _I32(16)))
-        green = _I32(_I32(cb * _I32(22554)) + _I32(cr * _I32(46802)))
-        g[x] = _level(_I32(_I32(y - green) >> _I32(16)))
-        b[x] = _level(_I32(_I32(y + _I32(cb * _I32(116130))) >> _I32(16)))
+    """Y, Cb and Cr to R, G and B, without any interpolation: uint8, 1-D, of one size."""
+    blue, red = np.empty(_PART, np.int32), np.empty(_PART, np.int32)
+    for start in range(0, luma.size, _PART):
+        count = min(_PART, luma.size - start)
+        for i in range(count):
+            blue[_U64(i)] = cb[_U64(start) + _U64(i)] - _I32(128)
+            red[_U64(i)] = cr[_U64(start) + _U64(i)] - _I32(128)
+        _convert(luma, start, blue, red, 0, count, r, g, b, start)

@@ -16,7 +16,7 @@ _U = np.uint64
 # How many bytes behind its block's first coefficient each one goes, by its place in the stream. An end of block goes
 # 64 places on, and its value of 0 to the last coefficient, which is 0 still.
 PLACES = 2 * np.append(ZIGZAG * LANES, np.full(192, 63 * LANES)).astype(np.uint32)
-_COMPONENT = 30  # a block's number of its component is above these bits of its place
+_COMPONENT, _TABLE = 30, 28  # above these bits of a block's place are its component, and the number of its tables
 _TOO_FAR = 255  # instead of a coefficient's place
 
 @compiled
@@ -100,10 +100,10 @@ def place_blocks(chosen: np.ndarray, count: int, interval: int, total: int, colu
 
     chosen, count: as `choose` lists them. interval, total, columns: MCUs of an interval, of the image, of a row.
     box: (top, left, rows, columns), int64, in MCUs, of what is wanted. blocks: of an MCU, int64 (b, 3): component, and
-    (y, x) within its blocks of the MCU. components: int64 (n, 4): where each one's coefficients start, how many blocks
-    its rows in the box have, and its sampling factors down and across.
-    places: filled, uint32, with component << _COMPONENT | place; `beside`, where nobody looks, of blocks outside of the
-    box. stops: filled, int64, with how many blocks there are up to the end of each interval.
+    (y, x) within its blocks of the MCU. components: int64 (n, 5): where each one's coefficients start, how many blocks
+    its rows in the box have, its sampling factors down and across, and the number of its tables.
+    places: filled, uint32, with component << _COMPONENT | tables << _TABLE | place; `beside`, where nobody looks, of
+    blocks outside of the box. stops: filled, int64, with how many blocks there are up to the end of each interval.
 
     Bounds: `places` has room for `interval` MCUs of each interval, and `stops` for a number of each.
     """
@@ -121,7 +121,7 @@ def place_blocks(chosen: np.ndarray, count: int, interval: int, total: int, colu
                     block = (row * components[c, 2] + blocks[b, 1]) * components[c, 1] + column * components[c, 3]
                     block += blocks[b, 2]
                     place = components[c, 0] + ((block >> 4) << 10) + (block & 15)
-                places[placed] = c << _COMPONENT | place
+                places[placed] = c << _COMPONENT | components[c, 4] << _TABLE | place
                 placed += 1
             x += 1
             if x == columns:
@@ -235,11 +235,12 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: int, 
             where = _U(block_places[state[at]])
             state[at] += 1
             component = where >> _U(_COMPONENT)
-            block_a, table_a = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            block_a = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
+            table_a = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
             word = _peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             dc[_U(at) + component] += _value(word, found)
@@ -275,11 +276,12 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: int, 
             where = _U(block_places[state[at]])
             state[at] += 1
             component = where >> _U(_COMPONENT)
-            block_b, table_b = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            block_b = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
+            table_b = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
             word = _peek(bits, position_b)
             found = _U(short[table_b + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                found = _U(_long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             dc[_U(at) + component] += _value(word, found)
@@ -319,11 +321,12 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: int, 
             where = _U(block_places[state[at]])
             state[at] += 1
             component = where >> _U(_COMPONENT)
-            block_a, table_a = memory + _U(2) * (where & _U((1 << _COMPONENT) - 1)), component << _U(LOOKUP + 1)
+            block_a = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
+            table_a = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
             word = _peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(2 * component), greatest, offsets, symbols))
+                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             dc[_U(at) + component] += _value(word, found)

@@ -10,8 +10,6 @@ from dataflows.jpeg.decode.tables import MOST_BLOCKS, Tables
 
 SLACK = 16  # bytes behind a plane, for those who read blocks of it
 MOST_PIXELS = 1 << 22  # of a box: more would hold much memory in each thread
-
-
 Lookups = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # short to symbols, of tables.Tables
 
 
@@ -80,8 +78,8 @@ class PlaneDecoder:
         status = decode_box(
             data, (row, row_end, column, column_end, tiles.rows, tiles.columns, tiles.interval, tiles.scan_at),
             tiles.offsets, (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols),
-            tables.quantisers, tables.factors, entropy.PLACES, self._intervals, self._data, self._places,
-            self._coefficients, (self._words[0], self._words[1], self._words[2]))
+            tables.quantisers, tables.factors, tables.table_of, entropy.PLACES, self._intervals, self._data,
+            self._places, self._coefficients, (self._words[0], self._words[1], self._words[2]))
         if status != entropy.OK:
             return None
         most_down, most_across = max(down), max(across)
@@ -91,7 +89,7 @@ class PlaneDecoder:
 
 @compiled
 def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tables: Lookups, quantisers: np.ndarray,
-               factors: np.ndarray, zigzag: np.ndarray, intervals: np.ndarray,
+               factors: np.ndarray, table_of: np.ndarray, zigzag: np.ndarray, intervals: np.ndarray,
                unstuffed: np.ndarray, places: np.ndarray, coefficients: np.ndarray, words: tuple[np.ndarray, ...]
                ) -> int:
     """All steps of a box, one after the other. Returns OK or CORRUPT.
@@ -107,10 +105,11 @@ def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tabl
         return entropy.CORRUPT
     size: Any = np.int64(0)
     number: Any = np.int64(0)
-    components, blocks = np.zeros((3, 4), np.int64), np.zeros((MOST_BLOCKS, 3), np.int64)
+    components, blocks = np.zeros((3, 5), np.int64), np.zeros((MOST_BLOCKS, 3), np.int64)
     for c in range(factors[0]):
         down, across = factors[1 + 2 * c], factors[2 + 2 * c]
         components[c, 0], components[c, 1], components[c, 2], components[c, 3] = size, columns * across, down, across
+        components[c, 4] = table_of[c]
         size += (rows * columns * down * across + entropy.LANES - 1) // entropy.LANES * inverse_dct.GROUP
         for y in range(down):
             for x in range(across):
@@ -135,8 +134,8 @@ def run_all() -> None:
     data.flags.writeable = False
     decode_box(data, (0, 0, 0, 0, 1, 1, 1, 0), np.zeros(1, np.int64),
                (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols), tables.quantisers,
-               tables.factors, entropy.PLACES, np.zeros((5, 1), np.int64), np.empty(entropy.PAD + 8, np.uint8),
-               np.empty(0, np.uint32), np.zeros(inverse_dct.GROUP, np.int16), (none, none, none))
+               tables.factors, tables.table_of, entropy.PLACES, np.zeros((5, 1), np.int64),
+               np.empty(entropy.PAD + 8, np.uint8), np.empty(0, np.uint32), np.zeros(inverse_dct.GROUP, np.int16), (none, none, none))
 
 
 def grown(array: np.ndarray, size: int) -> np.ndarray:

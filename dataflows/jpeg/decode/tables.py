@@ -41,12 +41,13 @@ ZIGZAG = np.array([  # the place in rows of 8 of each coefficient in the order o
 
 
 class Tables:
-    """Memory for those of one JPEG, which `read` fills. Tables of the components: AC behind DC, number 2 * component.
+    """Memory for those of one JPEG, which `read` fills. Huffman tables come in pairs: AC, number 2 * n + 1, behind DC.
+    Components that have the same pair share its look-ups, so that these fit into the first-level cache.
 
     short: uint32 (6 * 2**LOOKUP,). pairs: uint64, the same, of AC only. greatest, offsets: int32 (6 * 17,): the
     greatest code of each length, -1 for none, and what to add to a code for its symbol's place. symbols: uint8
     (6 * 256,). quantisers: int32 (3 * 64,), in rows of 8. factors: int64 (7,): the number of components; then of each,
-    down and across.
+    down and across. table_of: int64 (3,): which pair each has.
     """
 
     def __init__(self) -> None:
@@ -56,11 +57,12 @@ class Tables:
         self.symbols = np.zeros(6 * 256, np.uint8)
         self.quantisers = np.zeros(3 * 64, np.int32)
         self.factors = np.zeros(7, np.int64)
+        self.table_of = np.zeros(3, np.int64)
 
     def read(self, header: bytes) -> bool:
         """Whether the header, from SOI to the end of SOS, is one that can be decoded."""
         return read_header(np.frombuffer(header, np.uint8), ZIGZAG, self.short, self.pairs, self.greatest, self.offsets,
-                           self.symbols, self.quantisers, self.factors) == OK
+                           self.symbols, self.quantisers, self.factors, self.table_of) == OK
 
 
 @compiled
@@ -73,7 +75,8 @@ def entry(symbol: Any, length: int, is_dc: bool) -> Any:
 
 @compiled
 def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray,
-                offsets: np.ndarray, symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray) -> int:
+                offsets: np.ndarray, symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray,
+                table_of: np.ndarray) -> int:
     """Fills the arrays of Tables; returns OK, or UNSUPPORTED for what is no 8-bit JPEG of one or three components in
     one scan.
 
@@ -155,6 +158,10 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
             return UNSUPPORTED
         for i in range(64):
             quantisers[64 * c + zigzag[i]] = header[quantiser + i]
+        table_of[c] = c
+        if c > 0 and uses == header[at + 4 + 2 * c]:
+            table_of[c] = table_of[c - 1]
+            continue
         for kind in range(2):
             table: Any = tables_at[(uses >> 4 if kind == 0 else uses & 15) + 4 * kind]
             if table < 0 or not _fill(header, table, 2 * c + kind, short, greatest, offsets, symbols):

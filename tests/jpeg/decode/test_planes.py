@@ -46,11 +46,11 @@ def rgb(parts, tiles, row, column):
     if not chroma:
         return np.repeat(luma.samples[:luma.rows * luma.stride].reshape(luma.rows, -1)[:height, :width, None], 3, 2)
     across, down = round(1 / chroma[0].across), round(1 / chroma[0].down)
-    out = np.zeros((3, height * width), np.uint8)
+    out = np.zeros((3, height * luma.stride), np.uint8)
     rows, columns = -(-(tiles.height - top) // down), -(-(tiles.width - left) // across)
     to_rgb(luma.samples, luma.stride, chroma[0].samples, chroma[1].samples, chroma[0].stride,
            min(chroma[0].rows, rows), min(chroma[0].stride, columns), across, down, 0, 0, height, width, *out)
-    return out.T.reshape(height, width, 3)
+    return out.reshape(3, height, -1)[:, :, :width].transpose(1, 2, 0)
 
 
 def interior(tiles, row, row_end, column, column_end):
