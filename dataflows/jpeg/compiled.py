@@ -20,6 +20,11 @@ def compiled(function: Kernel) -> Kernel:
     return _compiled(function)
 
 
+def compiled_short(function: Kernel) -> Kernel:
+    """The same for what takes some microseconds: it keeps the GIL, which may take longer to get back than that."""
+    return _compiled(function, nogil=False)
+
+
 def inlined(function: Kernel) -> Kernel:
     """The same for a small function of the innermost loops: its code becomes a part of each kernel that calls it.
 
@@ -28,12 +33,12 @@ def inlined(function: Kernel) -> Kernel:
     return _compiled(function, forceinline=True)
 
 
-def _compiled(function: Kernel, **options: Any) -> Kernel:
+def _compiled(function: Kernel, *, nogil: bool = True, **options: Any) -> Kernel:
     try:
-        kernel = njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+        kernel = njit(nogil=nogil, cache=True, error_model="numpy", **options)(function)
     except (RuntimeError, OSError) as error:  # no folder can be written
         _unkept.append(error)
-        kernel = njit(nogil=True, error_model="numpy", **options)(function)
+        kernel = njit(nogil=nogil, error_model="numpy", **options)(function)
     _functions.append(kernel)
     return cast(Kernel, kernel)
 

@@ -80,7 +80,7 @@ class ToTorch:
             images = self.convert(self._transfer(images))
         batch = images, targets
         if positions is not None and (self._tail.erase or self._batch_transform):
-            with generators_kept(), torch_in_one_thread():
+            with generators_kept(self._device), torch_in_one_thread():
                 batch = self._drawn(seed, epoch, positions, images, targets)
         return (*batch, torch.from_numpy(numbers)) if self.return_index and numbers is not None else batch
 
@@ -105,14 +105,15 @@ class ToTorch:
         erase = self._erase if isinstance(images, torch.Tensor) else self._tail.erase
         if erase is not None:
             for place, number in enumerate(seeds_of(ERASE, seed, epoch, positions)):
-                seed_generators(number)
+                seed_generators(number, self._device)
                 image = images[place]
                 erased = erase(image)
                 if erased.data_ptr() != image.data_ptr():
                     images[place] = erased
         if self._batch_transform is None:
             return images, targets
-        seed_generators(*seeds_of(PER_BATCH, seed, epoch, positions[:1]))
+        [number] = seeds_of(PER_BATCH, seed, epoch, positions[:1])
+        seed_generators(number, self._device)
         batch = self._batch_transform(images, targets)
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise TypeError(f"batch_transform must return (images, labels), not {type(batch).__name__}")

@@ -1,12 +1,14 @@
 """Pixels of a region of a tiled JPEG, equal to libjpeg's bit for bit."""
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from dataflows.jpeg.compiled import compiled
 from dataflows.jpeg.cut import TileMap
 from dataflows.jpeg.decode.colors import to_rgb
-from dataflows.jpeg.decode.planes import SLACK, PlaneDecoder, grown
+from dataflows.jpeg.decode.entropy import OK
+from dataflows.jpeg.decode.planes import SLACK, PlaneDecoder, decode_box, grown
 
 _LEAST_CHROMA = 3  # columns of a whole image: libjpeg interpolates the rows of fewer in another way
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -46,13 +48,16 @@ class ExactDecoder:
 
         None for what is not decoded here, or is damaged: libjpeg's pixels of it are those that count.
         """
-        part = self._planes.decode(data, tiles, region, tiles.margin_y, tiles.margin_x)
-        if part is None:
+        prepared = self._planes.prepare(data, tiles, region, tiles.margin_y, tiles.margin_x)
+        if prepared is None:
             return None
+        arguments, part = prepared
         top, left, height, width = region
         luma, *chroma = part.planes
         y, x = top - part.origin[0], left - part.origin[1]
         if not chroma:
+            if decode_box(*arguments) != OK:
+                return None
             return Region((luma.samples,) * 3, y * luma.stride + x, luma.stride, height, width)
         blue, red = chroma
         down, across = luma.down / blue.down, luma.across / blue.across
@@ -64,6 +69,23 @@ class ExactDecoder:
         columns = min(-(-(tiles.width - part.origin[1]) // across), blue.stride)
         self._rgb = [grown(plane, height * luma.stride + SLACK) for plane in self._rgb]
         r, g, b = self._rgb
-        to_rgb(luma.samples, luma.stride, blue.samples, red.samples, blue.stride, rows, columns, across, down, y, x,
-               height, width, r, g, b)
+        colors = luma.stride, blue.stride, rows, columns, across, down, y, x, height, width
+        if decode_colors(arguments, colors, r, g, b) != OK:
+            return None
         return Region((r, g, b), 0, luma.stride, height, width)
+
+
+@compiled
+def decode_colors(arguments: tuple[Any, ...], colors: tuple[int, ...], r: np.ndarray, g: np.ndarray, b: np.ndarray
+                  ) -> int:
+    """decode_box(*arguments), and to_rgb of its planes with the numbers among its arguments. Returns OK or CORRUPT.
+
+    One function, because it takes time to get the GIL back where many threads want it.
+    """
+    status = decode_box(*arguments)
+    if status == OK:
+        luma_stride, chroma_stride, rows, columns, across, down, top, left, height, width = colors
+        luma, cb, cr = arguments[-1]
+        to_rgb(luma.view(np.uint8), luma_stride, cb.view(np.uint8), cr.view(np.uint8), chroma_stride, rows, columns,
+               across, down, top, left, height, width, r, g, b)
+    return status

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 
+from dataflows.images.compiled import exact
 from dataflows.images.compiled.exact import ExactDecoder, Region
 from dataflows.images.compiled.fast_crops import FastCrops
 from dataflows.images.compiled.lines import lines
@@ -46,9 +47,10 @@ class Kernels:
 
 def run_all() -> None:
     """Calls every compiled function with arguments of the types that it gets, and next to nothing to do."""
-    planes.run_all()
-    plane, out = np.zeros(SLACK + 1, np.uint8), np.empty((1, 1, 1), np.uint8)
-    colors.to_rgb(plane, 1, plane, plane, 1, 1, 1, 1, 1, 0, 0, 1, 1, plane, plane, plane)
+    nothing, plane, out = planes.nothing(), np.zeros(SLACK + 1, np.uint8), np.empty((1, 1, 1), np.uint8)
+    words = np.zeros(1, np.int32)
+    planes.decode_box(*nothing)
+    exact.decode_colors((*nothing[:-1], (words, words, words)), (1, 1, 1, 1, 1, 1, 0, 0, 1, 1), plane, plane, plane)
     colors.planes_to_rgb(*[plane] * 6)
     line = Line(0.0, 1.0, 1.0, 1, 1, 0, 1, 0, 1)
     Resampler().resize((plane, plane, plane), 1, 0, 1, line, line, False, out)

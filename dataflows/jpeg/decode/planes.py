@@ -46,45 +46,45 @@ class PlaneDecoder:
 
         data: of the tiled JPEG, uint8.
         """
-        top, left, height, width = region
-        row, column = max(top - margin_y, 0) // tiles.mcu_height, max(left - margin_x, 0) // tiles.mcu_width
-        row_end = min(-(-(top + height + margin_y) // tiles.mcu_height), tiles.rows)
-        column_end = min(-(-(left + width + margin_x) // tiles.mcu_width), tiles.columns)
-        planes = self._box(data, tiles, row, row_end, column, column_end)
-        return None if planes is None else Part(planes, (row * tiles.mcu_height, column * tiles.mcu_width))
+        prepared = self.prepare(data, tiles, region, margin_y, margin_x)
+        return None if prepared is None or decode_box(*prepared[0]) != entropy.OK else prepared[1]
 
-    def _box(self, data: np.ndarray, tiles: TileMap, row: int, row_end: int, column: int, column_end: int
-             ) -> list[Plane] | None:
+    def prepare(self, data: np.ndarray, tiles: TileMap, region: list[int], margin_y: int, margin_x: int
+                ) -> tuple[tuple[Any, ...], Part] | None:
+        """The arguments of `decode_box` for that, and what it fills; None for what is not decoded here."""
+        top, left, height, width = region
+        mcu_height, mcu_width, interval = tiles.mcu_height, tiles.mcu_width, tiles.interval
+        columns_of_all, offsets = tiles.columns, tiles.offsets
+        row, column = max(top - margin_y, 0) // mcu_height, max(left - margin_x, 0) // mcu_width
+        row_end = min(-(-(top + height + margin_y) // mcu_height), tiles.rows)
+        column_end = min(-(-(left + width + margin_x) // mcu_width), columns_of_all)
         rows, columns, tables = row_end - row, column_end - column, self._tables
-        if rows * columns * tiles.mcu_height * tiles.mcu_width > MOST_PIXELS or not tables.read(tiles.header):
+        if rows * columns * mcu_height * mcu_width > MOST_PIXELS or not tables.read(tiles.header):
             return None
         count, *factors = tables.factors.tolist()
         down, across = factors[0:2 * count:2], factors[1:2 * count:2]
-        if (8 * max(down), 8 * max(across)) != (tiles.mcu_height, tiles.mcu_width):
+        most_down, most_across = max(down), max(across)
+        if (8 * most_down, 8 * most_across) != (mcu_height, mcu_width):
             return None  # the list speaks of another frame than the header
         blocks = [rows * columns * y * x for y, x in zip(down, across)]
-        room = rows * (-(-columns // tiles.interval) + 1)
+        room = rows * (-(-columns // interval) + 1)
         if self._intervals.shape[1] < room + 1:
             self._intervals = np.empty((5, room + 1), np.int64)
-        span = tiles.offsets.item(-(-row_end * tiles.columns // tiles.interval)) - tiles.offsets.item(
-            row * tiles.columns // tiles.interval)
+        span = offsets.item(-(-row_end * columns_of_all // interval)) - offsets.item(row * columns_of_all // interval)
         self._data = grown(self._data, span + entropy.PAD + 8)
-        self._places = grown(self._places, room * tiles.interval * (sum(blocks) // (rows * columns)))
+        self._places = grown(self._places, room * interval * (sum(blocks) // (rows * columns)))
         self._coefficients = grown(self._coefficients, sum(-(-number // entropy.LANES) for number in blocks)
                                    * inverse_dct.GROUP + inverse_dct.GROUP)
         self._words = [grown(words, 16 * number + SLACK // 4) for words, number in zip(self._words, (*blocks, 0, 0))]
-        data = data.view()
-        data.flags.writeable = False  # or another form of the kernel would be compiled for it
-        status = decode_box(
-            data, (row, row_end, column, column_end, tiles.rows, tiles.columns, tiles.interval, tiles.scan_at),
-            tiles.offsets, (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols),
-            tables.quantisers, tables.factors, tables.table_of, entropy.PLACES, self._intervals, self._data,
-            self._places, self._coefficients, (self._words[0], self._words[1], self._words[2]))
-        if status != entropy.OK:
-            return None
-        most_down, most_across = max(down), max(across)
-        return [Plane(words.view(np.uint8), 8 * columns * x, 8 * rows * y, y / most_down, x / most_across)
-                for words, y, x in zip(self._words, down, across)]
+        if data.flags.writeable:
+            data = data.view()
+            data.flags.writeable = False  # or another form of the kernel would be compiled for it
+        planes = [Plane(words.view(np.uint8), 8 * columns * x, 8 * rows * y, y / most_down, x / most_across)
+                  for words, y, x in zip(self._words, down, across)]
+        return (data, (row, row_end, column, column_end, tiles.rows, columns_of_all, interval, tiles.scan_at), offsets,
+                tables.lookups, tables.quantisers, tables.factors, tables.table_of, entropy.PLACES, self._intervals,
+                self._data, self._places, self._coefficients, tuple(self._words)
+                ), Part(planes, (row * mcu_height, column * mcu_width))
 
 
 @compiled
@@ -127,15 +127,14 @@ def decode_box(data: np.ndarray, box: tuple[int, ...], offsets: np.ndarray, tabl
     return entropy.OK
 
 
-def run_all() -> None:
-    """Calls every compiled function with arguments of the types that it gets, and nothing to do."""
+def nothing() -> tuple[Any, ...]:
+    """Arguments of `decode_box` of the types that it gets, with nothing to do."""
     tables, none, data = Tables(), np.empty(0, np.int32), np.empty(0, np.uint8)
     tables.read(b"")
     data.flags.writeable = False
-    decode_box(data, (0, 0, 0, 0, 1, 1, 1, 0), np.zeros(1, np.int64),
-               (tables.short, tables.pairs, tables.greatest, tables.offsets, tables.symbols), tables.quantisers,
-               tables.factors, tables.table_of, entropy.PLACES, np.zeros((5, 1), np.int64),
-               np.empty(entropy.PAD + 8, np.uint8), np.empty(0, np.uint32), np.zeros(inverse_dct.GROUP, np.int16), (none, none, none))
+    return (data, (0, 0, 0, 0, 1, 1, 1, 0), np.zeros(1, np.int64), tables.lookups, tables.quantisers, tables.factors,
+            tables.table_of, entropy.PLACES, np.zeros((5, 1), np.int64), np.empty(entropy.PAD + 8, np.uint8),
+            np.empty(0, np.uint32), np.zeros(inverse_dct.GROUP, np.int16), (none, none, none))
 
 
 def grown(array: np.ndarray, size: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled
+from dataflows.jpeg.compiled import compiled, compiled_short
 
 LOOKUP = 10  # bits: 4 KB a table. With 11, tables and coefficients are in each other's way in the first-level cache
 END_OF_BLOCK = 64  # coefficients
@@ -58,6 +58,7 @@ class Tables:
         self.quantisers = np.zeros(3 * 64, np.int32)
         self.factors = np.zeros(7, np.int64)
         self.table_of = np.zeros(3, np.int64)
+        self.lookups = self.short, self.pairs, self.greatest, self.offsets, self.symbols
 
     def read(self, header: bytes) -> bool:
         """Whether the header, from SOI to the end of SOS, is one that can be decoded."""
@@ -73,7 +74,7 @@ def entry(symbol: Any, length: int, is_dc: bool) -> Any:
     return (0 if is_dc else skip) << 24 | (63 - size) << 16 | length << 8 | (length + size)
 
 
-@compiled
+@compiled_short
 def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray,
                 offsets: np.ndarray, symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray,
                 table_of: np.ndarray) -> int:

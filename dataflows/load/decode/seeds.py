@@ -19,21 +19,32 @@ def seeds_of(purpose: int, seed: int, epoch: int, positions: Sequence[int] | np.
     return seeds
 
 
-def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, numpy and torch. torch's of other devices than the CPU stay as they are:
-    torch.manual_seed looks for these, which takes 0.1 ms."""
+def seed_generators(seed: int, device: torch.device | None = None) -> None:
+    """Seeds the global generators of Python, numpy and torch; and of torch's, that of a CUDA device, if one is given.
+    Those of other devices stay as they are: torch.manual_seed looks for all, which takes 0.1 ms."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
+    for generator in _of_torch(device):
+        generator.manual_seed(seed)
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """Has the global generators go on afterwards as if nothing had been drawn in the body."""
-    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+def generators_kept(device: torch.device | None = None) -> Iterator[None]:
+    """Has the same generators go on afterwards as if nothing had been drawn in the body."""
+    states = random.getstate(), np.random.get_state()
+    of_torch = [(generator, generator.get_state()) for generator in _of_torch(device)]
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
+        for generator, state in of_torch:
+            generator.set_state(state)
+
+
+def _of_torch(device: torch.device | None) -> list[torch.Generator]:
+    found = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index  # which has it initialized
+        found.append(torch.cuda.default_generators[index])
+    return found
