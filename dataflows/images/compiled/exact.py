@@ -28,12 +28,15 @@ class Region(NamedTuple):
     def gray(self) -> bool:
         return self.planes[0] is self.planes[1]
 
+    def views(self) -> list[np.ndarray]:
+        """Each plane as (height, width)."""
+        end = self.at + (self.height - 1) * self.stride + self.width
+        return [np.lib.stride_tricks.as_strided(plane[self.at:end], (self.height, self.width), (self.stride, 1))
+                for plane in self.planes]
+
     def interleaved(self) -> np.ndarray:
         """The pixels as (height, width, 3), in fresh memory."""
-        end = self.at + (self.height - 1) * self.stride + self.width
-        views = [np.lib.stride_tricks.as_strided(plane[self.at:end], (self.height, self.width), (self.stride, 1))
-                 for plane in self.planes]
-        return np.ascontiguousarray(cv2.merge(views)).reshape(self.height, self.width, 3)
+        return cv2.merge(self.views()).reshape(self.height, self.width, 3)
 
 
 class ExactDecoder:

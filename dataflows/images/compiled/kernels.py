@@ -44,6 +44,15 @@ class Kernels:
         if whole is not out:
             np.copyto(out, whole)
 
+    def resize_linearly(self, pixels: Region, flip: bool, out: np.ndarray) -> None:
+        """Fills `out`, uint8 of shape (3, h, w), contiguous, by OpenCV's INTER_LINEAR: plane by plane, which gives what
+        it gives for interleaved colors."""
+        for view, slot in zip(pixels.views(), out):
+            if flip:
+                cv2.flip(cv2.resize(view, slot.shape[::-1], interpolation=cv2.INTER_LINEAR), 1, dst=slot)
+            else:
+                cv2.resize(view, slot.shape[::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+
 
 def run_all() -> None:
     """Calls every compiled function with arguments of the types that it gets, and next to nothing to do."""

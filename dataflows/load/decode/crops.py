@@ -54,24 +54,27 @@ class Crops:
     def resize(self, part: Any, row: list[int], region: list[int], bicubic: bool, out: np.ndarray) -> None:
         """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py). region: of
         the row, reduced as the part is."""
-        ours = (self._antialias and not bicubic and row[2:4] != row[4:6]
-                and not is_far(row, row[6] + out.shape[1], row[7] + out.shape[2]))
+        resizes = not bicubic and row[2:4] != row[4:6]
+        ours = resizes and self._antialias and not is_far(row, row[6] + out.shape[1], row[7] + out.shape[2])
         own: Any = own_kernels(wait=False) if ours or not isinstance(part, Pixels) else None
         if isinstance(part, Pixels):
             pixels, (y, x) = part
             if ours:  # nothing of the result depends on what else was decoded
                 top, left, height, width = region
-                pixels = pixels[top - y:top - y + height, left - x:left - x + width]
-                part = Pixels(pixels, (top, left)) if own is None else own.split(pixels)
+                pixels, y, x = pixels[top - y:top - y + height, left - x:left - x + width], top, left
+            if own is not None:
+                own.resize(own.split(pixels), row, region, out)
+            else:
+                resize_into(pixels, row, self._antialias, out, bicubic=bicubic, origin=(y, x), memory=self._frame)
         elif self._fast:
             own.fast.resize(part, row, self._antialias, out)
-            return
-        elif not ours:
-            part = Pixels(part.interleaved(), (region[0], region[1]))
-        if isinstance(part, Pixels):
-            resize_into(part.pixels, row, self._antialias, out, bicubic=bicubic, origin=part.origin, memory=self._frame)
-        else:
+        elif ours:
             own.resize(part, row, region, out)
+        elif resizes and not self._antialias and out.flags.c_contiguous:
+            own.resize_linearly(part, bool(row[8]), out)
+        else:
+            resize_into(part.interleaved(), row, self._antialias, out, bicubic=bicubic, origin=(region[0], region[1]),
+                        memory=self._frame)
 
 
 def decode_whole(image: np.ndarray, tiles: TileMap) -> np.ndarray | None:
