@@ -37,7 +37,7 @@ class Pipeline:
     parts: bool = False
 
     def __post_init__(self) -> None:
-        if self.crop is not None and self.crop.antialias:
+        if self.crop is not None and (self.crop.antialias or self.crop.fast_decode):
             ready.start()  # here, and not in each process that is forked from this one
 
     @property

@@ -6,6 +6,6 @@
     untile      and back
     huffman     entropy-coded data and its tables as arrays, around the kernels
     kernels     the loops that numba compiles
-    decode/     tiles to planes of samples
+    decode/     tiled JPEGs to samples: kernels
     compiled    compiling them, and where the result is kept
 """

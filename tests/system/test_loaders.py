@@ -400,9 +400,11 @@ RUN = """
 import sys
 from {module} import {cls}
 from dataflows import RandomResizedCrop
+from dataflows.images.compiled import ready
 loader = {cls}(sys.argv[1], 2, transform=RandomResizedCrop(16), num_workers=2)
 batches = iter(loader)
 next(batches)
+ready.make_ready()  # whose thread ends by itself, and an interrupt before that has another exit code
 """
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, decode, refuse_bomb
-from dataflows.images.compiled.ready import start
 from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
@@ -48,8 +47,6 @@ class RecordReader:
         self.store = store
         self._max_pixels = integer("max_pixels", max_pixels, 1)
         self.label_size = _label_size(store)
-        if store.index is not None and store.index.meta.options.get("tiles"):
-            start()  # here, and not in each process that is forked from this one
         self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels,
                                        label_size=self.label_size)
 

@@ -76,18 +76,18 @@ def test_where_numba_does_not_work_libjpeg_and_torch_do_it_and_one_line_says_so(
 
 FORK = """
 import os, sys, threading
+from dataflows import RandomResizedCrop
 from dataflows.images.compiled import ready
 from uint_lmdb_loader import LMDBLoader
 assert "numba" not in sys.modules
-loader = LMDBLoader(sys.argv[1], 8)
+loader = LMDBLoader(sys.argv[1], 8, transform=RandomResizedCrop(32))
 child = os.fork()
 os.write(1, f"{ready._works} {[thread.name for thread in threading.enumerate()]}\\n".encode())
 if child:
     assert os.waitpid(child, 0)[1] == 0
 else:
-    from dataflows import RandomResizedCrop
     assert ready.own_kernels(wait=False) is not None
-    os._exit(sum(len(labels) for _, labels in LMDBLoader(sys.argv[1], 8, transform=RandomResizedCrop(32))) - 23)
+    os._exit(sum(len(labels) for _, labels in loader) - 23)
 """
 
 
