@@ -5,13 +5,14 @@ and no memory. Archives of deflated arrays, as earlier versions wrote them, are 
 
 The archive's comment, its last bytes, is "crc32 " and 8 hexadecimal digits: the checksum of all bytes before them.
 """
+import contextlib
 import io
 import math
 import mmap
 import struct
 import zipfile
 import zlib
-from typing import IO, Mapping
+from typing import IO, Iterator, Literal, Mapping
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _CHUNK = 2**24
 
 def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays and checksum to an empty file that is open for writing and reading."""
-    with zipfile.ZipFile(file, "w") as archive:
+    with _written(file, "w") as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
             large = array.nbytes >= _LARGE
@@ -36,9 +37,22 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
     seal(file)
 
 
+@contextlib.contextmanager
+def _written(file: IO[bytes], mode: Literal["w", "a"]) -> Iterator[zipfile.ZipFile]:
+    """An archive that is closed where all went well. Elsewhere it stays as it is: after an interrupt that came while a
+    member was opened, closing it would raise an error in the place of the interrupt."""
+    archive = zipfile.ZipFile(file, mode)
+    try:
+        yield archive
+        archive.close()
+    except BaseException:
+        archive.fp = None  # so that it is not closed later either
+        raise
+
+
 def seal(file: IO[bytes]) -> None:
     """Gives a zip archive, open for writing and reading, the comment with the checksum of all before it."""
-    with zipfile.ZipFile(file, "a") as archive:
+    with _written(file, "a") as archive:
         archive.comment = b"crc32 " + b"0" * _DIGITS
     file.seek(-_DIGITS, io.SEEK_END)
     end, checksum = file.tell(), 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dataflows.mapped_arrays import seal as seal_archive
+from dataflows.mapped_arrays import write_arrays
 from dataflows.storage.index import VERSION, Index, index_path, load_index, write_index
 from dataflows.storage.index_meta import IndexMeta
 
@@ -259,3 +260,16 @@ def test_saving_replaces_in_one_step(saved, tmp_path):
         assert np.load(reader)["label"].tolist() == [0, 1, 0]
     assert load_index(saved, saved).count == 1
     assert {path.name for path in tmp_path.iterdir()} == {"val.lmdb", "val.lmdb.index.npz"}
+
+
+def test_an_interrupt_while_a_member_is_opened_stays_one(tmp_path, monkeypatch):
+    """zipfile refuses to close an archive with an open member, and would say that instead."""
+    real, kept = zipfile.ZipFile.open, []
+
+    def interrupted(self, *args, **options):
+        kept.append(real(self, *args, **options))  # as the interrupt's traceback keeps it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
+    with open(tmp_path / "a.npz", "wb+") as file, pytest.raises(KeyboardInterrupt):
+        write_arrays(file, {"a": np.arange(9)})
