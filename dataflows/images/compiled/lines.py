@@ -1,4 +1,4 @@
-"""A row of a plan as lines of the resize, and what is outside of them."""
+"""A row of a plan as two lines of the resize: one down, one across."""
 from dataflows.images.compiled.resample import Line
 
 
@@ -12,8 +12,8 @@ def lines(row: list[int], size: tuple[int, int], region: list[int]) -> tuple[Lin
 
 
 def _line(side: int, to: int, first: int, count: int, origin: int, samples: int, whole: bool) -> Line:
-    """As resize.resize_into has torch do it: where the window does not end where the box does, torch is told scales,
-    and does not get to see what is behind the region, but for a sample."""
+    """As resize.resize_into has torch do it. Where the window does not end where the box ends, torch is given scales,
+    and of what lies behind the region it sees one sample."""
     limit, pixels = min(side, origin + samples + 1), first + count
     scale = side / to if whole else 1 / (to / side)
     if not whole and to != side and pixels == limit:

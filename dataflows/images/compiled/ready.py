@@ -2,7 +2,7 @@
 
 A thread of its own loads what numba has compiled, half a second, or compiles it, which takes longer, once on a machine.
 libjpeg and torch give the same pixels: so nobody waits for it, and they do the work meanwhile. fast_decode=True gives
-others, so that does wait. Importing this imports neither numba nor what it compiles.
+others, so it does wait. Importing this imports neither numba nor what it compiles.
 
 numba works under locks, and a process that is forked meanwhile would find them taken for ever. So forks wait for it.
 """
