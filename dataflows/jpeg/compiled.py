@@ -3,12 +3,16 @@
 numba keeps them beside their source, else in a folder of the user's, or where NUMBA_CACHE_DIR says. Where none of these
 can be written, or what is there cannot be read, they are compiled anew in each process: slower, and no reason to fail.
 """
+import functools
+import hashlib
 import logging
+from pathlib import Path
 from typing import Any, Callable, TypeVar, cast
 
 from numba import njit
 from numba.core import event
 
+Int = Any  # in kernels: an int, or what numpy has for it, which type checkers do not take for one
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 logger = logging.getLogger(__name__)
 _functions: list[Any] = []
@@ -20,27 +24,33 @@ def compiled(function: Kernel) -> Kernel:
     return _compiled(function)
 
 
-def compiled_short(function: Kernel) -> Kernel:
-    """The same for what takes some microseconds: it keeps the GIL, which may take longer to get back than that."""
-    return _compiled(function, nogil=False)
-
-
 def inlined(function: Kernel) -> Kernel:
-    """The same for a small function of the innermost loops: its code becomes a part of each kernel that calls it.
-
-    It must be in the file of these kernels: numba compiles anew what is kept when the kernel's own file has changed.
-    """
+    """The same for a small function of the innermost loops: its code becomes a part of each kernel that calls it."""
     return _compiled(function, forceinline=True)
 
 
-def _compiled(function: Kernel, *, nogil: bool = True, **options: Any) -> Kernel:
+def _compiled(function: Kernel, **options: Any) -> Kernel:
     try:
-        kernel = njit(nogil=nogil, cache=True, error_model="numpy", **options)(function)
+        kernel = njit(nogil=True, cache=True, error_model="numpy", **options)(function)
     except (RuntimeError, OSError) as error:  # no folder can be written
         _unkept.append(error)
-        kernel = njit(nogil=nogil, error_model="numpy", **options)(function)
+        kernel = njit(nogil=True, error_model="numpy", **options)(function)
+    else:
+        if kernel is not function:  # as it is with NUMBA_DISABLE_JIT
+            kernel._cache._cache_file._source_stamp = _stamp()
     _functions.append(kernel)
     return cast(Kernel, kernel)
+
+
+@functools.cache
+def _stamp() -> str:
+    """What tells the sources of all kernels from others. numba's own looks at the times of the one file with the
+    function that is called, and would go on with what is kept of those that it calls."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for folder in ("jpeg", "images/compiled"):
+        for path in sorted(package.joinpath(folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def make_ready(run: Callable[[], object], compiling: Callable[[], object]) -> None:

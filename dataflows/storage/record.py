@@ -175,8 +175,9 @@ def _bytes(key: Any) -> bytes:
     return bytes(key)
 
 
-_PIXELS = bytes.fromhex("9285") + b"\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x93"
-_DATA = b"\xc4\x04data\xc6"
+ARRAY_HEAD = bytes.fromhex("9285") + b"\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x93"
+ARRAY_DATA = b"\xc4\x04data"
+_LONG = b"\xc6"
 
 
 def _unpack_pixels(value: np.ndarray) -> list[Any] | None:
@@ -187,16 +188,16 @@ def _unpack_pixels(value: np.ndarray) -> list[Any] | None:
     if len(value) < 2 or value[1] != 0x85:
         return None
     head = value[:64].tobytes()
-    if not head.startswith(_PIXELS):
+    if not head.startswith(ARRAY_HEAD):
         return None
-    data, shape, pos = memoryview(value), [], len(_PIXELS)
+    data, shape, pos = memoryview(value), [], len(ARRAY_HEAD)
     try:
         for _ in range(3):
             side, pos = read_msgpack.read(data, pos)
             shape.append(side)
-        start = pos + len(_DATA) + 4
+        start = pos + len(ARRAY_DATA + _LONG) + 4
         end = start + int.from_bytes(head[start - 4:start], "big")
-        if head[pos:pos + len(_DATA)] != _DATA or math.prod(shape) != end - start or end >= len(value):
+        if head[pos:start - 4] != ARRAY_DATA + _LONG or math.prod(shape) != end - start or end >= len(value):
             return None
         label, pos = read_msgpack.read(data, end)
         return [value[start:end].reshape(shape), label] if pos == len(value) else None

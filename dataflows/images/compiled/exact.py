@@ -1,94 +1,62 @@
 """Pixels of a region of a tiled JPEG, equal to libjpeg's bit for bit."""
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled
-from dataflows.jpeg.cut import TileMap
+from dataflows.jpeg.compiled import Int, compiled
 from dataflows.jpeg.decode.colors import to_rgb
-from dataflows.jpeg.decode.entropy import OK
-from dataflows.jpeg.decode.planes import SLACK, PlaneDecoder, decode_box, grown
+from dataflows.jpeg.decode.planes import SLACK, decode_planes
+from dataflows.jpeg.decode.tables import Tables
+from dataflows.jpeg.decode.tiling import Tiling
 
 _LEAST_CHROMA = 3  # columns of a whole image: libjpeg interpolates the rows of fewer in another way
-Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class Region(NamedTuple):
-    """Pixels of a region as planes of R, G and B: uint8, flat, in rows of `stride` from index `at` on, with SLACK bytes
-    behind. All planes are one if the image is gray."""
+class Pixels(NamedTuple):
+    """Of a region: planes of R, G and B, or one of gray; `number` of them, 0 where they are not decoded here.
 
-    planes: Planes
-    at: int
-    stride: int
-    height: int
-    width: int
+    samples: uint8, flat, with SLACK bytes behind. The first pixel is at index `at`; a plane has rows of `stride`, and
+    the next one begins `apart` bytes from it.
+    """
 
-    @property
-    def gray(self) -> bool:
-        return self.planes[0] is self.planes[1]
-
-    def views(self) -> list[np.ndarray]:
-        """Each plane as (height, width)."""
-        end = self.at + (self.height - 1) * self.stride + self.width
-        return [np.lib.stride_tricks.as_strided(plane[self.at:end], (self.height, self.width), (self.stride, 1))
-                for plane in self.planes]
-
-    def interleaved(self) -> np.ndarray:
-        """The pixels as (height, width, 3), in fresh memory."""
-        return cv2.merge(self.views()).reshape(self.height, self.width, 3)
-
-
-class ExactDecoder:
-    """Decodes one region at a time, in memory of one thread."""
-
-    def __init__(self, planes: PlaneDecoder) -> None:
-        self._planes = planes
-        self._rgb = [np.empty(0, np.uint8)] * 3
-
-    def decode(self, data: np.ndarray, tiles: TileMap, region: list[int]) -> Region | None:
-        """The pixels of a region (top, left, height, width) of the image, valid until the next call.
-
-        None for what is not decoded here, or is damaged: libjpeg's pixels of it are those that count.
-        """
-        prepared = self._planes.prepare(data, tiles, region, tiles.margin_y, tiles.margin_x)
-        if prepared is None:
-            return None
-        arguments, part = prepared
-        top, left, height, width = region
-        luma, *chroma = part.planes
-        y, x = top - part.origin[0], left - part.origin[1]
-        if not chroma:
-            if decode_box(*arguments) != OK:
-                return None
-            return Region((luma.samples,) * 3, y * luma.stride + x, luma.stride, height, width)
-        blue, red = chroma
-        down, across = luma.down / blue.down, luma.across / blue.across
-        if (luma[3:] != (1, 1) or blue[3:] != red[3:] or down not in (1, 2) or across not in (1, 2)
-                or across == 2 and -(-tiles.width // 2) < _LEAST_CHROMA):
-            return None
-        down, across = int(down), int(across)
-        rows = min(-(-(tiles.height - part.origin[0]) // down), blue.rows)
-        columns = min(-(-(tiles.width - part.origin[1]) // across), blue.stride)
-        self._rgb = [grown(plane, height * luma.stride + SLACK) for plane in self._rgb]
-        r, g, b = self._rgb
-        colors = luma.stride, blue.stride, rows, columns, across, down, y, x, height, width
-        if decode_colors(arguments, colors, r, g, b) != OK:
-            return None
-        return Region((r, g, b), 0, luma.stride, height, width)
+    samples: np.ndarray
+    at: Int
+    stride: Int
+    apart: Int
+    number: Int
 
 
 @compiled
-def decode_colors(arguments: tuple[Any, ...], colors: tuple[int, ...], r: np.ndarray, g: np.ndarray, b: np.ndarray
-                  ) -> int:
-    """decode_box(*arguments), and to_rgb of its planes with the numbers among its arguments. Returns OK or CORRUPT.
+def no_pixels() -> Pixels:
+    return Pixels(np.empty(0, np.uint8), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
 
-    One function, because it takes time to get the GIL back where many threads want it.
+
+@compiled
+def decode_region(data: np.ndarray, tiling: Tiling, offsets: np.ndarray, tables: Tables, region: np.ndarray) -> Pixels:
+    """The pixels of a region, int64 (top, left, height, width), within the image.
+
+    None where data are damaged, and for what is not decoded here: chroma that stands for more than two pixels in a row
+    or column, or is of two samplings, and that of very narrow images.
+
+    Bounds: as those of decode_planes and of to_rgb, which compares all sizes.
     """
-    status = decode_box(*arguments)
-    if status == OK:
-        luma_stride, chroma_stride, rows, columns, across, down, top, left, height, width = colors
-        luma, cb, cr = arguments[-1]
-        to_rgb(luma.view(np.uint8), luma_stride, cb.view(np.uint8), cr.view(np.uint8), chroma_stride, rows, columns,
-               across, down, top, left, height, width, r, g, b)
-    return status
+    factors, top, left, height, width = tables.factors, region[0], region[1], region[2], region[3]
+    down, across = np.int64(1), np.int64(1)  # pixels of a chroma sample
+    if factors[0] == 3:
+        down, across = factors[1] // factors[3], factors[2] // factors[4]
+        if (factors[1] != down * factors[3] or factors[2] != across * factors[4] or down > 2 or across > 2
+                or factors[3] != factors[5] or factors[4] != factors[6]
+                or across == 2 and (tiling.width + 1) // 2 < _LEAST_CHROMA):
+            return no_pixels()
+    planes = decode_planes(data, tiling, offsets, tables, region, tiling.margin_y, tiling.margin_x)
+    y, x, stride = top - planes.top, left - planes.left, planes.geometry[0, 1] if planes.number else np.int64(0)
+    if planes.number != 3:
+        return Pixels(planes.samples, y * stride + x, stride, np.int64(planes.samples.size), planes.number)
+    blue, red, chroma_stride = planes.geometry[1, 0], planes.geometry[2, 0], planes.geometry[1, 1]
+    rows = min((tiling.height - planes.top + down - 1) // down, planes.geometry[1, 2])
+    columns = min((tiling.width - planes.left + across - 1) // across, chroma_stride)
+    size = height * stride
+    rgb = np.empty(3 * size + SLACK, np.uint8)
+    to_rgb(planes.samples[:blue], stride, planes.samples[blue:red], planes.samples[red:], chroma_stride, rows, columns,
+           across, down, y, x, height, width, rgb[:size], rgb[size:2 * size], rgb[2 * size:])
+    return Pixels(rgb, np.int64(0), stride, size, np.int64(3))

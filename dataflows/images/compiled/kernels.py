@@ -1,65 +1,101 @@
-"""What one thread decodes and resizes with, by our own kernels."""
+"""What is done by our own kernels, as the rest of the package calls it. Importing this imports numba."""
+from typing import Any, NamedTuple
+
 import cv2
 import numpy as np
 
-from dataflows.images.compiled import exact
-from dataflows.images.compiled.exact import ExactDecoder, Region
-from dataflows.images.compiled.fast_crops import FastCrops
-from dataflows.images.compiled.lines import lines
-from dataflows.images.compiled.resample import Line, Resampler
-from dataflows.jpeg.decode import colors, planes
-from dataflows.jpeg.decode.planes import SLACK, PlaneDecoder, grown
+from dataflows.images.compiled import crops
+from dataflows.images.compiled.crops import LEFT, UNLABELLED
 
 
-class Kernels:
-    """Decoders and their memory: what one gives is valid until it is used again.
+class Crops(NamedTuple):
+    """Of n records: whether each one's crop was made, or left to others, who may say what is wrong with it; its label,
+    None where that is to be read by others; and seconds, of all together."""
 
-    exact: regions of tiled JPEGs. fast: crops of them from planes.
-    """
+    done: list[bool]
+    labels: list[int | None]
+    decode_s: float
+    resize_s: float
 
-    def __init__(self) -> None:
-        decoder = PlaneDecoder()
-        self._resampler = Resampler()
-        self.exact, self.fast = ExactDecoder(decoder), FastCrops(decoder, self._resampler)
-        self._split = [np.empty(0, np.uint8)] * 3
 
-    def split(self, pixels: np.ndarray) -> Region:
-        """A copy of pixels, uint8 of shape (H, W, 3), as planes."""
-        height, width = pixels.shape[:2]
-        self._split = [grown(plane, height * width + SLACK) for plane in self._split]
-        r, g, b = self._split
-        cv2.split(pixels, [plane[:height * width].reshape(height, width) for plane in self._split])
-        return Region((r, g, b), 0, width, height, width)
+class Region(NamedTuple):
+    """Pixels of a region, (3, height, width), uint8: a view, thrice the same plane if the image is gray."""
 
-    def resize(self, pixels: Region, row: list[int], region: list[int], out: np.ndarray) -> None:
-        """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py), from the
-        pixels of its region: antialiased, and bit for bit as resize.resize_into does."""
-        down, across = lines(row, (out.shape[1], out.shape[2]), region)
-        whole = out if out.flags.c_contiguous else np.empty(out.shape, np.uint8)
-        number = 1 if pixels.gray else 3
-        self._resampler.resize(pixels.planes, number, pixels.at, pixels.stride, down, across, bool(row[8]),
-                               whole[:number])
-        if pixels.gray:
-            whole[1:] = whole[0]
-        if whole is not out:
-            np.copyto(out, whole)
+    planes: np.ndarray
 
-    def resize_linearly(self, pixels: Region, flip: bool, out: np.ndarray) -> None:
+    def interleaved(self) -> np.ndarray:
+        """The pixels as (height, width, 3), in fresh memory."""
+        pixels: np.ndarray = cv2.merge(list(self.planes)).reshape(*self.planes.shape[1:], 3)
+        return pixels
+
+    def resize_linearly(self, flip: bool, out: np.ndarray) -> None:
         """Fills `out`, uint8 of shape (3, h, w), contiguous, by OpenCV's INTER_LINEAR: plane by plane, which gives what
         it gives for interleaved colors."""
-        for view, slot in zip(pixels.views(), out):
+        for plane, slot in zip(self.planes, out):
             if flip:
-                cv2.flip(cv2.resize(view, slot.shape[::-1], interpolation=cv2.INTER_LINEAR), 1, dst=slot)
+                cv2.flip(cv2.resize(plane, slot.shape[::-1], interpolation=cv2.INTER_LINEAR), 1, dst=slot)
             else:
-                cv2.resize(view, slot.shape[::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+                cv2.resize(plane, slot.shape[::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+
+
+def crop(values: list[np.ndarray], plan: np.ndarray, regions: np.ndarray, sizes: np.ndarray, wanted: np.ndarray,
+         transform: Any, pixels_too: bool, out: np.ndarray) -> Crops:
+    """Fills those of `out`, uint8 (n, 3, h, w) in either memory order, that `wanted` names, by a plan's rows.
+
+    values: n records as they are stored. regions, sizes: as crop_records has them; so are `wanted` and `pixels_too`.
+    """
+    channels_last = out.strides[1] == 1
+    flat = _flat(out.transpose(0, 2, 3, 1) if channels_last else out)
+    states, labels, spent = np.zeros(len(values), np.uint8), np.zeros(len(values), np.int64), np.zeros(2, np.int64)
+    crops.crop_records(
+        np.array([_place(value) for value in values], np.int64), plan.astype(np.int64), regions, sizes, wanted,
+        bool(transform.fast_decode), bool(transform.antialias), pixels_too, channels_last, out.shape[2], out.shape[3],
+        flat, labels, states, spent)
+    decode_s, resize_s = (spent * 1e-9).tolist()
+    known = [None if state == UNLABELLED else label for state, label in zip(states.tolist(), labels.tolist())]
+    return Crops((states != LEFT).tolist(), known, decode_s, resize_s)
+
+
+def decode_region(image: np.ndarray, region: list[int]) -> Region | None:
+    """The pixels of a region (top, left, height, width) of a tiled JPEG, equal to libjpeg's; None for what is not
+    decoded here, and what is damaged."""
+    samples, at, stride, apart, number = crops.region_of(*_place(image), np.array(region))
+    if number == 0:
+        return None
+    shape, strides = (3, *region[2:]), (apart if number == 3 else 0, stride, 1)
+    return Region(np.lib.stride_tricks.as_strided(samples[at:], shape, strides))
+
+
+def resize(pixels: np.ndarray, row: list[int], region: list[int], out: np.ndarray) -> None:
+    """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py), from the pixels
+    of its region (top, left, height, width), uint8 (H, W, 3): antialiased, and as resize.resize_into does, bit for bit.
+    """
+    height, width = pixels.shape[:2]
+    if pixels.strides[1:] != (3, 1) or pixels.strides[0] < 3 * width:
+        pixels = np.ascontiguousarray(pixels)
+    channels_last = out.strides[0] == 1
+    crops.crop_pixels(pixels.__array_interface__["data"][0], (height - 1) * pixels.strides[0] + 3 * width,
+                      pixels.strides[0], np.array(row), np.array(region), channels_last, out.shape[1], out.shape[2],
+                      _flat(out.transpose(1, 2, 0) if channels_last else out))
 
 
 def run_all() -> None:
-    """Calls every compiled function with arguments of the types that it gets, and next to nothing to do."""
-    nothing, plane, out = planes.nothing(), np.zeros(SLACK + 1, np.uint8), np.empty((1, 1, 1), np.uint8)
-    words = np.zeros(1, np.int32)
-    planes.decode_box(*nothing)
-    exact.decode_colors((*nothing[:-1], (words, words, words)), (1, 1, 1, 1, 1, 1, 0, 0, 1, 1), plane, plane, plane)
-    colors.planes_to_rgb(*[plane] * 6)
-    line = Line(0.0, 1.0, 1.0, 1, 1, 0, 1, 0, 1)
-    Resampler().resize((plane, plane, plane), 1, 0, 1, line, line, False, out)
+    """Calls every function that is called from Python, with arguments of the types that it gets, and all that they
+    call: of one record that is none."""
+    nothing = np.zeros((1, 1, 1, 3), np.uint8).transpose(0, 3, 1, 2)
+    transform = type("", (), {"fast_decode": False, "antialias": True})
+    crop([nothing.reshape(-1)], np.zeros((1, 9), np.int32), np.zeros((1, 4), np.int64), np.zeros((1, 2), np.int64),
+         np.ones(1, bool), transform, True, nothing)
+    decode_region(nothing.reshape(-1), [0, 0, 1, 1])
+    resize(nothing[0].transpose(1, 2, 0), [0, 0, 1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1], nothing[0].copy())
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    if not array.flags.c_contiguous:
+        raise ValueError("crops must be contiguous, in either memory order")
+    return array.reshape(-1)
+
+
+def _place(array: np.ndarray) -> tuple[int, int]:
+    """(address, bytes) of a contiguous array."""
+    return array.__array_interface__["data"][0], array.nbytes

@@ -1,4 +1,4 @@
-"""Whether our own kernels decode and resize in this process, and each thread's memory for that.
+"""Whether our own kernels decode and resize in this process.
 
 A thread of its own loads what numba has compiled, half a second, or compiles it, which takes longer, once on a machine.
 libjpeg and torch give the same pixels: so nobody waits for it, and they do the work meanwhile. fast_decode=True gives
@@ -10,14 +10,11 @@ import contextlib
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Iterator
-
-if TYPE_CHECKING:
-    from dataflows.images.compiled.kernels import Kernels
+from types import ModuleType
+from typing import Iterator
 
 _MOST_S = 120.0  # that a fork waits
 logger = logging.getLogger(__name__)
-_local = threading.local()
 _lock = threading.Lock()
 _threads: list[threading.Thread] = []  # the one that prepares it
 _works: list[bool] = []
@@ -34,8 +31,12 @@ def start() -> None:
         if _works or _threads:
             return
         thread = threading.Thread(target=_prepare, name="dataflows-kernels")
-        thread.start()
-        _threads.append(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            _without(error, "a thread to load it in", "Raise the limit of threads (`ulimit -u`)")
+        else:
+            _threads.append(thread)
 
 
 def make_ready() -> bool:
@@ -46,33 +47,29 @@ def make_ready() -> bool:
     return _works[0]
 
 
-def own_kernels(*, wait: bool) -> "Kernels | None":
-    """This thread's; None where it does not work here, or does not yet and `wait` is not set."""
-    if not hasattr(_local, "kernels"):
-        if wait:
-            make_ready()
-        else:
-            start()
-        if not _works or not _works[0]:
-            return None
-        from dataflows.images.compiled import kernels
+def own_kernels(*, wait: bool) -> ModuleType | None:
+    """The module kernels.py; None where it does not work here, or does not yet and `wait` is not set."""
+    if wait:
+        make_ready()
+    else:
+        start()
+    if not _works or not _works[0]:
+        return None
+    from dataflows.images.compiled import kernels
 
-        _local.kernels = kernels.Kernels()
-    own: Kernels = _local.kernels
-    return own
+    return kernels
 
 
 @contextlib.contextmanager
 def without() -> Iterator[None]:
     """Has this process do without in the body, as where numba does not work: to compare."""
-    global _local
     make_ready()
-    before, local = list(_works), _local
-    _works[:], _local = [False], threading.local()
+    before = list(_works)
+    _works[:] = [False]
     try:
         yield
     finally:
-        _works[:], _local = before, local
+        _works[:] = before
 
 
 def _prepare() -> None:
@@ -85,10 +82,14 @@ def _prepare() -> None:
             "so meanwhile, but for fast_decode=True. `python -m dataflows compile` does so ahead of time"))
         _works.append(True)
     except Exception as error:  # packages that do not fit each other raise nearly anything
-        logger.warning("libjpeg decodes and torch resizes here, which takes longer, and fast_decode=True takes "
-                       "libjpeg's fast options: what does it faster needs numba, which does not work (%s: %s). `pip "
-                       "install --upgrade numba` may mend it", type(error).__name__, error)
-        _works.append(False)
+        _without(error, "numba", "`pip install --upgrade numba` may mend it")
+
+
+def _without(error: Exception, missing: str, remedy: str) -> None:
+    logger.warning("libjpeg decodes and torch resizes here, which takes longer, and fast_decode=True takes libjpeg's "
+                   "fast options: what does it faster needs %s, which does not work (%s: %s). %s", missing,
+                   type(error).__name__, error, remedy)
+    _works.append(False)
 
 
 def _before_fork() -> None:

@@ -1,20 +1,20 @@
 """An antialiased resize of our own: bit for bit that of torch, in less of its time.
 
 torch resizes each line with integer weights, first across, then down, and rounds in between. The pass that adds whole
-rows is the fast one: so both are made so, and planes are transposed before and after the one across.
+rows is the fast one: so both are made so, and samples are transposed before and after the one across. Where colors lie
+beside each other, in (H, W, 3), each color of a column is a row after that: nothing needs to take them apart.
 
 Crops from planes take the same for each plane of a JPEG, with lines that begin between two samples.
 """
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled
+from dataflows.jpeg.compiled import Int, compiled
 from dataflows.jpeg.decode.intrinsics import transpose_16x16
-from dataflows.jpeg.decode.planes import SLACK, grown
+from dataflows.jpeg.decode.planes import SLACK
 
-BLOCK = 16  # samples: planes are read in blocks of 16 x 16
+BLOCK = 16  # samples: read and written in blocks of 16 x 16
 assert SLACK >= BLOCK - 1
 BITS = 22  # of a weight of 1
 _I32, _U64 = np.int32, np.uint64
@@ -30,80 +30,78 @@ class Line(NamedTuple):
     start: float
     scale: float  # samples a pixel
     support: float  # in samples; at least 1.0
-    limit: int  # how many samples there are
-    pixels: int  # how many pixels there are: the rounding of weights depends on all of them
-    first: int  # of those that are wanted
-    wanted: int  # how many are wanted
-    origin: int  # the first sample that is in memory
-    samples: int  # how many are in memory
-
-    @property
-    def most(self) -> int:
-        """How many samples a pixel has room for: as many as it can have, and 4."""
-        return max(4, 2 * math.ceil(self.support) + 1)
-
-
-class Resampler:
-    """Memory for one image at a time."""
-
-    def __init__(self) -> None:
-        self._numbers, self._shares = np.empty(0, np.int32), np.empty(0, np.float64)
-        self._bytes = np.empty(0, np.uint8)
-
-    def resize(self, planes: tuple[np.ndarray, np.ndarray, np.ndarray], number: int, at: int, stride: int, down: Line,
-               across: Line, flip: bool, out: np.ndarray) -> None:
-        """Fills `out`, uint8 of shape (number, h, w), contiguous, from the first `number` of three planes.
-
-        planes: uint8, flat, in rows of `stride` samples; what is in memory begins at index `at`, and SLACK bytes are
-        behind it. down, across: the lines of h and w pixels. flip: from left to right.
-        """
-        rows, columns, wide = up(down.samples), up(across.samples), up(across.wanted)
-        weights = max(down.most * down.wanted, across.most * across.wanted)
-        self._numbers = grown(self._numbers, 2 * (2 * max(down.wanted, across.wanted) + weights) + max(rows, wide))
-        self._shares = grown(self._shares, weights)
-        self._bytes = grown(self._bytes, columns * rows + 2 * rows * wide)
-        resize_planes(planes, number, at, stride, down, across, flip, down.most, across.most, self._numbers,
-                      self._shares, self._bytes, out.reshape(-1))
+    limit: Int  # how many samples there are
+    pixels: Int  # how many pixels there are: the rounding of weights depends on all of them
+    first: Int  # of those that are wanted
+    wanted: Int  # how many are wanted
+    origin: Int  # the first sample that is in memory
+    samples: Int  # how many are in memory
 
 
 @compiled
-def up(size: int) -> int:
+def up(size: Int) -> Int:
     """The size in whole blocks."""
     return (size + BLOCK - 1) // BLOCK * BLOCK
 
 
 @compiled
-def resize_planes(planes: tuple[np.ndarray, np.ndarray, np.ndarray], number: int, at: int, stride: int, down: Line,
-                  across: Line, flip: bool, most_down: int, most_across: int, numbers: np.ndarray, shares: np.ndarray,
-                  memory: np.ndarray, out: np.ndarray) -> None:
-    """What Resampler.resize does, in its memory.
+def most_samples(line: Line) -> Int:
+    """How many samples a pixel has room for: as many as it can have, and 4."""
+    return max(4, 2 * int(np.ceil(line.support)) + 1)
+
+
+@compiled
+def resize(source: np.ndarray, at: Int, stride: Int, apart: Int, number: Int, down: Line, across: Line, flip: bool,
+           out: np.ndarray) -> None:
+    """Fills `out`, uint8, flat: `number` planes of h rows of w pixels.
+
+    source: uint8, flat, in rows of `stride` bytes; what is in memory begins at index `at`. Planes begin `apart` bytes
+    from each other, with SLACK bytes behind the last one; 0 is for three colors beside each other, with any bytes
+    behind. down, across: the lines of h and w pixels. flip: from left to right.
 
     Raises ValueError if an array is too small. Bounds: as those of the three parts, of which each has its own memory.
     """
-    height, width, h, w = down[8], across[8], down[6], across[6]
-    rows, columns, wide = up(height), up(width), up(w)
-    weights, line = max(most_down * h, most_across * w), max(h, w)
-    if (not (0 < number <= 3 and 0 <= at < planes[0].size and 0 < width <= stride and 0 < height)
-            or numbers.size < 2 * (2 * line + weights) + max(rows, wide) or shares.size < weights
-            or memory.size < columns * rows + 2 * rows * wide or out.size < number * h * w
-            or at + (height - 1) * stride + columns > min(planes[0].size, planes[1].size, planes[2].size)):
+    height, width, h, w = down.samples, across.samples, down.wanted, across.wanted
+    beside = 3 if apart == 0 else 1
+    last = at + (height - 1) * stride + (number - 1) * apart  # row
+    if (not (0 < height and 0 < width and 0 < h and 0 < w and 0 <= at < source.size and beside * width <= stride
+             and 0 <= apart and 1 <= number <= 3) or last + beside * width > source.size or out.size < number * h * w):
         raise ValueError("an array is too small for the resize")
-    places_down, counts_down, numbers = numbers[:h], numbers[h:2 * h], numbers[2 * h:]
-    places_across, counts_across, numbers = numbers[:w], numbers[w:2 * w], numbers[2 * w:]
-    weights_down, weights_across, sums = numbers[:weights], numbers[weights:2 * weights], numbers[2 * weights:]
-    turned, narrow, back = memory[:columns * rows], memory[columns * rows:][:rows * wide], memory[-rows * wide:]
-    weigh(down, False, most_down, places_down, counts_down, weights_down, shares)
-    weigh(across, flip, most_across, places_across, counts_across, weights_across, shares)
+    if last + up(beside * width) > source.size:
+        if beside == 1:
+            raise ValueError("an array is too small for the resize")
+        source = _with_slack(source, at, stride, height, 3 * width)
+        at, stride = 0, 3 * width
+    rows, columns, wide = up(height), up(beside * width), up(w)
+    most_down, most_across = most_samples(down), most_samples(across)
+    places_down, counts_down = np.empty(h, np.int32), np.empty(h, np.int32)
+    places_across, counts_across = np.empty(w, np.int32), np.empty(w, np.int32)
+    weights_down, weights_across = np.empty(h * most_down, np.int32), np.empty(w * most_across, np.int32)
+    weigh(down, False, most_down, places_down, counts_down, weights_down)
+    weigh(across, flip, most_across, places_across, counts_across, weights_across)
+    sums, turned = np.empty(max(rows, wide), np.int32), np.empty(columns * rows, np.uint8)
+    narrow, back = np.empty(rows * wide, np.uint8), np.empty(rows * wide, np.uint8)
     for n in range(number):
-        turn(planes[n], at, stride, height, width, turned, rows)
-        add_rows(turned, rows, height, places_across, counts_across, weights_across, most_across, sums, narrow, rows)
+        if beside == 1 or n == 0:
+            turn(source, at + n * apart, stride, height, beside * width, turned, rows)
+        color = n * rows if beside == 3 else 0
+        add_rows(turned[color:], beside * rows, height, places_across, counts_across, weights_across, most_across, sums,
+                 narrow, rows)
         turn(narrow, 0, rows, w, height, back, wide)
         add_rows(back, wide, w, places_down, counts_down, weights_down, most_down, sums, out[n * h * w:], w)
 
 
 @compiled
-def weigh(line: Line, flip: bool, most: int, places: np.ndarray, counts: np.ndarray, weights: np.ndarray,
-          shares: np.ndarray) -> None:
+def _with_slack(source: np.ndarray, at: Int, stride: Int, rows: Int, count: Int) -> np.ndarray:
+    """A copy of `count` bytes of each row, with SLACK bytes behind."""
+    copy = np.empty(rows * count + SLACK, np.uint8)
+    for y in range(rows):
+        copy[y * count:(y + 1) * count] = source[at + y * stride:at + y * stride + count]
+    return copy
+
+
+@compiled
+def weigh(line: Line, flip: bool, most: Int, places: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> None:
     """Fills, for each pixel that is wanted, places, int32, the first of its samples in memory; counts, int32, how many
     it has there; and weights, int32, in rows of `most`, what each is multiplied by, of 1 << BITS. flip: from last to
     first.
@@ -112,8 +110,8 @@ def weigh(line: Line, flip: bool, most: int, places: np.ndarray, counts: np.ndar
     weights: rounded to as many bits as let the largest one of all pixels stay below 2**15. So a sum has at most 31.
 
     Bounds: samples are among those in memory, at most `most` for a pixel; weights behind its last one, up to 4, are 0.
-    `shares`, float64, is memory for as many as `weights`.
     """
+    shares = np.empty(weights.size, np.float64)
     start, scale, support, limit, pixels, first, count, origin, samples = line
     inverse, largest, bits = 1.0 / support, 0.0, 0
     for i in range(pixels):
@@ -148,7 +146,7 @@ def weigh(line: Line, flip: bool, most: int, places: np.ndarray, counts: np.ndar
 
 
 @compiled
-def turn(plane: np.ndarray, at: int, stride: int, rows: int, columns: int, out: np.ndarray, out_stride: int) -> None:
+def turn(plane: np.ndarray, at: Int, stride: Int, rows: Int, columns: Int, out: np.ndarray, out_stride: Int) -> None:
     """out[x * out_stride + y] = plane[at + y * stride + x], both uint8, flat, for all of these rows and columns.
 
     Bounds: blocks are read and written whole, but a row that is not there is the last one again. So there are SLACK
@@ -163,8 +161,8 @@ def turn(plane: np.ndarray, at: int, stride: int, rows: int, columns: int, out: 
 
 
 @compiled
-def add_rows(plane: np.ndarray, stride: int, width: int, places: np.ndarray, counts: np.ndarray, weights: np.ndarray,
-             most: int, sums: np.ndarray, out: np.ndarray, out_stride: int) -> None:
+def add_rows(plane: np.ndarray, stride: Int, width: Int, places: np.ndarray, counts: np.ndarray, weights: np.ndarray,
+             most: Int, sums: np.ndarray, out: np.ndarray, out_stride: Int) -> None:
     """out[i * out_stride + x], uint8, is the weighted sum of the samples x of the plane's rows, for each pixel i.
 
     plane: uint8, flat, in rows of `stride`. places to most: as `weigh` makes them. sums: int32, for work. No sum is

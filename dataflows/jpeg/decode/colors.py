@@ -9,7 +9,7 @@ pixels: leave them to libjpeg.
 """
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled, inlined
+from dataflows.jpeg.compiled import Int, compiled, inlined
 
 _I16, _I32, _U64 = np.int16, np.int32, np.uint64
 _ZERO, _WHITE = np.int32(0), np.int32(255)
@@ -18,7 +18,7 @@ _BAND, _PART = 8, 1024
 
 
 @inlined
-def _sum_rows(plane: np.ndarray, near: int, far: int, count: int, down: int, sums: np.ndarray, at: int) -> None:
+def _sum_rows(plane: np.ndarray, near: Int, far: Int, count: Int, down: Int, sums: np.ndarray, at: Int) -> None:
     """sums[at:at + count] = 3 * plane[near:near + count] + plane[far:far + count]; the first alone if `down` is 1."""
     a, b, to = _U64(near), _U64(far), _U64(at)
     if down == 2:
@@ -30,7 +30,7 @@ def _sum_rows(plane: np.ndarray, near: int, far: int, count: int, down: int, sum
 
 
 @inlined
-def _double(sums: np.ndarray, count: int, left: int, right: int, shift: int, out: np.ndarray, to: int) -> None:
+def _double(sums: np.ndarray, count: Int, left: Int, right: Int, shift: Int, out: np.ndarray, to: Int) -> None:
     """Two samples of each of sums[1:1 + count]. left, right: what rounds them."""
     for i in range(count):
         three = _I16(sums[_U64(i + 1)] * 3)
@@ -39,8 +39,8 @@ def _double(sums: np.ndarray, count: int, left: int, right: int, shift: int, out
 
 
 @inlined
-def _chroma_row(plane: np.ndarray, near: int, far: int, lower: int, first: int, count: int, columns: int, across: int,
-                down: int, sums: np.ndarray, out: np.ndarray, to: int) -> None:
+def _chroma_row(plane: np.ndarray, near: Int, far: Int, lower: Int, first: Int, count: Int, columns: Int, across: Int,
+                down: Int, sums: np.ndarray, out: np.ndarray, to: Int) -> None:
     """out[to:to + across * count] = the interpolated chroma, minus 128, of `count` samples from column `first` on.
 
     near, far: where the nearer row of the plane and the next one start. lower: 1 where the next is below.
@@ -69,8 +69,8 @@ def _level(value: np.int32) -> np.int32:
 
 
 @inlined
-def _convert(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip: int, count: int, r: np.ndarray,
-             g: np.ndarray, b: np.ndarray, to: int) -> None:
+def _convert(luma: np.ndarray, at: Int, blue: np.ndarray, red: np.ndarray, skip: Int, count: Int, r: np.ndarray,
+             g: np.ndarray, b: np.ndarray, to: Int) -> None:
     """r[to:to + count] and so on = RGB of luma[at:at + count], and of Cb and Cr minus 128 from index `skip` on.
 
     libjpeg's factors, of 65536. Chroma is int32: where numba's compiler knows that a product fits, it takes 64 bits.
@@ -84,14 +84,14 @@ def _convert(luma: np.ndarray, at: int, blue: np.ndarray, red: np.ndarray, skip:
 
 
 @inlined
-def _within(start: int, count: int, size: int) -> bool:
+def _within(start: Int, count: Int, size: Int) -> bool:
     """Whether start .. start + count is a part of 0 .. size, for any numbers: no sum here can overflow."""
-    return 0 <= start < size and 0 < count <= size - start
+    return bool(0 <= start < size and 0 < count <= size - start)
 
 
 @compiled
-def to_rgb(luma: np.ndarray, luma_stride: int, cb: np.ndarray, cr: np.ndarray, chroma_stride: int, chroma_rows: int,
-           chroma_columns: int, across: int, down: int, top: int, left: int, height: int, width: int, r: np.ndarray,
+def to_rgb(luma: np.ndarray, luma_stride: Int, cb: np.ndarray, cr: np.ndarray, chroma_stride: Int, chroma_rows: Int,
+           chroma_columns: Int, across: Int, down: Int, top: Int, left: Int, height: Int, width: Int, r: np.ndarray,
            g: np.ndarray, b: np.ndarray) -> None:
     """Converts a box of YCbCr planes. These may be a part of an image, from a whole MCU on.
 

@@ -5,9 +5,9 @@ An interval can be decoded by itself, so two are decoded in turns, a step of eac
 """
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled, inlined
+from dataflows.jpeg.compiled import Int, compiled, inlined
 from dataflows.jpeg.decode.intrinsics import load_bits, load_u32, load_u64, lowest_bit, store_i16, store_u64
-from dataflows.jpeg.decode.tables import END_OF_BLOCK, LOOKUP, ZIGZAG, entry
+from dataflows.jpeg.decode.tables import END_OF_BLOCK, LOOKUP, ZIGZAG, Tables, entry
 
 PAD = 64 * 31 // 8 + 24  # bytes behind the data: no block is longer, and a word more is loaded
 OK, CORRUPT = 0, 1
@@ -19,8 +19,9 @@ PLACES = 2 * np.append(ZIGZAG * LANES, np.full(192, 63 * LANES)).astype(np.uint3
 _COMPONENT, _TABLE = 30, 28  # above these bits of a block's place are its component, and the number of its tables
 _TOO_FAR = 255  # instead of a coefficient's place
 
+
 @compiled
-def unstuff(data: np.ndarray, chosen: np.ndarray, count: int, out: np.ndarray, starts: np.ndarray) -> int:
+def unstuff(data: np.ndarray, chosen: np.ndarray, count: Int, out: np.ndarray, starts: np.ndarray) -> Int:
     """Copies intervals without the zeros after FF, of `count` that `choose` lists.
 
     Fills starts[i], int64, with where each starts in `out`, and starts[count] with where the last one ends; PAD zeros
@@ -71,8 +72,8 @@ def unstuff(data: np.ndarray, chosen: np.ndarray, count: int, out: np.ndarray, s
 
 
 @compiled
-def choose(row: int, row_end: int, column: int, column_end: int, columns: int, interval: int, offsets: np.ndarray,
-           scan_at: int, chosen: np.ndarray) -> int:
+def choose(row: Int, row_end: Int, column: Int, column_end: Int, columns: Int, interval: Int, offsets: np.ndarray,
+           scan_at: Int, chosen: np.ndarray) -> Int:
     """Lists the intervals that have the MCUs of these rows and columns, in their order; returns how many.
 
     offsets: where each interval starts, from `scan_at` on. chosen: filled, int64 (3, n): the first MCU of each, where
@@ -93,8 +94,8 @@ def choose(row: int, row_end: int, column: int, column_end: int, columns: int, i
 
 
 @compiled
-def place_blocks(chosen: np.ndarray, count: int, interval: int, total: int, columns: int, box: np.ndarray,
-                 blocks: np.ndarray, components: np.ndarray, beside: int, places: np.ndarray, stops: np.ndarray
+def place_blocks(chosen: np.ndarray, count: Int, interval: Int, total: Int, columns: Int, box: np.ndarray,
+                 blocks: np.ndarray, components: np.ndarray, beside: Int, places: np.ndarray, stops: np.ndarray
                  ) -> None:
     """Says where the coefficients of each block go that is in these intervals, in the order of the stream.
 
@@ -139,7 +140,7 @@ def _value(word: _U, found: _U) -> np.int64:
 
 
 @compiled
-def _long_entry(word: _U, table: int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> _U:
+def _long_entry(word: _U, table: Int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> _U:
     """The entry of a code that is longer than LOOKUP, in table number `table`; 0 if there is none."""
     for length in range(LOOKUP + 1, 17):
         code = np.int64(word >> _U(64 - length))
@@ -196,20 +197,19 @@ def _step(position: _U, k: _U, block: _U, table: _U, data: _U, pairs: _U, places
 
 
 @compiled
-def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: int, block_places: np.ndarray,
-           short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray,
-           places: np.ndarray, coefficients: np.ndarray) -> int:
+def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: Int, block_places: np.ndarray,
+           tables: Tables, coefficients: np.ndarray, places: np.ndarray) -> Int:
     """Decodes `count` intervals into `coefficients`, int16, which are zeros before. Returns OK or CORRUPT.
 
-    data, starts: as `unstuff` gives them. stops, block_places: as `place_blocks`. short to symbols: as tables.Tables
-    has them. places: PLACES.
+    data, starts: as `unstuff` gives them. stops, block_places: as `place_blocks`. places: a copy of PLACES.
 
     Two streams, a and b, take a step each in turns. What is left of the last interval is decoded by itself.
 
     Bounds: each block starts within its interval, which is checked, and takes at most PAD bytes. Look-ups are indexed
-    with a table's number and LOOKUP bits. `places` has 256 entries, for at most 62 and twice 64. Blocks are where
+    with a table's number and LOOKUP bits. PLACES has 256 entries, for at most 62 and twice 64. Blocks are where
     `place_blocks` says, and take 1024 coefficients from there.
     """
+    short, pairs, greatest, offsets, symbols = tables[:5]
     bits, pairs_at, places_at = _U(data.ctypes.data), _U(pairs.ctypes.data), _U(places.ctypes.data)
     memory = _U(coefficients.ctypes.data)
     dc = np.zeros(8, np.int64)  # four of each stream

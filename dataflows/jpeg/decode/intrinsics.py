@@ -1,22 +1,26 @@
-"""Loads and stores at addresses, and the place of a word's lowest set bit: what numba has no operations for.
+"""Loads and stores at addresses, the place of a word's lowest set bit, the clock: what numba has no operations for.
 
 Parts of a kernel that are compiled into it get addresses, not arrays: numba counts the references of an array wherever
 it is given to a function, which takes longer than all else in a step of the decoder. Nothing here checks its bounds:
-the docstring of each kernel says why every address is within an array, which the kernel's caller holds meanwhile.
+the docstring of each kernel says why every address is within an array. That array must be an argument of the kernel:
+numba frees one of the kernel's own behind the last place where it has its name, whatever knows its address.
 """
+import time
 from typing import Any, Callable, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
+from dataflows.jpeg.compiled import Int, compiled
 
-def _pointer(builder: Any, address: Any, bits: int) -> Any:
+
+def _pointer(builder: Any, address: Any, bits: Int) -> Any:
     return builder.inttoptr(address, ir.IntType(bits).as_pointer())
 
 
-def _loader(bits: int, *, swapped: bool = False) -> Any:
+def _loader(bits: Int, *, swapped: bool = False) -> Any:
     def load(typing: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             word = builder.load(_pointer(builder, arguments[0], bits))
@@ -90,3 +94,33 @@ transpose_16x16 = cast(Callable[[np.uint64, np.uint64, np.uint64, np.uint64, np.
 store_i16 = cast(Callable[[np.uint64, np.int64], None], intrinsic(_store_i16))  # the lowest 16 bits
 store_u64 = cast(Callable[[np.uint64, np.uint64], None], intrinsic(_store_u64))  # in the machine's order of bytes
 lowest_bit = cast(Load, intrinsic(_lowest_bit))  # how many bits of a word, not 0, are below its lowest set one
+
+
+_BYTES: Any = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
+
+
+def _as_pointer(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return _BYTES(types.int64), generate
+
+
+_pointer_to = cast(Any, intrinsic(_as_pointer))
+_clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.uint64))
+_CLOCK = time.CLOCK_MONOTONIC
+
+
+@compiled
+def array_at(address: Int, size: Int) -> np.ndarray:
+    """The bytes that are there, uint8 (size,), without a copy. The caller's caller holds them."""
+    array: np.ndarray = carray(_pointer_to(address), size)
+    return array
+
+
+@compiled
+def nanoseconds() -> Any:
+    """Of the system's monotonic clock, int64."""
+    now = np.zeros(2, np.int64)
+    _clock_gettime(_CLOCK, np.uint64(now.ctypes.data))
+    return now[0] * 1_000_000_000 + now[1]

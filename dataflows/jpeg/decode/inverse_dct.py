@@ -14,7 +14,7 @@ of its chroma has such groups and its luma has none: so there is none.
 """
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled, inlined
+from dataflows.jpeg.compiled import Int, compiled, inlined
 
 LANES = 16  # blocks side by side
 GROUP = 64 * LANES  # their coefficients
@@ -69,7 +69,7 @@ def _columns(coefficients: np.ndarray, group: np.uint64, factors: np.ndarray, wo
 
 
 @inlined
-def _rows(work: np.ndarray, words: np.ndarray, at: int, stride: int) -> None:
+def _rows(work: np.ndarray, words: np.ndarray, at: Int, stride: Int) -> None:
     """Transforms the rows of 16 blocks. Row y of all of them, 32 words, goes to words[at + y * stride]."""
     for row in range(8):
         start, to = _U64(row * 8 * LANES), _U64(at + row * stride)
@@ -84,7 +84,7 @@ def _rows(work: np.ndarray, words: np.ndarray, at: int, stride: int) -> None:
 
 
 @compiled
-def inverse_dct(coefficients: np.ndarray, start: int, blocks: int, blocks_per_row: int, quantisers: np.ndarray,
+def inverse_dct(coefficients: np.ndarray, start: Int, blocks: Int, blocks_per_row: Int, quantisers: np.ndarray,
                 words: np.ndarray) -> None:
     """Dequantises and transforms the blocks of one component. Nothing but their samples is written.
 

@@ -23,11 +23,11 @@ does it. An entry of `pairs`, uint64, for AC, is one symbol or two whose codes a
 
 and 0 where not even the first is in them.
 """
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled, compiled_short
+from dataflows.jpeg.compiled import Int, compiled
 
 LOOKUP = 10  # bits: 4 KB a table. With 11, tables and coefficients are in each other's way in the first-level cache
 END_OF_BLOCK = 64  # coefficients
@@ -40,8 +40,8 @@ ZIGZAG = np.array([  # the place in rows of 8 of each coefficient in the order o
     47, 55, 62, 63])
 
 
-class Tables:
-    """Memory for those of one JPEG, which `read` fills. Huffman tables come in pairs: AC, number 2 * n + 1, behind DC.
+class Tables(NamedTuple):
+    """Those of one JPEG, as `read_header` fills them. Huffman tables come in pairs: AC, number 2 * n + 1, behind DC.
     Components that have the same pair share its look-ups, so that these fit into the first-level cache.
 
     short: uint32 (6 * 2**LOOKUP,). pairs: uint64, the same, of AC only. greatest, offsets: int32 (6 * 17,): the
@@ -50,39 +50,42 @@ class Tables:
     down and across. table_of: int64 (3,): which pair each has.
     """
 
-    def __init__(self) -> None:
-        self.short = np.zeros(6 << LOOKUP, np.uint32)
-        self.pairs = np.zeros(6 << LOOKUP, np.uint64)
-        self.greatest, self.offsets = np.zeros((2, 6 * 17), np.int32)
-        self.symbols = np.zeros(6 * 256, np.uint8)
-        self.quantisers = np.zeros(3 * 64, np.int32)
-        self.factors = np.zeros(7, np.int64)
-        self.table_of = np.zeros(3, np.int64)
-        self.lookups = self.short, self.pairs, self.greatest, self.offsets, self.symbols
-
-    def read(self, header: bytes) -> bool:
-        """Whether the header, from SOI to the end of SOS, is one that can be decoded."""
-        return read_header(np.frombuffer(header, np.uint8), ZIGZAG, self.short, self.pairs, self.greatest, self.offsets,
-                           self.symbols, self.quantisers, self.factors, self.table_of) == OK
+    short: np.ndarray
+    pairs: np.ndarray
+    greatest: np.ndarray
+    offsets: np.ndarray
+    symbols: np.ndarray
+    quantisers: np.ndarray
+    factors: np.ndarray
+    table_of: np.ndarray
 
 
 @compiled
-def entry(symbol: Any, length: int, is_dc: bool) -> Any:
+def empty_tables() -> Tables:
+    """Memory for the tables of one JPEG after the other."""
+    return Tables(np.zeros(6 << LOOKUP, np.uint32), np.zeros(6 << LOOKUP, np.uint64), np.zeros(6 * 17, np.int32),
+                  np.zeros(6 * 17, np.int32), np.zeros(6 * 256, np.uint8), np.zeros(3 * 64, np.int32),
+                  np.zeros(7, np.int64), np.zeros(3, np.int64))
+
+
+@compiled
+def entry(symbol: Any, length: Int, is_dc: bool) -> Any:
     """The entry of a symbol whose code has this length."""
     size, run = symbol & 15, symbol >> 4
     skip = END_OF_BLOCK if size == 0 and run != 15 else run + 1
     return (0 if is_dc else skip) << 24 | (63 - size) << 16 | length << 8 | (length + size)
 
 
-@compiled_short
-def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs: np.ndarray, greatest: np.ndarray,
-                offsets: np.ndarray, symbols: np.ndarray, quantisers: np.ndarray, factors: np.ndarray,
-                table_of: np.ndarray) -> int:
-    """Fills the arrays of Tables; returns OK, or UNSUPPORTED for what is no 8-bit JPEG of one or three components in
-    one scan.
+@compiled
+def read_header(data: np.ndarray, front: Int, core: Int, end_of_header: Int, tables: Tables) -> Int:
+    """Fills the tables from the segments in front of `front`, from the SOI on, and from those of core .. end_of_header,
+    the last of which is SOS; returns OK, or UNSUPPORTED for what is no 8-bit JPEG of one or three components in one
+    scan.
 
-    Bounds: each segment is checked to be within the header before it is read, and each table within its segment.
+    Bounds: each segment is checked to be in front of `end_of_header` before it is read, and each table to be within its
+    segment. 2 <= front <= core <= end_of_header <= data.size, which the caller has checked.
     """
+    short, pairs, greatest, offsets, symbols, quantisers, factors, table_of = tables
     tables_at = np.full(8, -1, np.int64)  # of Huffman: where their 16 counts are, DC's four and AC's
     quantisers_at = np.full(4, -1, np.int64)
     single = np.empty(1 << LOOKUP, np.uint32)
@@ -90,89 +93,91 @@ def read_header(header: np.ndarray, zigzag: np.ndarray, short: np.ndarray, pairs
     frame: Any = np.int64(-1)
     at: Any = np.int64(2)
     while True:
-        if at + 4 > header.size or header[at] != 0xFF:  # of an empty one, too
+        if at == front:
+            at = np.int64(core)
+        if at + 4 > end_of_header or data[at] != 0xFF:
             return UNSUPPORTED
-        marker, end = header[at + 1], at + 2 + (np.int64(header[at + 2]) << 8 | header[at + 3])
+        marker, end = data[at + 1], at + 2 + (np.int64(data[at + 2]) << 8 | data[at + 3])
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        if end > header.size or end < at + 4 or marker == 0xCC:
+        if end > end_of_header or end < at + 4 or marker == 0xCC:
             return UNSUPPORTED
         if marker == 0xDB:
             place = at + 4
             while place < end:
-                if header[place] > 3 or place + 65 > end:
+                if data[place] > 3 or place + 65 > end:
                     return UNSUPPORTED
-                quantisers_at[header[place]] = place + 1
+                quantisers_at[data[place]] = place + 1
                 place += 65
         elif marker == 0xC4:
             place = at + 4
             while place < end:
-                if header[place] & 0xEC or place + 17 > end:
+                if data[place] & 0xEC or place + 17 > end:
                     return UNSUPPORTED
                 used = np.int64(0)
                 for i in range(16):
-                    used += np.int64(header[place + 1 + i])
+                    used += np.int64(data[place + 1 + i])
                 if used > 256 or place + 17 + used > end:
                     return UNSUPPORTED
-                which = np.int64(header[place])
+                which = np.int64(data[place])
                 tables_at[(which >> 4) * 4 + (which & 3)] = place + 1
                 place += 17 + used
         elif marker == 0xC0 or marker == 0xC1:
-            if frame >= 0 or end < at + 10 or header[at + 4] != 8 or end != at + 10 + 3 * np.int64(header[at + 9]):
+            if frame >= 0 or end < at + 10 or data[at + 4] != 8 or end != at + 10 + 3 * np.int64(data[at + 9]):
                 return UNSUPPORTED
             frame = at
         elif 0xC0 <= marker <= 0xCF:
             return UNSUPPORTED
         elif marker == 0xE0 and end >= at + 18:
-            jfif = jfif or (header[at + 4] == 0x4A and header[at + 5] == 0x46 and header[at + 6] == 0x49
-                            and header[at + 7] == 0x46 and header[at + 8] == 0)
-        elif marker == 0xEE and end >= at + 16 and header[at + 4] == 0x41 and header[at + 5] == 0x64:  # "Ad"obe
-            other_colors = header[at + 15] != 1
+            jfif = jfif or (data[at + 4] == 0x4A and data[at + 5] == 0x46 and data[at + 6] == 0x49
+                            and data[at + 7] == 0x46 and data[at + 8] == 0)
+        elif marker == 0xEE and end >= at + 16 and data[at + 4] == 0x41 and data[at + 5] == 0x64:  # "Ad"obe
+            other_colors = data[at + 15] != 1
         elif marker == 0xDA:
             break
         at = end
     if frame < 0:
         return UNSUPPORTED
-    count = np.int64(header[frame + 9])
-    if (count != 1 and count != 3) or end != at + 8 + 2 * count or header[at + 4] != count:
+    count = np.int64(data[frame + 9])
+    if (count != 1 and count != 3) or end != at + 8 + 2 * count or data[at + 4] != count:
         return UNSUPPORTED
-    if header[end - 3] != 0 or header[end - 2] != 63 or header[end - 1] != 0:
+    if data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
         return UNSUPPORTED
-    names_rgb = header[frame + 10] == 0x52 and count == 3 and header[frame + 13] == 0x47 and header[frame + 16] == 0x42
+    names_rgb = data[frame + 10] == 0x52 and count == 3 and data[frame + 13] == 0x47 and data[frame + 16] == 0x42
     if count == 3 and not jfif and (other_colors or names_rgb):
         return UNSUPPORTED
     factors[0] = count
     blocks: Any = np.int64(0)
     for c in range(count):
-        place, uses = frame + 10 + 3 * c, np.int64(header[at + 6 + 2 * c])
-        if header[place] != header[at + 5 + 2 * c] or header[place + 2] > 3 or uses & 0xCC:
+        place, uses = frame + 10 + 3 * c, np.int64(data[at + 6 + 2 * c])
+        if data[place] != data[at + 5 + 2 * c] or data[place + 2] > 3 or uses & 0xCC:
             return UNSUPPORTED
-        factors[1 + 2 * c], factors[2 + 2 * c] = header[place + 1] & 15, header[place + 1] >> 4
+        factors[1 + 2 * c], factors[2 + 2 * c] = data[place + 1] & 15, data[place + 1] >> 4
         if count == 1:  # its blocks come one by one, whatever these say (T.81, A.2.2)
             factors[1] = factors[2] = 1
         blocks += factors[1 + 2 * c] * factors[2 + 2 * c]
         if not (1 <= factors[1 + 2 * c] <= 4 and 1 <= factors[2 + 2 * c] <= 4 and blocks <= MOST_BLOCKS):
             return UNSUPPORTED
-        quantiser = quantisers_at[header[place + 2]]
+        quantiser = quantisers_at[data[place + 2]]
         if quantiser < 0:
             return UNSUPPORTED
         for i in range(64):
-            quantisers[64 * c + zigzag[i]] = header[quantiser + i]
+            quantisers[64 * c + ZIGZAG[i]] = data[quantiser + i]
         table_of[c] = c
-        if c > 0 and uses == header[at + 4 + 2 * c]:
+        if c > 0 and uses == data[at + 4 + 2 * c]:
             table_of[c] = table_of[c - 1]
             continue
         for kind in range(2):
             table: Any = tables_at[(uses >> 4 if kind == 0 else uses & 15) + 4 * kind]
-            if table < 0 or not _fill(header, table, 2 * c + kind, short, greatest, offsets, symbols):
+            if table < 0 or not _fill(data, table, 2 * c + kind, short, greatest, offsets, symbols):
                 return UNSUPPORTED
         _fill_pairs(2 * c + 1, short, single, pairs)
     return OK
 
 
 @compiled
-def _fill_pairs(number: int, short: np.ndarray, single: np.ndarray, pairs: np.ndarray) -> None:
+def _fill_pairs(number: Int, short: np.ndarray, single: np.ndarray, pairs: np.ndarray) -> None:
     """Fills the row of `pairs` of an AC table from that of `short`. single: memory for 1 << LOOKUP entries."""
     row, mask = number << LOOKUP, (1 << LOOKUP) - 1
     for bits in range(1 << LOOKUP):
@@ -198,23 +203,23 @@ def _fill_pairs(number: int, short: np.ndarray, single: np.ndarray, pairs: np.nd
 
 
 @compiled
-def _fill(header: np.ndarray, at: Any, number: Any, short: np.ndarray, greatest: np.ndarray, offsets: np.ndarray,
+def _fill(data: np.ndarray, at: Any, number: Any, short: np.ndarray, greatest: np.ndarray, offsets: np.ndarray,
           symbols: np.ndarray) -> bool:
-    """Fills table `number` from the 16 counts at header[at] and the symbols behind; whether it is one of 8-bit data.
+    """Fills table `number` from the 16 counts at data[at] and the symbols behind; whether it is one of 8-bit data.
 
-    Bounds: the counts add up to 256 at most, which lie within the header; codes are checked to fit their lengths.
+    Bounds: the counts add up to 256 at most, which lie within the data; codes are checked to fit their lengths.
     """
     is_dc, largest = number & 1 == 0, _LARGEST_DC if number & 1 == 0 else _LARGEST_AC
     row, code, index = number << LOOKUP, 0, 0
     filled = row
     for length in range(1, 17):
-        count = np.int64(header[at + length - 1])
+        count = np.int64(data[at + length - 1])
         greatest[number * 17 + length] = code + count - 1 if count else -1
         offsets[number * 17 + length] = index - code
         if code + count > 1 << length:
             return False
         for _ in range(count):
-            symbol = np.int64(header[at + 16 + index])
+            symbol = np.int64(data[at + 16 + index])
             if symbol & 15 > largest or (is_dc and symbol > 15):
                 return False
             symbols[number * 256 + index] = symbol

@@ -1,7 +1,8 @@
-"""One image to its crop: cut out and decoded, then resized. Tiled JPEGs are decoded by our own kernels where it works.
+"""Records to crops: many at once by our own kernels, and one by one what these leave, by libjpeg, OpenCV and torch.
 
-Those give the default the same pixels as libjpeg; and fast_decode=True, crops from planes.
+The kernels give the default the same pixels as libjpeg and torch do; and fast_decode=True, crops from planes.
 """
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from dataflows.errors import RecordError
 from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
 from dataflows.images.compiled.ready import own_kernels
+from dataflows.images.plan import RESIZED, SIDES, reduced, reductions, regions, unreduced
 from dataflows.images.resize import is_far, resize_into
 from dataflows.jpeg.cut import TileMap, cut
 from dataflows.label_vectors import Label
@@ -32,21 +34,72 @@ class Pixels(NamedTuple):
     origin: tuple[int, int]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wanted:
+    """What is to be made of n images, in rows.
+
+    sizes: int64 (n, 2), height and width of each. plan: int32 (n, 9), see plan.py, of images that are reduced by
+    `factors`, int64 (n,). seen: int64 (n, 4), the region of the reduced image that is needed; needed: that of the
+    image. bicubic, far: bool (n,): the filter; whether the window is one of a far larger box.
+    """
+
+    sizes: np.ndarray
+    plan: np.ndarray
+    factors: np.ndarray
+    seen: np.ndarray
+    needed: np.ndarray
+    bicubic: np.ndarray
+    far: np.ndarray
+
+    @classmethod
+    def by(cls, transform: Any, sizes: np.ndarray, encoded: np.ndarray | bool, positions: np.ndarray, seed: int,
+           epoch: int) -> "Wanted":
+        """encoded: which images are no pixels, and may be reduced while decoding. Raises ValueError."""
+        heights, widths = sizes.T
+        plan = transform.plan(heights, widths, positions, seed, epoch)
+        factors = np.ones(len(plan), np.int64)
+        if transform.scaled_decode:
+            factors = np.where(encoded, reductions(plan), factors)
+            plan = reduced(plan, factors)
+        bicubic = np.broadcast_to(transform.bicubic(positions, seed, epoch), len(plan))
+        seen = regions(plan, transform.window, bicubic)
+        return cls(sizes, plan, factors, seen, unreduced(seen, factors, heights, widths), bicubic,
+                   is_far(plan, transform.window))
+
+    def __getitem__(self, window: slice) -> "Wanted":
+        return Wanted(**{field.name: getattr(self, field.name)[window] for field in dataclasses.fields(self)})
+
+
 class Crops:
-    """Decodes and resizes one crop after another by a transform of transforms.py, in memory of its own."""
+    """Makes crops by a transform of transforms.py, one by one, in memory of its own."""
 
     def __init__(self, transform: Any) -> None:
-        self._fast, self._antialias = transform.fast_decode, transform.antialias
+        self._transform, self._fast, self._antialias = transform, transform.fast_decode, transform.antialias
         self._memory, self._frame = ScratchBuffer(), ScratchBuffer()
 
-    def decode(self, source: Source, region: list[int], factor: int, bicubic: bool) -> Any:
+    def many(self, values: list[np.ndarray], wanted: Wanted, most_pixels: int, pixels_too: bool, out: np.ndarray
+             ) -> Any:
+        """Makes those crops of records that our own kernels make, with what they say of it (see kernels.Crops); None
+        where these do not work here, or make none.
+
+        out: uint8 (n, 3, h, w). most_pixels: of an image. pixels_too: whether arrays of pixels are as we write them.
+        """
+        if not (self._fast or self._antialias):
+            return None
+        own = own_kernels(wait=self._fast)
+        if own is None:
+            return None
+        ours = (wanted.factors == 1) & ~wanted.bicubic & (self._fast | ~wanted.far)
+        ours &= wanted.sizes[:, 0] * wanted.sizes[:, 1] <= most_pixels
+        return own.crop(values, wanted.plan, wanted.seen, wanted.sizes, ours, self._transform,
+                        pixels_too and self._antialias, out)
+
+    def decode(self, source: Source, region: list[int], factor: int) -> Any:
         """At least a region (top, left, height, width) of the image, reduced by `factor`: what `resize` takes. It is
         valid until the next call. Raises RecordError."""
-        if source.tiles is not None and factor == 1 and not (self._fast and bicubic):
-            own = own_kernels(wait=self._fast)
-            part: Any = None
-            if own is not None:
-                part = (own.fast if self._fast else own.exact).decode(source.image, source.tiles, region)
+        if source.tiles is not None and factor == 1 and not self._fast:
+            own = own_kernels(wait=False)
+            part: Any = None if own is None else own.decode_region(source.image, region)
             if part is not None:
                 return part
         return by_libjpeg(source, region, factor, self._fast, self._memory)
@@ -54,33 +107,28 @@ class Crops:
     def resize(self, part: Any, row: list[int], region: list[int], bicubic: bool, out: np.ndarray) -> None:
         """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py). region: of
         the row, reduced as the part is."""
-        resizes = not bicubic and row[2:4] != row[4:6]
-        ours = resizes and self._antialias and not is_far(row, row[6] + out.shape[1], row[7] + out.shape[2])
-        own: Any = own_kernels(wait=False) if ours or not isinstance(part, Pixels) else None
-        if isinstance(part, Pixels):
-            pixels, (y, x) = part
-            if ours:  # nothing of the result depends on what else was decoded
-                top, left, height, width = region
-                pixels, y, x = pixels[top - y:top - y + height, left - x:left - x + width], top, left
+        resizes = not bicubic and row[SIDES] != row[RESIZED]
+        top, left, height, width = region
+        if not isinstance(part, Pixels):
+            if resizes and not self._antialias and out.flags.c_contiguous:
+                part.resize_linearly(bool(row[8]), out)
+                return
+            part = Pixels(part.interleaved(), (top, left))
+        pixels, (y, x) = part
+        if resizes and self._antialias and not is_far(np.array([row]), out.shape[1:])[0]:
+            # nothing of the result depends on what else was decoded
+            pixels, y, x = pixels[top - y:top - y + height, left - x:left - x + width], top, left
+            own = own_kernels(wait=False)
             if own is not None:
-                own.resize(own.split(pixels), row, region, out)
-            else:
-                resize_into(pixels, row, self._antialias, out, bicubic=bicubic, origin=(y, x), memory=self._frame)
-        elif self._fast:
-            own.fast.resize(part, row, self._antialias, out)
-        elif ours:
-            own.resize(part, row, region, out)
-        elif resizes and not self._antialias and out.flags.c_contiguous:
-            own.resize_linearly(part, bool(row[8]), out)
-        else:
-            resize_into(part.interleaved(), row, self._antialias, out, bicubic=bicubic, origin=(region[0], region[1]),
-                        memory=self._frame)
+                own.resize(pixels, row, region, out)
+                return
+        resize_into(pixels, row, self._antialias, out, bicubic=bicubic, origin=(y, x), memory=self._frame)
 
 
 def decode_whole(image: np.ndarray, tiles: TileMap) -> np.ndarray | None:
     """All pixels of a tiled JPEG, in fresh memory; None where our own kernels do not decode it."""
     own = own_kernels(wait=False)
-    part = None if own is None else own.exact.decode(image, tiles, [0, 0, tiles.height, tiles.width])
+    part = None if own is None else own.decode_region(image, [0, 0, tiles.height, tiles.width])
     return None if part is None else part.interleaved()
 
 

@@ -1,5 +1,6 @@
 """Reads, cuts, decodes and crops records; every error names the file and the key."""
 import functools
+import itertools
 import logging
 import math
 import os
@@ -10,16 +11,17 @@ import numpy as np
 
 from dataflows.errors import RecordError
 from dataflows.images.codecs import MAX_PIXELS, decode, refuse_bomb
-from dataflows.images.plan import reduced, reductions, regions, unreduced
 from dataflows.jpeg.cut import read_tiles
 from dataflows.jpeg.header import jpeg_size
 from dataflows.label_vectors import Label
-from dataflows.load.decode.crops import Crops, Source, decode_whole
+from dataflows.load.decode.crops import Crops, Source, Wanted, decode_whole
 from dataflows.options import integer, one_of
 from dataflows.storage import record
 from dataflows.storage.store import Store
 from dataflows.terminal import printable
 
+# Records whose crops are made at once: as many are in memory where they are not mapped, and a signal waits for as many.
+_AT_ONCE = 16
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Done(NamedTuple):
     """What `RecordReader.read_crops` tells besides the pixels: seconds by the clock, of all images together."""
 
-    labels: list[Any]  # an int of each, or float32 (k,)
+    labels: np.ndarray  # int64 (n,), or float32 (n, k)
     decode_s: float  # cutting out and decoding
     resize_s: float
 
@@ -47,6 +49,7 @@ class RecordReader:
         self.store = store
         self._max_pixels = integer("max_pixels", max_pixels, 1)
         self.label_size = _label_size(store)
+        self._our_arrays = (array_layout, array_channels) == ("HWC", "RGB")
         self._view = functools.partial(record.view, array_layout=array_layout, array_channels=array_channels,
                                        label_size=self.label_size)
 
@@ -87,40 +90,53 @@ class RecordReader:
     def read_crops(self, numbers: list[int], transform: Any, positions: np.ndarray, seed: int, epoch: int,
                    out: np.ndarray) -> Done:
         """Fills `out`, uint8 of shape (len(numbers), 3, h, w), by one of transforms.py's transforms."""
-        sources: Iterable[Source] = map(self._source, numbers, self.store.values(numbers))
-        sizes = None if transform.scaled_decode else self.store.sizes(numbers)
-        if sizes is None:
-            sources = list(sources)
-            heights, widths = np.array([source[:2] for source in sources]).T
-        else:  # known before reading, so each record is read, cut, decoded and forgotten in its turn
-            heights, widths = sizes
+        values: Iterable[np.ndarray] = self.store.values(numbers)
+        stated = None if transform.scaled_decode else self.store.sizes(numbers)
+        sources: list[Source] = []
+        encoded: np.ndarray | bool = True
+        if stated is None:
+            values = list(values)
+            sources = list(map(self._source, numbers, values))
+            sizes = np.array([source[:2] for source in sources], np.int64)
+            encoded = np.array([source.image.ndim == 1 for source in sources])
+        else:
+            sizes = np.stack(stated, axis=1).astype(np.int64)
         try:
-            plan = transform.plan(heights, widths, positions, seed, epoch)
+            wanted = Wanted.by(transform, sizes, encoded, positions, seed, epoch)
         except ValueError as error:
             raise RecordError(f"{self.store.path}: {error}") from error
-        factors = np.ones(len(plan), np.int64)
-        if transform.scaled_decode:
-            factors = np.where([source.image.ndim == 1 for source in sources], reductions(plan), factors)
-            plan = reduced(plan, factors)
-        bicubic = transform.bicubic(positions, seed, epoch)
-        seen = regions(plan, transform.window, bicubic)
-        needed = unreduced(seen, factors, heights, widths)
-        labels, crops = [], Crops(transform)
+        crops, labels, held = Crops(transform), self.empty_labels(len(numbers)), iter(values)
         decode_s = resize_s = 0.0
-        for number, source, height, width, row, cubic, region, need, factor, slot in zip(
-                numbers, sources, heights.tolist(), widths.tolist(), plan.tolist(), bicubic.tolist(), seen.tolist(),
-                needed.tolist(), factors.tolist(), out):
-            if source.height != height or source.width != width:
-                raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
-                                  f"{source.height} x {source.width}. Dump it again")
-            started = time.perf_counter()
-            part = self._located(crops.decode, number, source, need, factor, cubic)
-            decoded = time.perf_counter()
-            crops.resize(part, row, region, cubic, slot)
-            decode_s += decoded - started
-            resize_s += time.perf_counter() - decoded
-            labels.append(source.label)
+        for start in range(0, len(numbers), _AT_ONCE):
+            some, window = list(itertools.islice(held, _AT_ONCE)), slice(start, start + _AT_ONCE)
+            made = crops.many(some, wanted[window], self._max_pixels, self._our_arrays, out[window])
+            if made is not None:
+                decode_s, resize_s = decode_s + made.decode_s, resize_s + made.resize_s
+            for i, value in enumerate(some, start):
+                if made is None or not made.done[i - start]:
+                    source = sources[i] if sources else self._source(numbers[i], value)
+                    times = self._crop(numbers[i], source, crops, wanted, i, out[i])
+                    decode_s, resize_s = decode_s + times[0], resize_s + times[1]
+                    labels[i] = source.label
+                elif self.label_size or made.labels[i - start] is None:
+                    labels[i] = self._located(self._view, numbers[i], value)[1]
+                else:
+                    labels[i] = made.labels[i - start]
         return Done(labels, decode_s, resize_s)
+
+    def _crop(self, number: int, source: Source, crops: Crops, wanted: Wanted, i: int, out: np.ndarray
+              ) -> tuple[float, float]:
+        """Fills `out` with the crop of one record, the i-th of those wanted: seconds of decoding and of resizing."""
+        height, width = wanted.sizes[i].tolist()
+        if source[:2] != (height, width):
+            raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
+                              f"{source.height} x {source.width}. Dump it again")
+        row, bicubic = wanted.plan[i].tolist(), bool(wanted.bicubic[i])
+        started = time.perf_counter()
+        part = self._located(crops.decode, number, source, wanted.needed[i].tolist(), int(wanted.factors[i]))
+        decoded = time.perf_counter()
+        crops.resize(part, row, wanted.seen[i].tolist(), bicubic, out)
+        return decoded - started, time.perf_counter() - decoded
 
     def _source(self, number: int, value: np.ndarray) -> Source:
         return self._located(_source, number, self._view, value, self._max_pixels)

@@ -7,20 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.compiled import ready
-from dataflows.images.compiled.exact import ExactDecoder
+from dataflows.images.compiled import kernels, ready
 from dataflows.jpeg.cut import read_tiles
-from dataflows.jpeg.decode import planes
-from dataflows.jpeg.decode.planes import PlaneDecoder
 from dataflows.jpeg.tile import tile
 from helpers.jpegs import encode
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
-decoder = ExactDecoder(PlaneDecoder())
-
 
 def decode(image, region):
-    part = decoder.decode(image, read_tiles(image), region)
+    part = kernels.decode_region(image, region)
     return None if part is None else part.interleaved()
 
 
@@ -46,15 +41,20 @@ def test_chroma_of_four_pixels_is_left_to_libjpeg(sampling):
     assert decode(np.frombuffer(tile(encode(64, 64, sampling)), np.uint8), [0, 0, 64, 64]) is None
 
 
-def test_what_is_damaged_or_too_large_is_left_to_libjpeg(monkeypatch):
+def test_what_is_damaged_or_too_large_is_left_to_libjpeg():
     image = np.frombuffer(tile(encode(64, 64)), np.uint8).copy()
     assert decode(image, [0, 0, 64, 64]) is not None
-    monkeypatch.setattr(planes, "MOST_PIXELS", 64 * 64 - 1)
-    assert decode(image, [0, 0, 64, 64]) is None and decode(image, [0, 0, 40, 40]) is not None
-    monkeypatch.undo()
     tiles = read_tiles(image)
     image[tiles.scan_at + int(tiles.offsets[3]) - 1] = 0xC4
-    assert decoder.decode(image, tiles, [0, 0, 64, 64]) is None
+    assert decode(image, [0, 0, 64, 64]) is None
+    image = np.frombuffer(tile(encode(2056, 2048)), np.uint8)
+    assert decode(image, [0, 0, 2056, 2048]) is None and decode(image, [9, 9, 40, 40]) is not None
+
+
+@pytest.mark.parametrize("region", [[-1, 0, 9, 9], [0, -1, 9, 9], [0, 0, 0, 9], [0, 0, 9, 0], [60, 0, 5, 9],
+                                    [0, 60, 9, 5]])
+def test_a_region_that_is_not_within_the_image_is_none(region):
+    assert decode(np.frombuffer(tile(encode(64, 64)), np.uint8), region) is None
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,13 @@ def read(path):
 def test_batches_and_whole_images_are_those_of_libjpeg(tiled_lmdb, by_libjpeg, monkeypatch):
     assert ready.make_ready()
     decoded = []
-    real = ExactDecoder.decode
-    monkeypatch.setattr(ExactDecoder, "decode", lambda *args: decoded.append(real(*args)) or decoded[-1])
+    many, one = kernels.crop, kernels.decode_region
+    monkeypatch.setattr(kernels, "crop", lambda *args: decoded.extend(
+        np.array((made := many(*args)).done)[args[4]]) or made)
+    monkeypatch.setattr(kernels, "decode_region",
+                        lambda *args: decoded.append((made := one(*args)) is not None) or made)
     found = read(tiled_lmdb / "train.lmdb")
     assert found.keys() == by_libjpeg.keys()
     for name, images in found.items():
         assert all(map(torch.equal, images, by_libjpeg[name])), name
-    assert len(decoded) >= 5 * 23 and sum(pixels is not None for pixels in decoded) > 0.8 * len(decoded)
+    assert len(decoded) >= 5 * 23 and sum(decoded) > 0.8 * len(decoded)

@@ -10,27 +10,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dataflows import CenterCrop, RandomResizedCrop
-from dataflows.images.compiled import ready, resample
-from dataflows.images.compiled.fast_crops import FastCrops
-from dataflows.images.compiled.resample import Resampler
+from dataflows.images.compiled import kernels, ready
 from dataflows.images.plan import regions
 from dataflows.jpeg import compiled
 from dataflows.jpeg.cut import read_tiles
-from dataflows.jpeg.decode.planes import PlaneDecoder
 from dataflows.jpeg.tile import tile
+from dataflows.storage.record import pack
 from helpers.jpegs import encode
 from uint_lmdb_iterloader import LMDBIterLoader
 from uint_lmdb_loader import LMDBDataset, LMDBLoader
 
-crops = FastCrops(PlaneDecoder(), Resampler())
-
 
 def crop(image, row, size, antialias):
-    tiles = read_tiles(image)
-    [region] = regions(np.array([row]), size).tolist()
-    out = np.empty((3, *size), np.uint8)
-    crops.resize(crops.decode(image, tiles, region), row, antialias, out)
-    return out
+    out, plan = np.empty((1, 3, *size), np.uint8), np.array([row])
+    value = np.frombuffer(pack([image.tobytes(), 1]), np.uint8)
+    made = kernels.crop([value], plan, regions(plan, size), np.array([read_tiles(image)[:2]]), np.ones(1, bool),
+                        RandomResizedCrop(size, antialias=antialias, fast_decode=True), True, out)
+    assert made.done == [True]
+    return out[0]
 
 
 @st.composite
@@ -111,13 +108,20 @@ def test_batches_do_not_depend_on_workers_or_memory_order(tiled_lmdb):
     assert all(torch.equal(dataset[number][0], batch[number]) for number in range(23))
 
 
-def test_when_all_is_ready_nothing_more_is_compiled(tiled_lmdb):
+def test_when_all_is_ready_nothing_more_is_compiled(tiled_lmdb, uint8_lmdb, jpeg_lmdb):
     assert ready.make_ready()
-    kernels = [function for function in compiled._functions if "decode" in function.py_func.__module__
-               or function.py_func.__module__ == resample.__name__]
-    before = {function.py_func.__name__: list(function.signatures) for function in kernels}
+    functions = [function for function in compiled._functions if "decode" in function.py_func.__module__
+                 or "images" in function.py_func.__module__]
+    before = {function.py_func: list(function.signatures) for function in functions}
     for options in ({}, {"io": "pread"}):
         for transform in (RandomResizedCrop(32), CenterCrop((32, 20), antialias=False)):
-            transform = dataclasses.replace(transform, fast_decode=True)
-            list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=transform, **options))
-    assert {function.py_func.__name__: list(function.signatures) for function in kernels} == before
+            for fast in (True, False):
+                transform = dataclasses.replace(transform, fast_decode=fast)
+                for channels_last in (False, True):
+                    list(LMDBLoader(tiled_lmdb / "train.lmdb", 8, transform=transform, channels_last=channels_last,
+                                    **options))
+    LMDBDataset(tiled_lmdb / "train.lmdb")[0]
+    list(LMDBLoader(uint8_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32)))
+    list(LMDBLoader(jpeg_lmdb / "train.lmdb", 8, transform=RandomResizedCrop(32)))
+    assert {function.py_func: list(function.signatures) for function in functions} == before
+    assert len(functions) > 20

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from dataflows import RandomResizedCrop
-from dataflows.images.compiled import ready
-from dataflows.images.compiled.exact import ExactDecoder
+from dataflows.images.compiled import kernels, ready
 from helpers.paths import ROOT
 from helpers.sessions import TIMEOUT_SECONDS
 from uint_lmdb_loader import LMDBLoader
@@ -23,7 +22,6 @@ def unprepared(monkeypatch):
     assert ready.make_ready()
     monkeypatch.setattr(ready, "_works", [])
     monkeypatch.setattr(ready, "_threads", [])
-    monkeypatch.setattr(ready, "_local", threading.local())
 
 
 def images(path, **options):
@@ -33,9 +31,10 @@ def images(path, **options):
 
 def test_libjpeg_decodes_until_it_is_ready(tiled_lmdb, unprepared, monkeypatch):
     path, gate, own = tiled_lmdb / "train.lmdb", threading.Event(), []
-    real, decode = ready._prepare, ExactDecoder.decode
+    real, crop = ready._prepare, kernels.crop
     monkeypatch.setattr(ready, "_prepare", lambda: (gate.wait(TIMEOUT_SECONDS), real()))
-    monkeypatch.setattr(ExactDecoder, "decode", lambda *args: own.append(1) or decode(*args))
+    monkeypatch.setattr(kernels, "crop", lambda values, *args: own.extend(
+        value for value in values if len(value) > 3) or crop(values, *args))  # run_all's has 3
     before = images(path)
     assert not own and not ready._works
     gate.set()
@@ -46,7 +45,7 @@ def test_libjpeg_decodes_until_it_is_ready(tiled_lmdb, unprepared, monkeypatch):
 def test_fast_decode_waits_for_it(tiled_lmdb, unprepared, monkeypatch):
     expected = images(tiled_lmdb / "train.lmdb", fast_decode=True)
     real = ready._prepare
-    for name, value in (("_works", []), ("_threads", []), ("_local", threading.local())):
+    for name, value in (("_works", []), ("_threads", [])):
         monkeypatch.setattr(ready, name, value)
     monkeypatch.setattr(ready, "_prepare", lambda: (threading.Event().wait(0.5), real()))
     assert all(map(torch.equal, images(tiled_lmdb / "train.lmdb", fast_decode=True), expected))
@@ -72,6 +71,21 @@ def test_where_numba_does_not_work_libjpeg_and_torch_do_it_and_one_line_says_so(
         "libjpeg decodes and torch resizes here, which takes longer, and fast_decode=True takes libjpeg's fast "
         "options: what does it faster needs numba, which does not work (ImportError: numba is broken). `pip "
         "install --upgrade numba` may mend it"]
+
+
+def test_where_no_thread_can_be_started_libjpeg_and_torch_do_it(tiled_lmdb, unprepared, monkeypatch, caplog):
+    expected = images(tiled_lmdb / "train.lmdb")
+    ready._works.clear()
+    ready._threads.clear()
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert not ready.make_ready()
+    assert "a thread to load it in, which does not work (RuntimeError: can't start new thread)" in caplog.text
+    assert all(map(torch.equal, images(tiled_lmdb / "train.lmdb"), expected))
 
 
 FORK = """

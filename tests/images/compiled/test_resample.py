@@ -5,14 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataflows.images.compiled import resample
-from dataflows.images.compiled.exact import Region
-from dataflows.images.compiled.kernels import Kernels
-from dataflows.images.compiled.resample import Line, Resampler
+from dataflows.images.compiled import kernels
+from dataflows.images.compiled.resample import BLOCK, Line, resize
 from dataflows.images.plan import regions
 from dataflows.images.resize import resize_into
-
-own = Kernels()
 
 
 def noise(height, width, seed=0):
@@ -44,7 +40,7 @@ def both(image, row, size, channels_last=False):
     crops = [np.zeros((*size, 3), np.uint8).transpose(2, 0, 1) if channels_last else np.zeros((3, *size), np.uint8)
              for _ in range(2)]
     resize_into(part, row, True, crops[0], origin=(top, left))
-    own.resize(own.split(part), row, region, crops[1])
+    kernels.resize(part, row, region, crops[1])
     return crops
 
 
@@ -72,25 +68,34 @@ def test_a_flat_image_stays_as_it_is(level):
         assert (both(image, [0, 0, 97, 211, *size, 0, 0, 1], size)[1] == level).all()
 
 
-def test_a_gray_image_is_resized_once_and_given_thrice():
-    plane = np.append(noise(30, 40)[:, :, 0].ravel(), np.zeros(resample.BLOCK, np.uint8))
-    row, region, out = [0, 0, 30, 40, 20, 20, 0, 0, 1], [0, 0, 30, 40], np.zeros((3, 20, 20), np.uint8)
-    own.resize(Region((plane, plane, plane), 0, 40, 30, 40), row, region, out)
-    expected = np.zeros((3, 20, 20), np.uint8)
-    resize_into(np.repeat(plane[:1200].reshape(30, 40, 1), 3, 2), row, True, expected)
-    np.testing.assert_array_equal(out, expected)
-
-
 LINE = Line(0.0, 2.0, 2.0, 40, 20, 0, 20, 0, 40)
+FITTING = {"source": np.zeros(3 * 40 * 40 + BLOCK - 1, np.uint8), "at": 0, "stride": 40, "apart": 1600, "number": 3,
+           "down": LINE, "across": LINE, "flip": False, "out": np.zeros(3 * 20 * 20, np.uint8)}
+BESIDE = FITTING | {"source": np.zeros(3 * 40 * 40, np.uint8), "stride": 120, "apart": 0}
 
 
-@pytest.mark.parametrize("change", [{"at": -1}, {"at": 17}, {"stride": 39}, {"number": 0}, {"number": 4},
-                                    {"down": LINE._replace(samples=41)}, {"across": LINE._replace(samples=0)},
-                                    {"out": np.zeros((3, 20, 19), np.uint8)}], ids=str)
-def test_what_does_not_fit_is_refused(change):
-    plane = np.zeros(40 * 40 + 16, np.uint8)
-    fitting = {"planes": (plane, plane, plane), "number": 3, "at": 0, "stride": 40, "down": LINE, "across": LINE,
-               "flip": False, "out": np.zeros((3, 20, 20), np.uint8)}
-    Resampler().resize(**fitting)
+@pytest.mark.parametrize("change", [{"at": -1}, {"at": 9}, {"at": 2**62}, {"stride": 39}, {"number": 0}, {"number": 4},
+                                    {"apart": 1609}, {"apart": -1}, {"down": LINE._replace(samples=41)},
+                                    {"across": LINE._replace(samples=0)}, {"down": LINE._replace(wanted=0)},
+                                    {"across": LINE._replace(samples=41)}, {"out": np.zeros(3 * 20 * 20 - 1, np.uint8)},
+                                    {"source": np.zeros(3 * 40 * 40 - 1, np.uint8)}], ids=str)
+@pytest.mark.parametrize("fitting", [FITTING, BESIDE], ids=["planes", "beside"])
+def test_what_does_not_fit_is_refused(fitting, change):
+    resize(**fitting)
+    if fitting is BESIDE and "apart" in change:
+        change = {"apart": -1}
+    if fitting is BESIDE and change == {"stride": 39}:
+        change = {"stride": 119}
     with pytest.raises(ValueError, match="too small"):
-        Resampler().resize(**fitting | change)
+        resize(**fitting | change)
+
+
+def test_colors_beside_each_other_need_nothing_behind_them():
+    """The same from an array that ends with the image, and from a larger one."""
+    image, found = noise(40, 40), np.empty((2, 3 * 20 * 20), np.uint8)
+    resize(**BESIDE | {"source": image.ravel().copy(), "out": found[0]})
+    resize(**BESIDE | {"source": np.append(image.ravel(), np.zeros(99, np.uint8)), "out": found[1]})
+    np.testing.assert_array_equal(found[0], found[1])
+    planes = np.append(image.transpose(2, 0, 1).ravel(), np.zeros(BLOCK - 1, np.uint8))
+    resize(**FITTING | {"source": planes, "out": found[1]})
+    np.testing.assert_array_equal(found[0], found[1])
