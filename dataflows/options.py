@@ -65,6 +65,12 @@ def suggests(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
+def suggests_options(cls: type[R]) -> type[R]:
+    """Decorates a class whose __init__ is not written out, as that of a dataclass, so that `suggests` holds for it."""
+    setattr(cls, "__init__", suggests(vars(cls)["__init__"]))  # noqa: B010
+    return cls
+
+
 def _options(function: Callable[..., Any]) -> list[str]:
     """The names by which a caller may give something."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
