@@ -11,6 +11,7 @@ import numpy as np
 
 from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS
+from dataflows.terminal import plural
 
 Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a Label
 
@@ -94,8 +95,10 @@ class ImageSource:
         if not self.unreadable:
             return ""
         named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
-        return (f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: {named}. "
-                f"Make them readable or remove them; a dump leaves them out with on_error='skip'")
+        count = len(self.unreadable)
+        them = "it" if count == 1 else "them"
+        return (f"{plural(count, 'folder or link', 'folders or links')} may hold more images, and cannot be looked "
+                f"into: {named}. Make {them} readable or remove {them}; a dump leaves {them} out with on_error='skip'")
 
     @property
     def count(self) -> int | None:
