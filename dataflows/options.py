@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterable, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_KNOWN = "known_options"  # of what `suggests` decorates: its options
 
 
 def integer(name: str, value: Any, least: int, most: int = 2**63 - 1) -> int:
@@ -60,7 +61,14 @@ def suggests(function: Callable[P, R]) -> Callable[P, R]:
                 _refuse(name, type(args[0]) if function.__name__ == "__init__" else function)
         return function(*args, **options)
 
+    setattr(checked, _KNOWN, known)
     return checked
+
+
+def suggests_options(cls: type[R]) -> type[R]:
+    """Decorates a class whose __init__ is not written out, as that of a dataclass, so that `suggests` holds for it."""
+    setattr(cls, "__init__", suggests(vars(cls)["__init__"]))  # noqa: B010
+    return cls
 
 
 def _options(function: Callable[..., Any]) -> list[str]:
@@ -83,3 +91,29 @@ class fixed_property(functools.cached_property[R]):
 
     def __set__(self, owner: object, value: object) -> NoReturn:
         raise AttributeError(f"{self.attrname} of {type(owner).__name__} is read from the file, and cannot be set")
+
+
+class OptionsOnce:
+    """Refuses an assignment to an option of an __init__ that `suggests` decorates, which would change nothing: it is
+    taken once. Properties that can be set are set, and so are those of `settable`.
+
+    A derived class with an __init__ of its own may keep its options as it likes.
+
+    >>> class Loader(OptionsOnce):
+    ...     @suggests
+    ...     def __init__(self, seed):
+    ...         self._seed = seed
+    >>> Loader(1).seed = 2
+    Traceback (most recent call last):
+    AttributeError: seed of Loader is an option, taken when a Loader is made: make another one with seed=
+    """
+
+    settable: tuple[str, ...] = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        cls = type(self)
+        if (name in getattr(cls.__init__, _KNOWN, ()) and name not in self.settable
+                and getattr(getattr(cls, name, None), "fset", None) is None):
+            raise AttributeError(f"{name} of {cls.__name__} is an option, taken when a {cls.__name__} is made: make "
+                                 f"another one with {name}=")
+        super().__setattr__(name, value)

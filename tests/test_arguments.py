@@ -6,7 +6,9 @@ import pytest
 import benchmark
 import dataflows.__main__
 import dump_imagenet
+from dataflows import shuffle_quality, verify
 from dataflows.arguments import ArgumentParser, did_you_mean
+from dump_imagenet import check_split, dump_split
 from helpers.paths import ROOT
 
 
@@ -106,3 +108,11 @@ def test_without_a_command_the_help_is_printed(capsys):
 ])
 def test_options_in_errors_are_flags_on_the_command_line(text, told):
     assert dump_imagenet._parser().in_flags(text) == told
+
+
+@pytest.mark.parametrize("function, name, near", [
+    (dump_split, "on_eror", "on_error"), (check_split, "max_sid", "max_side"), (verify, "num_thread", "num_threads"),
+    (shuffle_quality, "epoch", "epochs")])
+def test_functions_suggest_options_too(function, name, near):
+    with pytest.raises(TypeError, match=f"{function.__name__} got an unexpected option '{name}'; did you mean {near}"):
+        function("source", **{name: 1})

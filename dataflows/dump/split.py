@@ -150,6 +150,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                          busy=dumped.busy, seconds=time.perf_counter() - started)
 
 
+@suggests
 def check_split(source: str | os.PathLike[str] | Iterable[Any], split: str, *,
                 target: str | os.PathLike[str] | None = None, labels: str | os.PathLike[str] | None = None,
                 classes: Sequence[str] | None = None, format: str = "jpeg", max_side: int | None = None,

@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from dataflows.errors import Damaged, NoChecksums
+from dataflows.options import suggests
 from dataflows.processors import default_workers
 from dataflows.storage.btree import locate, read_header
 from dataflows.storage.index import Index, find_index, index_path, load_index
@@ -46,6 +47,7 @@ class VerifyReport(NamedTuple):
         return "\n  ".join(map(printable, (text, *found[1:])))
 
 
+@suggests
 def verify(path: PathLike | Sequence[PathLike], *, num_threads: int | None = None, progress: bool = True,
            storage_options: Mapping[str, Any] | None = None) -> VerifyReport:
     """Reads an LMDB and its index again, and compares each byte with the checksums that were taken when dumping.

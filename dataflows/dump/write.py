@@ -93,6 +93,9 @@ class _Writer:
             if self._log is not None:
                 self._log(notes)
             _commit(self._path, pending)
+        except lmdb.MemoryError as error:  # of address space, which no disk has to do with
+            raise OSError(f"{self._path} could not be written: {error}. liblmdb maps all of the file, and the system "
+                          f"refuses it: raise the limit on address space (ulimit -v), if there is one") from error
         except lmdb.Error as error:
             raise OSError(f"{self._path} could not be written: {error}. Check the disk and its free space") from error
         self.seconds += time.perf_counter() - started

@@ -12,7 +12,7 @@ import numpy as np
 
 from dataflows.images.plan import make_plan
 from dataflows.images.uniforms import uniforms
-from dataflows.options import integer, one_of
+from dataflows.options import integer, one_of, suggests_options
 
 _MOST_SIDE = 2**31 - 1
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop makes before it falls back to a center crop
@@ -20,6 +20,7 @@ _FLIP_COLUMN = 4 * _ATTEMPTS  # of the numbers that a position has, in uniforms.
 _INTERPOLATION_COLUMN = _FLIP_COLUMN + 1
 
 
+@suggests_options
 @dataclasses.dataclass(frozen=True)
 class RandomResizedCrop:
     """A random part of the image, resized to `size` and mirrored at random: the usual training transform.
@@ -116,6 +117,7 @@ class RandomResizedCrop:
         return np.stack([(heights - h) // 2, (widths - w) // 2, np.maximum(h, 1), np.maximum(w, 1)], axis=1)
 
 
+@suggests_options
 @dataclasses.dataclass(frozen=True)
 class CenterCrop:
     """The center of the image after its shorter side was resized: the usual transform for evaluation.

@@ -16,7 +16,7 @@ from dataflows.load.decode.noted import Noted
 from dataflows.load.decode.reader import RecordReader
 from dataflows.load.state import check_state
 from dataflows.load.to_torch import ToTorch
-from dataflows.options import fixed_property, integer
+from dataflows.options import OptionsOnce, fixed_property, integer
 from dataflows.tensorpack import DataFlow
 
 _KEPT = 8  # batches whose memory is used again: a DataLoader's worker has few
@@ -24,10 +24,12 @@ _AT_ONCE = 32  # samples that an iterator decodes at once
 _MOST_CLASSES = 2**20  # of a file with fewer records; 60 MB of names
 
 
-class Samples:
+class Samples(OptionsOnce):
     """What LMDBDataset and LMDBIterDataset share: samples by their record numbers, and ImageFolder's attributes. Their
     options are documented there.
     """
+
+    settable = ("target_transform",)
 
     def __init__(self, reader: RecordReader, transform: Transform | Pipeline | None,
                  target_transform: Callable[[Any], Any] | None, image_type: str | None, return_index: bool, /) -> None:

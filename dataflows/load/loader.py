@@ -17,14 +17,14 @@ from dataflows.load.samplers import EpochBatchSampler, EpochSampler
 from dataflows.load.state import restored, saved
 from dataflows.load.stats import Stats
 from dataflows.load.to_torch import Batch, ToTorch
-from dataflows.options import fixed_property, integer
+from dataflows.options import OptionsOnce, fixed_property, integer
 from dataflows.order.epoch import Epoch
 from dataflows.order.order import Order
 from dataflows.order.ranks import Ranks
 from dataflows.tensorpack import DataFlow
 
 
-class TorchBatches:
+class TorchBatches(OptionsOnce):
     """What LMDBLoader and LMDBIterLoader share: epochs, their state, and closing. See there for options and behaviour.
 
     Which rank this is, is asked when it is first used, and not before: see LateRanks.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.load.loader import TorchBatches
-from dataflows.options import integer
+from dataflows.options import integer, suggests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,7 @@ class ShuffleQuality:
                 f"coverage             {self.coverage:.2%} of the samples come exactly once in an epoch")
 
 
+@suggests
 def shuffle_quality(loader: TorchBatches, epochs: int = 2) -> ShuffleQuality:
     """Looks at the order of a loader's first epochs, as its rank reads them; the loader's own place does not change.
 

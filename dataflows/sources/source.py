@@ -11,6 +11,7 @@ import numpy as np
 
 from dataflows.sources.folders import Unreadable
 from dataflows.sources.names import EXTENSIONS
+from dataflows.terminal import plural
 
 Loaded = tuple[Any, Any]  # an image as its encoded bytes, or as pixels, uint8 RGB (H, W, 3) or gray (H, W); and a Label
 
@@ -64,24 +65,40 @@ class ImageSource:
 
     def refuse(self, *, unreadable: bool = True) -> None:
         """Raises for what would leave images out, naming all of it: FileNotFoundError for classes without any, and
-        OSError for what is in `unreadable`, unless that is False.
+        OSError for what is in `unreadable`, unless that is False, and for classes of which it hides all images.
         """
+        closed = {name: inside for name in self.empty if (inside := self._unreadable_in(name))}
         lost = self._told_unreadable() if unreadable else ""
         told = [lost] if lost else []
-        if self.empty:
-            one = len(self.empty) == 1
-            told.append(f"{'class' if one else 'classes'} {', '.join(self.empty)} {'holds' if one else 'hold'} no "
+        if closed:  # whoever removed these as empty would lose their images
+            one = len(closed) == 1
+            why = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for each in closed.values()
+                            for name, reason in each)
+            told.append(f"{'class' if one else 'classes'} {', '.join(closed)} {'has' if one else 'have'} no image that "
+                        f"can be seen{'' if lost else f' ({why})'}: every class needs one, also with on_error='skip'. "
+                        f"Make {'it' if one else 'them'} readable, or remove {'it' if one else 'them'}")
+        empty = [name for name in self.empty if name not in closed]
+        if empty:
+            one = len(empty) == 1
+            told.append(f"{'class' if one else 'classes'} {', '.join(empty)} {'holds' if one else 'hold'} no "
                         f"image: every class needs at least one file ending in {', '.join(EXTENSIONS)}. Remove or fill "
                         f"{'it' if one else 'them'}")
         if told:
-            raise (OSError if lost else FileNotFoundError)(". ".join(told))
+            raise (OSError if lost or closed else FileNotFoundError)(". ".join(told))
+
+    def _unreadable_in(self, folder: str) -> list[Unreadable]:
+        """What nobody can look into of a class, which is named as in `empty`."""
+        return [each for each in self.unreadable
+                if os.path.join(self.root, each.name, "").startswith(os.path.join(folder, ""))]
 
     def _told_unreadable(self) -> str:
         if not self.unreadable:
             return ""
         named = "; ".join(f"{os.path.join(self.root, name)}: {reason}" for name, reason in self.unreadable)
-        return (f"{len(self.unreadable):,} folders or links may hold more images, and cannot be looked into: {named}. "
-                f"Make them readable or remove them; a dump leaves them out with on_error='skip'")
+        count = len(self.unreadable)
+        them = "it" if count == 1 else "them"
+        return (f"{plural(count, 'folder or link', 'folders or links')} may hold more images, and cannot be looked "
+                f"into: {named}. Make {them} readable or remove {them}; a dump leaves {them} out with on_error='skip'")
 
     @property
     def count(self) -> int | None:

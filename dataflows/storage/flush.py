@@ -9,13 +9,14 @@ import os
 _REFUSED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
-def flush_file(fd: int) -> bool:
-    """Flushes an open file; False where its file system refuses to. Raises OSError when the disk fails."""
+def flush_file(fd: int, path: str) -> bool:
+    """Flushes an open file; False where its file system refuses to. Raises OSError, with the path, when the disk fails.
+    """
     try:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in _REFUSED:
-            raise
+            raise OSError(error.errno, f"it could not be flushed to the disk: {error.strerror}", path) from error
         return False
     return True
 
@@ -29,6 +30,6 @@ def flush(path: str) -> bool:
             return False
         raise
     try:
-        return flush_file(fd)
+        return flush_file(fd, path)
     finally:
         os.close(fd)

@@ -112,7 +112,7 @@ def write_index(index: Index, lmdb_path: str) -> str:
         with open(temporary, "w+b") as file:
             write_arrays(file, arrays)
             file.flush()
-            flush_file(file.fileno())
+            flush_file(file.fileno(), temporary)
     except BaseException:
         os.unlink(temporary)
         raise

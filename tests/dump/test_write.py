@@ -18,6 +18,7 @@ from dataflows.dump.write import Packed, PackedLMDBSerializer
 from dataflows.storage.btree import locate
 from dataflows.storage.store import Store
 from dataflows.tensorpack import DataFlow
+from helpers.limits import limited_memory
 
 VALUES = [bytes([i]) * size for i, size in enumerate((5_000, 10, 100, 70_000, 3_000, 2_000, 9))]
 
@@ -148,6 +149,12 @@ def test_a_lost_record_is_found(tmp_path):
             transaction.delete(b"00000003")
     with pytest.raises(ValueError, match=r"a.lmdb is damaged: key 00000003 is missing, and another is in its place"):
         checked(path, VALUES)
+
+
+def test_too_small_a_limit_on_address_space_is_not_the_disks_fault(tmp_path):
+    with limited_memory(2**29), pytest.raises(OSError, match=r"a.lmdb could not be written: .*Cannot allocate memory. "
+                                              r"liblmdb maps all .*ulimit -v\), if there is one$"):
+        saved(tmp_path / "a.lmdb", VALUES)
 
 
 def test_the_environment_variable_does_not_choose_the_format(tmp_path):

@@ -235,3 +235,19 @@ def test_a_wrong_probability_is_refused(hflip):
 def test_a_crop_larger_than_the_resized_image_is_refused():
     with pytest.raises(ValueError, match="resize must be an integer of at least 224, not 223"):
         CenterCrop((200, 224), resize=223)
+
+
+@pytest.mark.parametrize("cls, name, near", [(RandomResizedCrop, "scal", "scale"), (CenterCrop, "resise", "resize"),
+                                             (RandomResizedCrop, "antialiased", "antialias")])
+def test_a_misspelt_option_is_told_the_nearest(cls, name, near):
+    with pytest.raises(TypeError, match=f"^{cls.__name__} got an unexpected option '{name}'; did you mean {near}\\?$"):
+        cls(224, **{name: 1})
+
+
+def test_a_derived_crop_is_named_as_it_is_called():
+    class Own(CenterCrop):
+        pass
+
+    with pytest.raises(TypeError, match="^Own got an unexpected option 'resise'; did you mean resize"):
+        Own(224, resise=256)
+    assert Own(224, resize=300).resize == 300

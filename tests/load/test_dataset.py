@@ -1,5 +1,6 @@
 """LMDBDataset and LMDBIterDataset under torch's own DataLoader: samplers, workers, start methods, image types."""
 import copy
+import errno
 import logging
 import os
 import pickle
@@ -433,8 +434,15 @@ def test_a_buffer_shuffles_by_seed_and_epoch(path, expected):
     assert len(set(map(tuple, orders))) == 4
 
 
+@pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
-def test_set_epoch_reaches_workers_that_persist(path, context):
+def test_set_epoch_reaches_workers_that_persist(path, context, refused, monkeypatch):
+    """Also where a sandbox refuses memory without a name."""
+    def no_memory(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if refused:
+        monkeypatch.setattr(os, "memfd_create", no_memory)
     dataset = LMDBIterDataset(path, order="local", shuffle_buffer=10)
     batches = loader(dataset, batch_size=4, num_workers=2, persistent_workers=True, multiprocessing_context=context)
     orders = []

@@ -516,6 +516,32 @@ def test_what_is_fixed_cannot_be_set(path, name):
         assert len(list(batches)) == 6 and len(batches.labels) == 23 and batches.batch_size == 4
 
 
+@pytest.mark.parametrize("cls", [LMDBLoader, LMDBIterLoader, LMDBDataset, LMDBIterDataset])
+def test_options_that_are_taken_once_cannot_be_set(path, cls):
+    """All but those that the documents name: an assignment would change nothing, without a word."""
+    made = cls(path, 4) if cls in (LMDBLoader, LMDBIterLoader) else cls(path)
+    settable = {"transform"} if cls in (LMDBLoader, LMDBIterLoader) else {"transform", "target_transform", "image_type"}
+    for name in {*inspect.signature(cls).parameters} - settable:
+        with pytest.raises(AttributeError, match=f"^{name} of {cls.__name__} is an option, taken when a {cls.__name__} "
+                           f"is made: make another one with {name}=$"):
+            setattr(made, name, 8)
+    for name in settable:
+        setattr(made, name, None)
+    made.noted = 1  # of the caller's own
+    assert len(made) == len(list(made))
+    made.close()
+
+
+def test_a_derived_class_may_keep_its_options_under_their_names(path):
+    class Own(LMDBLoader):
+        def __init__(self, path, seed):
+            super().__init__(path, 4, seed=seed)
+            self.seed = seed
+
+    with Own(path, 3) as batches:
+        assert batches.seed == 3 and len(list(batches)) == 6
+
+
 @pytest.mark.parametrize("cls, name, near", [
     (LMDBLoader, "num_worker", "num_workers"), (LMDBLoader, "wold_size", "world_size"),
     (LMDBIterLoader, "shufle_buffer", "shuffle_buffer"), (LMDBIterLoader, "prefetch_factor", "prefetch"),

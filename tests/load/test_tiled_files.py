@@ -109,14 +109,30 @@ def of_sampling(factors, height, width):
 def test_a_reduced_part_is_that_of_the_reduced_whole(factors, interval_px, data):
     """For any sampling, factor and box: whichever decoder takes a JPEG and its cuts, their pixels are libjpeg's."""
     height, width = data.draw(st.sampled_from([(90, 333), (130, 752), (60, 376), (17, 30), (64, 128), (9, 401)]))
-    jpeg = of_sampling(factors, height, width)
-    tiled = tile(jpeg, interval_px=interval_px)
     factor = data.draw(st.sampled_from([2, 4, 8]))
     fast = data.draw(st.booleans())
     high, wide = -(-height // factor), -(-width // factor)
     top, left = data.draw(st.integers(0, high - 1)), data.draw(st.integers(0, wide - 1))
     h, w = data.draw(st.integers(1, high - top)), data.draw(st.integers(1, min(wide - left, 40)))
-    [region] = unreduced(np.array([[top, left, h, w]]), np.array([factor]), np.array([height]), np.array([width]))
+    check_reduced(of_sampling(factors, height, width), interval_px, height, width, factor, fast, [top, left, h, w])
+
+
+@needs_cjpeg
+@pytest.mark.parametrize("factors", ["2x1,1x1,1x1", "2x2,1x1,1x1", "4x2,1x1,1x1", "2x1,1x1,2x1", "2x2,1x2,1x2"])
+def test_narrow_reduced_parts(factors):
+    """Chroma of fewer than three samples in a row is not interpolated, so a cut must not be as narrow as that."""
+    height, width = 17, 90
+    jpeg = of_sampling(factors, height, width)
+    for factor in (2, 4, 8):
+        for left in range(-(-width // factor)):
+            check_reduced(jpeg, 8, height, width, factor, False, [0, left, 1, 1])
+
+
+def check_reduced(jpeg, interval_px, height, width, factor, fast, box):
+    """The box of the reduced image, from the file as it was and from its tiled form."""
+    top, left, h, w = box
+    tiled = tile(jpeg, interval_px=interval_px)
+    [region] = unreduced(np.array([box]), np.array([factor]), np.array([height]), np.array([width]))
     boxes = []
     for image in (jpeg, tiled):
         source = dataflows.load.decode.reader._source(lambda value: (value, 0), np.frombuffer(image, np.uint8), 10**9)

@@ -245,6 +245,25 @@ def test_a_folder_without_permission_is_named(open_folder, closed, mode):
     assert told == (listed if mode == 0o444 else folders)
 
 
+def test_a_class_that_nobody_can_look_into_is_not_called_empty(open_folder):
+    """Its user would remove it, and lose its images."""
+    make(open_folder / "val", "a/1.jpg", "ab/2.jpg", "b/deep/3.jpg")
+    os.mkdir(open_folder / "val" / "c")
+    root = re.escape(str(open_folder / "val"))
+    for closed in ("ab", "b/deep"):
+        (open_folder / "val" / closed).chmod(0o000)
+    with as_nobody():
+        files = ImageNetFiles(open_folder, "val", tolerant=True)
+        with pytest.raises(OSError, match=f"2 folders or links may hold more images.*{root}/ab: it cannot be listed: "
+                           f"Permission denied.*classes {root}/ab, {root}/b have no image that can be seen: every "
+                           f"class needs one, also with on_error='skip'. Make them readable, or remove them. class "
+                           f"{root}/c holds no image: .*Remove or fill it$"):
+            files.refuse()
+        with pytest.raises(OSError, match=rf"^classes {root}/ab, {root}/b have no image that can be seen \({root}/ab: "
+                           rf"it cannot be listed: Permission denied; {root}/b/deep: .*denied\): every class needs"):
+            files.refuse(unreadable=False)
+
+
 @pytest.mark.parametrize("closed", ["", "val"])
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
 def test_a_source_without_permission_says_so(open_folder, closed, mode):

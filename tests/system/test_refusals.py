@@ -78,6 +78,8 @@ def test_a_disk_that_fails_is_a_failure(photos, tmp_path, refusals):
     with refusing(tmp_path, **refusals) as target:
         done = run(photos, target)
         assert done.returncode in (1, 2) and os.strerror(getattr(errno, [*refusals.values()][0])) in done.stderr
+        at = target if "fsyncdir" in refusals else target / "val.lmdb"  # what failed is named
+        assert f": '{at}" in done.stderr, done.stderr
         assert not FINAL & names(target)
         if "fsyncdir" not in refusals:  # which comes when all is written
             assert names(target) == set()

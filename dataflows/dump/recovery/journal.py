@@ -135,7 +135,7 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
         self._file.write("".join(json.dumps(value) + "\n" for value in values).encode())
         self._file.flush()
-        if self._flushes and not flush_file(self._file.fileno()):
+        if self._flushes and not flush_file(self._file.fileno(), self.path):
             self._flushes = False
             logger.warning("%s: the file system refuses to flush files (fsync), so a loss of power may damage the "
                            "dump; `python -m dataflows verify` tells then", printable(self.path))
@@ -206,7 +206,7 @@ def _take(fd: int, path: str) -> bool:
             raise Locked(errno.EWOULDBLOCK, f"another dump writes this file at the moment: it holds {path}. Wait for "
                                             f"it, stop it, or give another target") from None
         if error.errno not in _NO_LOCKS:
-            raise
+            raise OSError(error.errno, f"it could not be locked: {error.strerror}", path) from error
         logger.warning("%s: the file system has no locks (flock: %s), so nothing keeps out a second dump of this "
                        "target, which would spoil both. See to it that there is none", printable(path), error.strerror)
         return False

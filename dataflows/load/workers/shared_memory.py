@@ -27,12 +27,12 @@ class SharedMemory:
     """`slots` pieces of `nbytes` bytes that a process shares with a child it starts, whatever the start method.
 
     Has no name: nothing is left of it when the last process that has it is gone, however it went. It is no file of
-    /dev/shm, which may be small or missing; where Linux is not the system, it is a temporary file. Raises OSError where
-    the system does not give it.
+    /dev/shm, which may be small or missing; where Linux is not the system, it is a temporary file, as it is with
+    `on_disk`. Raises OSError where the system does not give it.
     """
 
-    def __init__(self, slots: int, nbytes: int) -> None:
-        self._attach(_unnamed_file(), slots, nbytes, new=True)
+    def __init__(self, slots: int, nbytes: int, *, on_disk: bool = False) -> None:
+        self._attach(_unnamed_file(on_disk), slots, nbytes, new=True)
 
     def _attach(self, descriptor: int, slots: int, nbytes: int, *, new: bool = False) -> None:
         self._descriptor = descriptor
@@ -60,8 +60,8 @@ class SharedMemory:
         return _attached, (descriptor, *self._bytes.shape)
 
 
-def _unnamed_file() -> int:
-    if hasattr(os, "memfd_create"):
+def _unnamed_file(on_disk: bool) -> int:
+    if hasattr(os, "memfd_create") and not on_disk:
         return os.memfd_create("dataflows")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
@@ -80,7 +80,10 @@ class SharedNumber:
     """
 
     def __init__(self, value: int = 0) -> None:
-        self._attach(SharedMemory(1, 8))
+        try:
+            self._attach(SharedMemory(1, 8))
+        except OSError:  # a sandbox that refuses such memory; for one number, a file does as well
+            self._attach(SharedMemory(1, 8, on_disk=True))
         self.value = value
 
     def _attach(self, shared: SharedMemory) -> None:

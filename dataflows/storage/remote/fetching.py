@@ -83,7 +83,7 @@ class Job:
                 raise OSError(f"what came is not what {self.url} should be by its index. Compare it with its checksums "
                               f"(python -m dataflows verify), and copy it there again")
             return
-        flush_file(file)
+        flush_file(file, self.entry.partial)
         os.replace(self.entry.partial, self.entry.path)
 
     def _is_whole(self, file: int) -> bool:

@@ -139,7 +139,7 @@ def test_samples_that_have_changed_are_refused(tmp_path):
 def test_what_cannot_be_looked_into_is_left_out_by_the_plan(photos, tmp_path):
     source = shutil.copytree(photos, tmp_path / "photos")
     (source / "train" / "n01443537" / "more").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Refused, match="1 folders or links may hold more images"):
+    with pytest.raises(Refused, match="1 folder or link may hold more images"):
         dump(source, tmp_path / "many", shards=2, part="0/2")
     dump(source, tmp_path / "many", shards=2, part="0/2", on_error="skip")
     with pytest.raises(Refused, match="1 folder or link that cannot be looked into, such as n01443537/more, were left "
