@@ -20,7 +20,10 @@ _unkept: list[Exception] = []  # why not
 
 
 def compiled(function: Kernel) -> Kernel:
-    """A decorator: numba's form of a function, which runs without the GIL. A division by zero is not looked for."""
+    """A decorator: numba's form of a function, which runs without the GIL. A division by zero is not looked for.
+
+    For numbers that are written out in a call, np.int64(0) and not 0, numba would compile a form of the function each.
+    """
     return _compiled(function)
 
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from dataflows.images.compiled.exact import Pixels, decode_region, no_pixels
-from dataflows.images.compiled.fast_crops import decode_for_crop, resize_planes
+from dataflows.images.compiled.exact import Pixels, is_exact, pixels_of
+from dataflows.images.compiled.fast_crops import CHROMA_MARGIN, resize_planes
 from dataflows.images.compiled.lines import lines
 from dataflows.images.compiled.records import ENCODED, PIXELS, place_of
 from dataflows.images.compiled.resample import resize
 from dataflows.jpeg.compiled import Int, compiled
 from dataflows.jpeg.decode.intrinsics import array_at, nanoseconds
+from dataflows.jpeg.decode.planes import Planes, decode_planes, no_planes
 from dataflows.jpeg.decode.tables import OK, Tables, empty_tables, read_header
-from dataflows.jpeg.decode.tiling import read_offsets, read_tiling
+from dataflows.jpeg.decode.tiling import Tiling, read_offsets, read_tiling
 
 LEFT, DONE, UNLABELLED = 0, 1, 2  # to others; crop and label; the crop, and the label is left to others
 
@@ -50,19 +51,35 @@ def crop_records(values: np.ndarray, plan: np.ndarray, regions: np.ndarray, size
         value = array_at(values[i, 0], values[i, 1])
         slot = out[i * size:(i + 1) * size]
         place = place_of(value)
+        done, started = False, nanoseconds()
+        decoded = started
+        target = planar if channels_last else slot
         if place.kind == ENCODED:
-            done = _crop_jpeg(value[place.start:place.end], tables, plan[i], regions[i], sizes[i], fast, antialias,
-                              height, width, planar if channels_last else slot, spent)
+            data = value[place.start:place.end]
+            tiling = read_tiling(data)
+            if tiling.height > 0 and tiling.height == sizes[i, 0] and tiling.width == sizes[i, 1]:
+                planes = _planes_of(data, tiling, tables, regions[i], fast)
+                done = planes.number > 0
+                if done and fast:
+                    decoded = nanoseconds()
+                    resize_planes(planes, plan[i], height, width, antialias, target)
+                elif done:
+                    pixels = pixels_of(planes, tiling, regions[i])
+                    decoded = nanoseconds()
+                    down, across = lines(plan[i], height, width, regions[i])
+                    resize(pixels.samples, pixels.at, pixels.stride, pixels.apart, pixels.number, down, across,
+                           plan[i, 8] != 0, target)
+                if planes.number == 1:
+                    target[height * width:2 * height * width] = target[:height * width]
+                    target[2 * height * width:] = target[:height * width]
         elif place.kind == PIXELS and pixels_too and place.height == sizes[i, 0] and place.width == sizes[i, 1]:
-            started = nanoseconds()
             down, across = lines(plan[i], height, width, regions[i])
-            resize(value, place.start + 3 * (regions[i, 0] * place.width + regions[i, 1]), 3 * place.width, 0, 3, down,
-                   across, plan[i, 8] != 0, planar if channels_last else slot)
-            spent[1] += nanoseconds() - started
+            resize(value, place.start + 3 * (regions[i, 0] * place.width + regions[i, 1]), 3 * place.width, np.int64(0),
+                   np.int64(3), down, across, plan[i, 8] != 0, target)
             done = True
-        else:
-            done = False
         if done:
+            spent[0] += decoded - started
+            spent[1] += nanoseconds() - decoded
             if channels_last:
                 _interleave(planar, slot)
             labels[i] = place.label
@@ -70,49 +87,29 @@ def crop_records(values: np.ndarray, plan: np.ndarray, regions: np.ndarray, size
 
 
 @compiled
-def _crop_jpeg(data: np.ndarray, tables: Tables, row: np.ndarray, region: np.ndarray, size: np.ndarray, fast: bool,
-               antialias: bool, height: Int, width: Int, out: np.ndarray, spent: np.ndarray) -> bool:
-    """Fills `out`, three planes, from a tiled JPEG; whether it is one of that size which is decoded here."""
-    started = nanoseconds()
-    tiling = read_tiling(data)
-    if tiling.height == 0 or tiling.height != size[0] or tiling.width != size[1]:
-        return False
+def _planes_of(data: np.ndarray, tiling: Tiling, tables: Tables, region: np.ndarray, fast: Any) -> Planes:
+    """The planes of a tiled JPEG that a crop of the region needs; without any where it is not decoded here."""
     offsets = read_offsets(data, tiling)
-    if offsets.size == 0 or read_header(data, tiling.front, tiling.core, tiling.scan, tables) != OK:
-        return False
+    if (offsets.size == 0 or read_header(data, tiling.front, tiling.core, tiling.scan, tables) != OK
+            or not (fast or is_exact(tables, tiling.width))):
+        return no_planes()
+    margin_y, margin_x = tiling.margin_y, tiling.margin_x
     if fast:
-        planes = decode_for_crop(data, tiling, offsets, tables, region)
-        number = planes.number
-        decoded = nanoseconds()
-        if number > 0:
-            resize_planes(planes, row, height, width, antialias, out)
-    else:
-        pixels = decode_region(data, tiling, offsets, tables, region)
-        number = pixels.number
-        decoded = nanoseconds()
-        if number > 0:
-            down, across = lines(row, height, width, region)
-            resize(pixels.samples, pixels.at, pixels.stride, pixels.apart, number, down, across, row[8] != 0, out)
-    if number == 1:
-        out[height * width:2 * height * width] = out[:height * width]
-        out[2 * height * width:] = out[:height * width]
-    spent[0] += decoded - started
-    spent[1] += nanoseconds() - decoded
-    return bool(number > 0)
+        margin_y, margin_x = CHROMA_MARGIN * tiling.mcu_height // 8, CHROMA_MARGIN * tiling.mcu_width // 8
+    return decode_planes(data, tiling, offsets, tables, region, margin_y, margin_x)
 
 
 @compiled
 def region_of(address: Int, size: Int, region: np.ndarray) -> Pixels:
     """The pixels of a region, int64 (top, left, height, width), of the tiled JPEG that is there, or none."""
-    data = array_at(address, size)
-    tiling, tables = read_tiling(data), empty_tables()
-    if (tiling.height == 0 or region[0] < 0 or region[1] < 0 or region[2] < 1 or region[3] < 1
-            or region[0] + region[2] > tiling.height or region[1] + region[3] > tiling.width):
-        return no_pixels()
-    offsets = read_offsets(data, tiling)
-    if offsets.size == 0 or read_header(data, tiling.front, tiling.core, tiling.scan, tables) != OK:
-        return no_pixels()
-    return decode_region(data, tiling, offsets, tables, region)
+    data, fast = array_at(address, size), np.bool_(False)
+    tiling = read_tiling(data)
+    if (tiling.height > 0 and region[0] >= 0 and region[1] >= 0 and region[2] > 0 and region[3] > 0
+            and region[0] + region[2] <= tiling.height and region[1] + region[3] <= tiling.width):
+        planes = _planes_of(data, tiling, empty_tables(), region, fast)
+        if planes.number > 0:
+            return pixels_of(planes, tiling, region)
+    return Pixels(np.empty(0, np.uint8), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
 
 
 @compiled
@@ -122,7 +119,7 @@ def crop_pixels(address: Int, size: Int, stride: Int, row: np.ndarray, region: n
     """
     planar = np.empty(out.size, np.uint8) if channels_last else out
     down, across = lines(row, height, width, region)
-    resize(array_at(address, size), 0, stride, 0, 3, down, across, row[8] != 0, planar)
+    resize(array_at(address, size), np.int64(0), stride, np.int64(0), np.int64(3), down, across, row[8] != 0, planar)
     if channels_last:
         _interleave(planar, out)
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from dataflows.jpeg.compiled import Int, compiled
 from dataflows.jpeg.decode.colors import to_rgb
-from dataflows.jpeg.decode.planes import SLACK, decode_planes
+from dataflows.jpeg.decode.planes import SLACK, Planes
 from dataflows.jpeg.decode.tables import Tables
 from dataflows.jpeg.decode.tiling import Tiling
 
@@ -27,31 +27,30 @@ class Pixels(NamedTuple):
 
 
 @compiled
-def no_pixels() -> Pixels:
-    return Pixels(np.empty(0, np.uint8), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
+def is_exact(tables: Tables, width: Int) -> bool:
+    """Whether the pixels of an image of this width are made here: not where chroma stands for more than two pixels in a
+    row or column, or is of two samplings, and not of very narrow images."""
+    factors = tables.factors
+    if factors[0] != 3:
+        return True
+    down, across = factors[1] // factors[3], factors[2] // factors[4]  # pixels of a chroma sample
+    return bool(factors[1] == down * factors[3] and factors[2] == across * factors[4] and down <= 2 and across <= 2
+                and factors[3] == factors[5] and factors[4] == factors[6]
+                and (across == 1 or (width + 1) // 2 >= _LEAST_CHROMA))
 
 
 @compiled
-def decode_region(data: np.ndarray, tiling: Tiling, offsets: np.ndarray, tables: Tables, region: np.ndarray) -> Pixels:
-    """The pixels of a region, int64 (top, left, height, width), within the image.
+def pixels_of(planes: Planes, tiling: Tiling, region: np.ndarray) -> Pixels:
+    """The pixels of a region, int64 (top, left, height, width), from planes that have it and the tiling's margins. For
+    images of which `is_exact` says so.
 
-    None where data are damaged, and for what is not decoded here: chroma that stands for more than two pixels in a row
-    or column, or is of two samplings, and that of very narrow images.
-
-    Bounds: as those of decode_planes and of to_rgb, which compares all sizes.
+    Bounds: as those of to_rgb, which compares all sizes.
     """
-    factors, top, left, height, width = tables.factors, region[0], region[1], region[2], region[3]
-    down, across = np.int64(1), np.int64(1)  # pixels of a chroma sample
-    if factors[0] == 3:
-        down, across = factors[1] // factors[3], factors[2] // factors[4]
-        if (factors[1] != down * factors[3] or factors[2] != across * factors[4] or down > 2 or across > 2
-                or factors[3] != factors[5] or factors[4] != factors[6]
-                or across == 2 and (tiling.width + 1) // 2 < _LEAST_CHROMA):
-            return no_pixels()
-    planes = decode_planes(data, tiling, offsets, tables, region, tiling.margin_y, tiling.margin_x)
-    y, x, stride = top - planes.top, left - planes.left, planes.geometry[0, 1] if planes.number else np.int64(0)
+    top, left, height, width = region[0], region[1], region[2], region[3]
+    y, x, stride = top - planes.top, left - planes.left, planes.geometry[0, 1]
     if planes.number != 3:
         return Pixels(planes.samples, y * stride + x, stride, np.int64(planes.samples.size), planes.number)
+    down, across = planes.most_down // planes.geometry[1, 3], planes.most_across // planes.geometry[1, 4]
     blue, red, chroma_stride = planes.geometry[1, 0], planes.geometry[2, 0], planes.geometry[1, 1]
     rows = min((tiling.height - planes.top + down - 1) // down, planes.geometry[1, 2])
     columns = min((tiling.width - planes.left + across - 1) // across, chroma_stride)

@@ -6,7 +6,7 @@ beside each other, in (H, W, 3), each color of a column is a row after that: not
 
 Crops from planes take the same for each plane of a JPEG, with lines that begin between two samples.
 """
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,23 +71,24 @@ def resize(source: np.ndarray, at: Int, stride: Int, apart: Int, number: Int, do
         if beside == 1:
             raise ValueError("an array is too small for the resize")
         source = _with_slack(source, at, stride, height, 3 * width)
-        at, stride = 0, 3 * width
+        at, stride = np.int64(0), 3 * width
     rows, columns, wide = up(height), up(beside * width), up(w)
     most_down, most_across = most_samples(down), most_samples(across)
     places_down, counts_down = np.empty(h, np.int32), np.empty(h, np.int32)
     places_across, counts_across = np.empty(w, np.int32), np.empty(w, np.int32)
     weights_down, weights_across = np.empty(h * most_down, np.int32), np.empty(w * most_across, np.int32)
-    weigh(down, False, most_down, places_down, counts_down, weights_down)
+    straight: Any = np.bool_(False)
+    weigh(down, straight, most_down, places_down, counts_down, weights_down)
     weigh(across, flip, most_across, places_across, counts_across, weights_across)
     sums, turned = np.empty(max(rows, wide), np.int32), np.empty(columns * rows, np.uint8)
     narrow, back = np.empty(rows * wide, np.uint8), np.empty(rows * wide, np.uint8)
     for n in range(number):
         if beside == 1 or n == 0:
             turn(source, at + n * apart, stride, height, beside * width, turned, rows)
-        color = n * rows if beside == 3 else 0
+        color = n * rows if beside == 3 else np.int64(0)
         add_rows(turned[color:], beside * rows, height, places_across, counts_across, weights_across, most_across, sums,
                  narrow, rows)
-        turn(narrow, 0, rows, w, height, back, wide)
+        turn(narrow, np.int64(0), rows, w, height, back, wide)
         add_rows(back, wide, w, places_down, counts_down, weights_down, most_down, sums, out[n * h * w:], w)
 
 

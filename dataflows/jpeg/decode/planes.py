@@ -31,7 +31,7 @@ class Planes(NamedTuple):
 
 
 @compiled
-def _no_planes() -> Planes:
+def no_planes() -> Planes:
     return Planes(np.empty(0, np.uint8), np.int64(0), np.empty((0, 5), np.int64), np.int64(0), np.int64(0), np.int64(0),
                   np.int64(0))
 
@@ -54,7 +54,7 @@ def decode_planes(data: np.ndarray, tiling: Tiling, offsets: np.ndarray, tables:
     column_end = min((left + width + margin_x + mcu_width - 1) // mcu_width, tiling.columns)
     rows, columns, number = row_end - row, column_end - column, tables.factors[0]
     if rows <= 0 or columns <= 0 or rows * columns * mcu_height * mcu_width > MOST_PIXELS:
-        return _no_planes()
+        return no_planes()
     geometry, components = np.zeros((3, 5), np.int64), np.zeros((3, 5), np.int64)
     blocks = np.zeros((MOST_BLOCKS, 3), np.int64)  # of an MCU
     most_down, most_across, in_mcu = np.int64(1), np.int64(1), 0
@@ -74,7 +74,7 @@ def decode_planes(data: np.ndarray, tiling: Tiling, offsets: np.ndarray, tables:
                 blocks[in_mcu, 0], blocks[in_mcu, 1], blocks[in_mcu, 2] = c, y, x
                 in_mcu += 1
     if 8 * most_down != mcu_height or 8 * most_across != mcu_width:  # the list speaks of another frame
-        return _no_planes()
+        return no_planes()
     intervals = np.empty((5, rows * ((columns + interval - 1) // interval + 1) + 1), np.int64)
     count = entropy.choose(row, row_end, column, column_end, tiling.columns, interval, offsets, tiling.scan, intervals)
     starts, stops = intervals[3], intervals[4]
@@ -83,14 +83,14 @@ def decode_planes(data: np.ndarray, tiling: Tiling, offsets: np.ndarray, tables:
         span += intervals[2, i] - intervals[1, i]
     unstuffed = np.empty(span + entropy.PAD + 8, np.uint8)
     if entropy.unstuff(data, intervals, count, unstuffed, starts) != entropy.OK:
-        return _no_planes()
+        return no_planes()
     places = np.empty(count * interval * in_mcu, np.uint32)
     entropy.place_blocks(intervals, count, interval, tiling.columns * tiling.rows, tiling.columns,
                          np.array([row, column, rows, columns]), blocks[:in_mcu], components, room, places, stops)
     coefficients = np.empty(room + inverse_dct.GROUP, np.int16)  # behind `room`, those of which nobody wants to know
     coefficients[:room] = 0
     if entropy.decode(unstuffed, starts, stops, count, places, tables, coefficients, PLACES.copy()) != entropy.OK:
-        return _no_planes()
+        return no_planes()
     words = np.empty(size // 4 + SLACK // 4, np.int32)
     for c in range(number):
         inverse_dct.inverse_dct(coefficients, components[c, 0], rows * components[c, 2] * components[c, 1],
