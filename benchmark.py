@@ -16,8 +16,8 @@ counted epochs:
 
     images/s       with the range; x BASELINE is the median of the ratios within each round
     CPU ms/image   processor time of the process and all of its workers
-    x limit        that time / the least time in which a crop can be decoded and resized, which each round measures,
-                   too (see benchmarks/limit.py); for this project's loaders
+    x limit        that time / what the crops alone take, by this project's kernels, which each round measures, too (see
+                   benchmarks/limit.py); for this project's loaders
     peak MB        their anonymous and shared memory together; mapped files are page cache, and do not count
     growth MB      by how much anonymous memory grew from the end of the first counted epoch to that of the last
     first batch s  from asking for an epoch to its first batch

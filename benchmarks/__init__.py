@@ -9,7 +9,7 @@
     cold, readers   how fast bytes come off a disk
     remote, range_server    a data set at a URL against the same file here
     scaling         images/s by the number of workers
-    limit           what the work on an image takes at least
+    limit           what the crops alone take
     pointers        what the chain of keys costs its thread
     report          tables and plots
     copies          a split in the format of another library, made once

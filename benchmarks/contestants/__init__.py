@@ -159,4 +159,4 @@ _ALL = (  # their functions are named from this folder on
             "worker processes"),
 )
 CONTESTANTS = {one.name: dataclasses.replace(one, function=f"{__name__}.{one.function}") for one in _ALL}
-LIMIT = Contestant("limit", "benchmarks.limit:limit", "what the work on an image takes at least", own_figures=True)
+LIMIT = Contestant("limit", "benchmarks.limit:limit", "what the crops alone take", own_figures=True)

@@ -16,13 +16,14 @@ import pytest
 import benchmark
 from benchmarks import cold, recipes
 from benchmarks.child import run_epoch
-from benchmarks.contestants import CONTESTANTS, LIMIT, Contestant, Job
+from benchmarks.contestants import CONTESTANTS, Contestant, Job
 from benchmarks.copies import copy_of
 from benchmarks.inputs import subset
 from benchmarks.measure import POINTERS, choose
 from benchmarks.processes import PeakMemory, anonymous_bytes, available, cpu_seconds, tree
 from benchmarks.report import failure, limit_ratio, plot, ratio, table
 from benchmarks.runner import run_group
+from dataflows.load.decode.crops import Crops
 from dump_imagenet import dump_split
 from helpers.contestants import (
     IMAGES,
@@ -229,7 +230,7 @@ def test_every_contestant_trains(photos, tmp_path, capfd, monkeypatch):
 
     [limit] = group["limit"]
     assert limit["error"] is None and limit["median"]["images"] == 23
-    assert "CPU limit: " in printed and "ms to decode a whole image" in printed and "x limit" in printed
+    assert "CPU limit: " in printed and "ms/image for the crops alone" in printed and "x limit" in printed
     assert "x folder-pil" in printed and "x tensorpack" in printed and "µs per image" in printed
     assert "tensorflow" not in printed.lower() and "prctl" not in printed
     for name in run["skipped"]:
@@ -245,7 +246,7 @@ def test_uint8_validation_of_a_subset(photos, tmp_path):
     assert [result["contestant"] for result in group["results"]] == list(what)
     assert {path.name for path in (tmp_path / "lmdb" / "images-7" / "uint8").iterdir()} == {
         "val.lmdb", "val.lmdb.index.npz"}
-    assert group["limit"][0]["median"]["decode_ms"] == 0
+    assert 0 < group["limit"][0]["median"]["limit_ms"]
 
 
 def test_what_misses_several_modules_names_them(monkeypatch):
@@ -370,17 +371,22 @@ def test_rivals_decode_every_image_within_a_few_levels(photos):
 
 
 @pytest.mark.parametrize("split, least, most", [("train", 0.25, 0.65), ("val", 0.45, 0.75)])
-def test_limit_is_what_its_formula_says(split, least, most, photos, tiled_lmdb):
+def test_limit_is_measured_for_each_way_of_making_crops(split, least, most, photos, tiled_lmdb, monkeypatch):
+    from benchmarks import limit
+    seen = []
+    real = Crops.many
+    monkeypatch.setattr(Crops, "many", lambda crops, *args: seen.append(
+        (crops._antialias, crops._fast, made := real(crops, *args))) or made)
     job = Job(str(photos), split, str(tiled_lmdb / f"{split}.lmdb"), "", 0, 4, 2)
-    found, again = epochs_of(LIMIT, job, (0, 1))
+    with limit.limit(job) as epoch:
+        found, again = epoch(0), epoch(1)
     assert least < found["share"] < most
     assert (found["share"] == again["share"]) == (split == "val")  # a train epoch has crops of its own
-    assert found["decode_ms"] > 0 and found["resize_ms"] > 0
-    assert found["limit_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_ms"])
-    assert found["limit_linear_ms"] == pytest.approx(found["decode_ms"] * found["share"] + found["resize_linear_ms"])
-    fast_ms = found["decode_fast_ms"] * found["share"]
-    assert found["limit_fast_ms"] == pytest.approx(fast_ms + found["resize_ms"])
-    assert found["limit_linear_fast_ms"] == pytest.approx(fast_ms + found["resize_linear_ms"])
+    assert all(found[name] > 0 for name in [*limit._WAYS, "libraries_ms"])
+    assert found["images"] == (23 if split == "train" else 10)
+    assert {each[:2] for each in seen} == {(True, False), (True, True), (False, False), (False, True)}
+    assert all((made is None) == (not antialias and not fast) and (made is None or all(made.done))
+               for antialias, fast, made in seen)
 
 
 def test_baseline_crops_as_the_loaders_do(photos, jpeg_lmdb):
@@ -449,16 +455,16 @@ def test_processor_time_is_compared_with_the_limit_of_the_same_round(group):
     baseline, ours, failed = group["results"]
     for epoch, cpu in zip(ours["epochs"], (9, 6, 3, 8)):
         epoch["cpu_ms_per_image"] = cpu
-    terms = {"decode_ms": 1.0, "share": 0.5, "resize_ms": 0.5, "limit_linear_ms": 0.75,
-             "limit_fast_ms": 0.9, "limit_linear_fast_ms": 0.65}
+    terms = {"share": 0.5, "libraries_ms": 1.5, "limit_linear_ms": 0.75, "limit_fast_ms": 0.9,
+             "limit_linear_fast_ms": 0.65}
     limit = {"error": None, "epochs": [{"limit_ms": ms} for ms in (1, 1, 2, 2)], "median": terms | {"limit_ms": 1.0}}
     assert limit_ratio(ours, [limit]) == 4.0  # of 6, 1.5 and 4; the warm-up does not count
     assert limit_ratio(ours, []) is limit_ratio(baseline, [limit]) is limit_ratio(failed, [limit]) is None
     assert limit_ratio(ours, [limit | {"error": "gone"}]) is None
     lines = table(group | {"limit": [limit]}).splitlines()
     assert lines[3].split()[4:6] == ["6.00", "4.00"]
-    assert lines[-1] == ("CPU limit: 1.00 ms/image = 1.00 ms to decode a whole image x 0.50 of it + 0.50 ms to resize "
-                         "the crop; 0.75 with INTER_LINEAR; 0.90 and 0.65 with fast decoding")
+    assert lines[-1] == ("CPU limit: 1.00 ms/image for the crops alone; 0.75 with INTER_LINEAR; 0.90 and 0.65 with "
+                         "fast decoding; 1.50 by OpenCV and torch, of 0.50 of each image")
     assert table(group | {"limit": [{"error": "Traceback\nOSError: gone"}]}).endswith("failed: OSError: gone")
 
 

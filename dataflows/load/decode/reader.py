@@ -96,7 +96,7 @@ class RecordReader:
         encoded: np.ndarray | bool = True
         if stated is None:
             values = list(values)
-            sources = list(map(self._source, numbers, values))
+            sources = list(map(self.source, numbers, values))
             sizes = np.array([source[:2] for source in sources], np.int64)
             encoded = np.array([source.image.ndim == 1 for source in sources])
         else:
@@ -114,7 +114,7 @@ class RecordReader:
                 decode_s, resize_s = decode_s + made.decode_s, resize_s + made.resize_s
             for i, value in enumerate(some, start):
                 if made is None or not made.done[i - start]:
-                    source = sources[i] if sources else self._source(numbers[i], value)
+                    source = sources[i] if sources else self.source(numbers[i], value)
                     times = self._crop(numbers[i], source, crops, wanted, i, out[i])
                     decode_s, resize_s = decode_s + times[0], resize_s + times[1]
                     labels[i] = source.label
@@ -138,7 +138,7 @@ class RecordReader:
         crops.resize(part, row, wanted.seen[i].tolist(), bicubic, out)
         return decoded - started, time.perf_counter() - decoded
 
-    def _source(self, number: int, value: np.ndarray) -> Source:
+    def source(self, number: int, value: np.ndarray) -> Source:
         return self._located(_source, number, self._view, value, self._max_pixels)
 
     def _located(self, fn: Callable[..., T], number: int, *args: Any) -> T:
