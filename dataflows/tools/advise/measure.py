@@ -12,6 +12,7 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
+from dataflows.images.compiled import ready
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.jpeg.tile import make_ready
 from dataflows.load.chain import Decoding
@@ -79,7 +80,8 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> predict.Measur
 def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sample:
     """As much of the sample as can be dumped in all formats in that time, and finds room on disk and in memory."""
     few = Sample(sample.root, sample.images[:_TRIAL])
-    make_ready()  # compiles what tiles JPEGs, before the clock starts
+    make_ready()  # compiles what tiles JPEGs, and then what decodes and resizes, before the clock starts
+    ready.make_ready()
     started, nbytes = time.perf_counter(), 0
     with tempfile.TemporaryDirectory(dir=folder) as trial:
         for i, preparation in enumerate(PREPARATIONS.values()):

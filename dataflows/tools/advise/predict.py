@@ -47,9 +47,9 @@ class Storage:
 class Steps:
     """Milliseconds of one processor that an image takes; a mean over the sample."""
 
-    copy_ms: float  # bringing the bytes that the crop needs out of the page cache
+    copy_ms: float  # bringing the bytes that the crop needs out of the page cache; 0 where that is no step by itself
     decode_ms: float  # Huffman decoding and inverse DCT; 0 for pixels
-    huffman_ms: float  # what of it decoding at 1/8 takes, which needs all of the former and next to none of the latter
+    huffman_ms: float  # decoding by libjpeg at 1/8, which needs all of the former and next to none of the latter
     resize_ms: float  # antialiased, as by default, and into the planes of the batch
     resize_linear_ms: float  # the same with antialias=False
 

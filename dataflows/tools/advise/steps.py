@@ -5,11 +5,12 @@ from typing import Any, Callable
 
 import numpy as np
 
-from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
-from dataflows.images.plan import FLIP, regions
+from dataflows.images.codecs import MAX_PIXELS, ScratchBuffer, decode, decode_reduced
+from dataflows.images.plan import FLIP
 from dataflows.images.resize import resize_into
 from dataflows.images.transforms import RandomResizedCrop
 from dataflows.jpeg.cut import cut, read_tiles
+from dataflows.load.decode.crops import Crops, Wanted
 from dataflows.load.decode.reader import RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.disk import touch
@@ -37,17 +38,30 @@ def resize_ms(pixels: np.ndarray, region: list[int], flip: int) -> tuple[float, 
 
 def time_steps(path: str, deadline: float) -> Steps:
     """Means over the first records of a dump; ends at `deadline`, by time.monotonic."""
+    transform = RandomResizedCrop(SIZE)
     with contextlib.closing(Store(path)) as store:
         reader, index, memory = RecordReader(store), store.index, ScratchBuffer()
         assert index is not None
         numbers = np.arange(min(_STEPS, len(store)))
-        plan = RandomResizedCrop(SIZE).plan(index.height[numbers], index.width[numbers], numbers, 0, 0)
-        rows = zip(numbers.tolist(), regions(plan, (SIZE, SIZE)).tolist(), plan[:, FLIP].tolist())
-        times = []
-        for number, region, flip in until(deadline, rows):
-            touch(store.value(number))  # its pages are mapped, and no fault is counted
-            times.append(_steps_ms(reader.view(number)[0], region, flip, memory))
+        sizes = np.stack([index.height[numbers], index.width[numbers]], axis=1).astype(np.int64)
+        wanted, crops, times = Wanted.by(transform, sizes, True, numbers, 0, 0), Crops(transform), []
+        for number in until(deadline, numbers.tolist()):
+            value, one = store.value(number), wanted[number:number + 1]
+            touch(value)  # its pages are mapped, and no fault is counted
+            by_libraries = _steps_ms(reader.view(number)[0], one.seen[0].tolist(), int(one.plan[0, FLIP]), memory)
+            times.append(_by_kernels(crops, value, one, by_libraries))
     return Steps(*np.mean(times, axis=0).tolist())
+
+
+def _by_kernels(crops: Crops, value: np.ndarray, wanted: Wanted, by_libraries: tuple[float, ...]) -> tuple[float, ...]:
+    """The same where kernels make a loader's crop: they read the bytes where they lie, and have no step for that."""
+    out = np.full((1, 3, SIZE, SIZE), 0, np.uint8)
+    crops.many([value], wanted, MAX_PIXELS, True, out)  # what it needs is in the caches of the processor, as below
+    ms, made = thread_ms(lambda: crops.many([value], wanted, MAX_PIXELS, True, out))
+    if made is None or not made.done[0]:
+        return by_libraries
+    resizing = made.resize_s / (made.decode_s + made.resize_s)
+    return 0.0, ms * (1 - resizing), by_libraries[2], ms * resizing, by_libraries[4]
 
 
 def _steps_ms(image: np.ndarray, region: list[int], flip: int, memory: ScratchBuffer) -> tuple[float, ...]:
