@@ -8,6 +8,7 @@ import numpy as np
 
 from dataflows.images.compiled.exact import Pixels, is_exact, pixels_of
 from dataflows.images.compiled.fast_crops import CHROMA_MARGIN, resize_planes
+from dataflows.images.compiled.linear import resize_linearly
 from dataflows.images.compiled.lines import lines
 from dataflows.images.compiled.records import ENCODED, PIXELS, place_of
 from dataflows.images.compiled.resample import resize
@@ -33,8 +34,8 @@ def crop_records(values: np.ndarray, plan: np.ndarray, regions: np.ndarray, size
         sizes: int64 (n, 2): the height and width of each image that `plan` was made for.
         wanted: bool (n,): whether a record is to be looked at.
         fast: JPEGs from their planes, else with libjpeg's pixels.
-        antialias: as the transform says.
-        pixels_too: records of pixels, too; else they are left.
+        antialias: as the transform says. Without it, windows are those of the whole box.
+        pixels_too: records of pixels, too, with antialias; else they are left.
         channels_last: whether `out` is (n, height, width, 3), else (n, 3, height, width).
         out: uint8, flat.
         labels: int64 (n,); of DONE only.
@@ -66,9 +67,13 @@ def crop_records(values: np.ndarray, plan: np.ndarray, regions: np.ndarray, size
                 elif done:
                     pixels = pixels_of(planes, tiling, regions[i])
                     decoded = nanoseconds()
-                    down, across = lines(plan[i], height, width, regions[i])
-                    resize(pixels.samples, pixels.at, pixels.stride, pixels.apart, pixels.number, down, across,
-                           plan[i, 8] != 0, target)
+                    if antialias:
+                        down, across = lines(plan[i], height, width, regions[i])
+                        resize(pixels.samples, pixels.at, pixels.stride, pixels.apart, pixels.number, down, across,
+                               plan[i, 8] != 0, target)
+                    else:
+                        resize_linearly(pixels.samples, pixels.at, pixels.stride, pixels.apart, pixels.number,
+                                        regions[i, 2], regions[i, 3], height, width, plan[i, 8] != 0, target)
                 if planes.number == 1:
                     target[height * width:2 * height * width] = target[:height * width]
                     target[2 * height * width:] = target[:height * width]

@@ -1,4 +1,5 @@
 """What is done by our own kernels, as the rest of the package calls it. Importing this imports numba."""
+import functools
 from typing import Any, NamedTuple
 
 import cv2
@@ -6,6 +7,8 @@ import numpy as np
 
 from dataflows.images.compiled import crops
 from dataflows.images.compiled.crops import LEFT, UNLABELLED
+from dataflows.images.compiled.linear import resize_linearly
+from dataflows.jpeg.decode.planes import SLACK
 
 
 class Crops(NamedTuple):
@@ -28,14 +31,6 @@ class Region(NamedTuple):
         pixels: np.ndarray = cv2.merge(list(self.planes)).reshape(*self.planes.shape[1:], 3)
         return pixels
 
-    def resize_linearly(self, flip: bool, out: np.ndarray) -> None:
-        """Fills `out`, uint8 of shape (3, h, w), contiguous, by OpenCV's INTER_LINEAR: plane by plane, which gives what
-        it gives for interleaved colors."""
-        for plane, slot in zip(self.planes, out):
-            if flip:
-                cv2.flip(cv2.resize(plane, slot.shape[::-1], interpolation=cv2.INTER_LINEAR), 1, dst=slot)
-            else:
-                cv2.resize(plane, slot.shape[::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
 
 
 def crop(values: list[np.ndarray], plan: np.ndarray, regions: np.ndarray, sizes: np.ndarray, wanted: np.ndarray,
@@ -79,6 +74,19 @@ def resize(pixels: np.ndarray, row: list[int], region: list[int], out: np.ndarra
                       _flat(out.transpose(1, 2, 0) if channels_last else out))
 
 
+@functools.cache
+def is_linear_of_opencv() -> bool:
+    """Whether this version of OpenCV gives the pixels of our own INTER_LINEAR, as far as an image of noise tells."""
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83), np.uint8)
+    padded = np.append(noise.ravel(), np.zeros(SLACK, np.uint8))
+    for height, width in ((40, 50), (100, 130), (61, 30)):
+        found = np.empty(height * width, np.uint8)
+        resize_linearly(padded, 0, 83, noise.size, 1, noise.shape[0], noise.shape[1], height, width, False, found)
+        if (cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR).ravel() != found).any():
+            return False
+    return True
+
+
 def run_all() -> None:
     """Calls every function that is called from Python, with arguments of the types that it gets, and all that they
     call: of one record that is none."""
@@ -87,6 +95,7 @@ def run_all() -> None:
     crop([nothing.reshape(-1)], np.zeros((1, 9), np.int32), np.zeros((1, 4), np.int64), np.zeros((1, 2), np.int64),
          np.ones(1, bool), transform, True, nothing)
     decode_region(nothing.reshape(-1), [0, 0, 1, 1])
+    is_linear_of_opencv()
     resize(nothing[0].transpose(1, 2, 0), [0, 0, 1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1], nothing[0].copy())
 
 

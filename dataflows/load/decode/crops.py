@@ -12,8 +12,10 @@ from dataflows.images.codecs import ScratchBuffer, decode, decode_reduced
 from dataflows.images.compiled.ready import own_kernels
 from dataflows.images.plan import RESIZED, SIDES, reduced, reductions, regions, unreduced
 from dataflows.images.resize import is_far, resize_into
-from dataflows.jpeg.cut import TileMap, cut
+from dataflows.jpeg.cut import MAGIC, TileMap, cut
 from dataflows.label_vectors import Label
+
+_FRONT = 64  # bytes of a record, in which a tiled JPEG has its mark
 
 
 class Source(NamedTuple):
@@ -84,13 +86,15 @@ class Crops:
 
         out: uint8 (n, 3, h, w). most_pixels: of an image. pixels_too: whether arrays of pixels are as we write them.
         """
-        if not (self._fast or self._antialias):
+        if not (self._fast or self._antialias or MAGIC in values[0][:_FRONT].tobytes()):
             return None
         own = own_kernels(wait=self._fast)
-        if own is None:
+        if own is None or not (self._fast or self._antialias or own.is_linear_of_opencv()):
             return None
         ours = (wanted.factors == 1) & ~wanted.bicubic & (self._fast | ~wanted.far)
         ours &= wanted.sizes[:, 0] * wanted.sizes[:, 1] <= most_pixels
+        if not (self._fast or self._antialias):
+            ours &= (wanted.plan[:, RESIZED] == out.shape[2:]).all(axis=1)
         return own.crop(values, wanted.plan, wanted.seen, wanted.sizes, ours, self._transform,
                         pixels_too and self._antialias, out)
 
@@ -110,9 +114,6 @@ class Crops:
         resizes = not bicubic and row[SIDES] != row[RESIZED]
         top, left, height, width = region
         if not isinstance(part, Pixels):
-            if resizes and not self._antialias and out.flags.c_contiguous:
-                part.resize_linearly(bool(row[8]), out)
-                return
             part = Pixels(part.interleaved(), (top, left))
         pixels, (y, x) = part
         if resizes and self._antialias and not is_far(np.array([row]), out.shape[1:])[0]:
