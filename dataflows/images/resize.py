@@ -8,7 +8,7 @@ Both make the horizontal pass first, and round its result to levels. That cuts o
 with it, the order matters. Pillow 13 makes the vertical pass first for some images, which differ more at sharp edges.
 """
 import functools
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import cv2
 import numpy as np
@@ -82,7 +82,7 @@ def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.nda
     # In channels-last memory, the last step leaves its result in place.
     last = out.transpose(1, 2, 0) if out.strides[2] == 3 else None
     bottom, right = y + out.shape[1], x + out.shape[2]
-    if is_far(np.array([row]), out.shape[1:])[0]:
+    if is_far(row, *out.shape[1:]):
         box, y, x, bottom, right = _far_window(pixels, row, out.shape[1:], bicubic, origin), 0, 0, *out.shape[1:]
     else:
         box = _box(pixels, top - origin[0], left - origin[1], height, width, memory or ScratchBuffer())
@@ -108,14 +108,13 @@ def resize_into(pixels: np.ndarray, row: list[int], antialias: bool, out: np.nda
         np.copyto(last, box)
 
 
-def is_far(plan: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Whether all that is between the corner and the end of a window of `size` would be much, and much more than the
-    window: bool (n,), for the rows of a plan."""
-    _, _, height, width, to_height, to_width, y, x, _ = plan.T.astype(np.float64)
-    corner = (y + size[0]) * (x + size[1])
-    much = corner * (1 + height * width / (to_height * to_width)) > _CORNER_PIXELS
-    far: np.ndarray = much & (corner > 4 * size[0] * size[1])
-    return far
+def is_far(row: Any, height: int, width: int) -> Any:
+    """Whether all that is between the corner and the end of a window of (height, width) would be much, and much more
+    than the window; `row` is one of a plan, or the columns of one, and float where products may be large."""
+    _, _, box_height, box_width, to_height, to_width, y, x, _ = row
+    corner = (y + height) * (x + width)
+    return ((corner > 4 * height * width)
+            & (corner * (1 + box_height * box_width / (to_height * to_width)) > _CORNER_PIXELS))
 
 
 def _far_window(pixels: np.ndarray, row: list[int], size: tuple[int, ...], bicubic: bool, origin: tuple[int, int]

@@ -66,10 +66,15 @@ class Wanted:
         bicubic = np.broadcast_to(transform.bicubic(positions, seed, epoch), len(plan))
         seen = regions(plan, transform.window, bicubic)
         return cls(sizes, plan, factors, seen, unreduced(seen, factors, heights, widths), bicubic,
-                   is_far(plan, transform.window))
+                   is_far(plan.T.astype(np.float64), *transform.window))
 
     def __getitem__(self, window: slice) -> "Wanted":
         return Wanted(**{field.name: getattr(self, field.name)[window] for field in dataclasses.fields(self)})
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """(size, row of the plan, factor, seen, needed, bicubic) of each, as lists and numbers of Python."""
+        return list(zip(*(column.tolist() for column in (self.sizes, self.plan, self.factors, self.seen, self.needed,
+                                                         self.bicubic))))
 
 
 class Crops:
@@ -116,7 +121,7 @@ class Crops:
         if not isinstance(part, Pixels):
             part = Pixels(part.interleaved(), (top, left))
         pixels, (y, x) = part
-        if resizes and self._antialias and not is_far(np.array([row]), out.shape[1:])[0]:
+        if resizes and self._antialias and not is_far(row, *out.shape[1:]):
             # nothing of the result depends on what else was decoded
             pixels, y, x = pixels[top - y:top - y + height, left - x:left - x + width], top, left
             own = own_kernels(wait=False)

@@ -112,10 +112,11 @@ class RecordReader:
             made = crops.many(some, wanted[window], self._max_pixels, self._our_arrays, out[window])
             if made is not None:
                 decode_s, resize_s = decode_s + made.decode_s, resize_s + made.resize_s
+            rows = [] if made is not None and all(made.done) else wanted[window].rows()
             for i, value in enumerate(some, start):
                 if made is None or not made.done[i - start]:
                     source = sources[i] if sources else self.source(numbers[i], value)
-                    times = self._crop(numbers[i], source, crops, wanted, i, out[i])
+                    times = self._crop(numbers[i], source, crops, rows[i - start], out[i])
                     decode_s, resize_s = decode_s + times[0], resize_s + times[1]
                     labels[i] = source.label
                 elif self.label_size or made.labels[i - start] is None:
@@ -124,18 +125,17 @@ class RecordReader:
                     labels[i] = made.labels[i - start]
         return Done(labels, decode_s, resize_s)
 
-    def _crop(self, number: int, source: Source, crops: Crops, wanted: Wanted, i: int, out: np.ndarray
+    def _crop(self, number: int, source: Source, crops: Crops, wanted: tuple[Any, ...], out: np.ndarray
               ) -> tuple[float, float]:
-        """Fills `out` with the crop of one record, the i-th of those wanted: seconds of decoding and of resizing."""
-        height, width = wanted.sizes[i].tolist()
-        if source[:2] != (height, width):
+        """Fills `out` with the crop of one record, by a row of Wanted: seconds of decoding and of resizing."""
+        (height, width), row, factor, seen, needed, bicubic = wanted
+        if source.height != height or source.width != width:
             raise RecordError(f"{self.store.place(number)}: the index states {height} x {width} pixels, and it has "
                               f"{source.height} x {source.width}. Dump it again")
-        row, bicubic = wanted.plan[i].tolist(), bool(wanted.bicubic[i])
         started = time.perf_counter()
-        part = self._located(crops.decode, number, source, wanted.needed[i].tolist(), int(wanted.factors[i]))
+        part = self._located(crops.decode, number, source, needed, factor)
         decoded = time.perf_counter()
-        crops.resize(part, row, wanted.seen[i].tolist(), bicubic, out)
+        crops.resize(part, row, seen, bicubic, out)
         return decoded - started, time.perf_counter() - decoded
 
     def source(self, number: int, value: np.ndarray) -> Source:
