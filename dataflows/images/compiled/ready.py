@@ -78,7 +78,7 @@ def _prepare() -> None:
         from dataflows.jpeg import compiled
 
         compiled.make_ready(kernels.run_all, lambda: logger.warning(
-            "compiling what decodes and resizes, which takes some 30 seconds, once on a machine; libjpeg and torch do "
+            "compiling what decodes and resizes, which takes some 45 seconds, once on a machine; libjpeg and torch do "
             "so meanwhile, but for fast_decode=True. `python -m dataflows compile` does so ahead of time"))
         _works.append(True)
     except Exception as error:  # packages that do not fit each other raise nearly anything
