@@ -47,7 +47,9 @@ demo/train/val.lmdb.index.npz: | .venv/installed
 # One process per processor (pytest-xdist). Each begins with a share of its own and takes from another's when that is
 # done, so what the tests of a file share is mostly made once. `make test PYTEST_ARGS="-n 0"` runs all tests in one
 # process, for a debugger.
+# Kernels are compiled first: a test that starts that would leave a thread behind, and each process would do it.
 test: .venv/installed
+	$(BIN)/python -m dataflows compile
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not clusters" $(PYTEST_ARGS)
 
 test-clusters: .venv/installed
