@@ -23,12 +23,11 @@ from benchmarks.opencv import decode
 from dataflows.images.compiled import ready
 from dataflows.images.plan import FLIP
 from dataflows.load.decode.crops import Crops, Source, Wanted
-from dataflows.load.decode.reader import RecordReader
+from dataflows.load.decode.reader import AT_ONCE, RecordReader
 from dataflows.storage.store import Store
 from dataflows.tools.advise.steps import resize_ms, thread_ms
 
 SAMPLE = 300  # records
-_AT_ONCE = 16  # as loaders do it
 _WAYS: dict[str, dict[str, bool]] = {
     "limit_ms": {}, "limit_linear_ms": {"antialias": False}, "limit_fast_ms": {"fast_decode": True},
     "limit_linear_fast_ms": {"antialias": False, "fast_decode": True}}
@@ -50,7 +49,7 @@ def limit(job: Job) -> Iterator[Callable[[int], dict[str, Any]]]:
     with contextlib.closing(Store(job.lmdb)) as store:
         reader, count = RecordReader(store), min(SAMPLE, len(store))
         numbers = [i * len(store) // count for i in range(count)]  # spread evenly
-        parts = [numbers[start:start + _AT_ONCE] for start in range(0, count, _AT_ONCE)]
+        parts = [numbers[start:start + AT_ONCE] for start in range(0, count, AT_ONCE)]
         yield lambda epoch: {"images": count} | _means([_costs(reader, part, job, epoch) for part in parts])
 
 
@@ -61,8 +60,8 @@ def _costs(reader: RecordReader, numbers: list[int], job: Job, epoch: int) -> di
     sizes = np.array([source[:2] for source in sources])
     costs: dict[str, list[float]] = {}
     for name, options in _WAYS.items():
-        crops = Crops(transform(job, **options))
-        wanted = Wanted.by(transform(job, **options), sizes, True, np.array(numbers), 0, epoch)
+        crop = transform(job, **options)  # without antialias, a center crop has another plan
+        crops, wanted = Crops(crop), Wanted.by(crop, sizes, True, np.array(numbers), 0, epoch)
         out = np.full((len(numbers), 3, SIZE, SIZE), 0, np.uint8)  # a batch's memory has been written to before
         ms, _ = thread_ms(lambda crops=crops, wanted=wanted, out=out: _crop(crops, values, sources, wanted, out))
         costs[name] = [ms]

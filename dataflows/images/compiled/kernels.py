@@ -21,18 +21,6 @@ class Crops(NamedTuple):
     resize_s: float
 
 
-class Region(NamedTuple):
-    """Pixels of a region, (3, height, width), uint8: a view, thrice the same plane if the image is gray."""
-
-    planes: np.ndarray
-
-    def interleaved(self) -> np.ndarray:
-        """The pixels as (height, width, 3), in fresh memory."""
-        pixels: np.ndarray = cv2.merge(list(self.planes)).reshape(*self.planes.shape[1:], 3)
-        return pixels
-
-
-
 def crop(values: list[np.ndarray], plan: np.ndarray, regions: np.ndarray, sizes: np.ndarray, wanted: np.ndarray,
          transform: Any, pixels_too: bool, out: np.ndarray) -> Crops:
     """Fills those of `out`, uint8 (n, 3, h, w) in either memory order, that `wanted` names, by a plan's rows.
@@ -51,14 +39,16 @@ def crop(values: list[np.ndarray], plan: np.ndarray, regions: np.ndarray, sizes:
     return Crops((states != LEFT).tolist(), known, decode_s, resize_s)
 
 
-def decode_region(image: np.ndarray, region: list[int]) -> Region | None:
-    """The pixels of a region (top, left, height, width) of a tiled JPEG, equal to libjpeg's; None for what is not
-    decoded here, and what is damaged."""
+def decode_region(image: np.ndarray, region: list[int]) -> np.ndarray | None:
+    """The pixels of a region (top, left, height, width) of a tiled JPEG, uint8 (height, width, 3), in fresh memory,
+    equal to libjpeg's; None for what is not decoded here, and what is damaged."""
     samples, at, stride, apart, number = crops.region_of(*_place(image), np.array(region))
     if number == 0:
         return None
-    shape, strides = (3, *region[2:]), (apart if number == 3 else 0, stride, 1)
-    return Region(np.lib.stride_tricks.as_strided(samples[at:], shape, strides))
+    shape, strides = (3, *region[2:]), (apart if number == 3 else 0, stride, 1)  # a gray plane counts thrice
+    planes = np.lib.stride_tricks.as_strided(samples[at:], shape, strides)
+    pixels: np.ndarray = cv2.merge(list(planes)).reshape(*region[2:], 3)
+    return pixels
 
 
 def resize(pixels: np.ndarray, row: list[int], region: list[int], out: np.ndarray) -> None:

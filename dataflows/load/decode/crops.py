@@ -103,23 +103,21 @@ class Crops:
         return own.crop(values, wanted.plan, wanted.seen, wanted.sizes, ours, self._transform,
                         pixels_too and self._antialias, out)
 
-    def decode(self, source: Source, region: list[int], factor: int) -> Any:
+    def decode(self, source: Source, region: list[int], factor: int) -> Pixels:
         """At least a region (top, left, height, width) of the image, reduced by `factor`: what `resize` takes. It is
         valid until the next call. Raises RecordError."""
         if source.tiles is not None and factor == 1 and not self._fast:
             own = own_kernels(wait=False)
-            part: Any = None if own is None else own.decode_region(source.image, region)
-            if part is not None:
-                return part
+            pixels = None if own is None else own.decode_region(source.image, region)
+            if pixels is not None:
+                return Pixels(pixels, (region[0], region[1]))
         return by_libjpeg(source, region, factor, self._fast, self._memory)
 
-    def resize(self, part: Any, row: list[int], region: list[int], bicubic: bool, out: np.ndarray) -> None:
+    def resize(self, part: Pixels, row: list[int], region: list[int], bicubic: bool, out: np.ndarray) -> None:
         """Fills `out`, uint8 of shape (3, h, w) in either memory order, by one row of a plan (see plan.py). region: of
         the row, reduced as the part is."""
         resizes = not bicubic and row[SIDES] != row[RESIZED]
         top, left, height, width = region
-        if not isinstance(part, Pixels):
-            part = Pixels(part.interleaved(), (top, left))
         pixels, (y, x) = part
         if resizes and self._antialias and not is_far(row, *out.shape[1:]):
             # nothing of the result depends on what else was decoded
@@ -134,8 +132,7 @@ class Crops:
 def decode_whole(image: np.ndarray, tiles: TileMap) -> np.ndarray | None:
     """All pixels of a tiled JPEG, in fresh memory; None where our own kernels do not decode it."""
     own = own_kernels(wait=False)
-    part = None if own is None else own.decode_region(image, [0, 0, tiles.height, tiles.width])
-    return None if part is None else part.interleaved()
+    return None if own is None else own.decode_region(image, [0, 0, tiles.height, tiles.width])
 
 
 def by_libjpeg(source: Source, region: list[int], factor: int, fast: bool, memory: ScratchBuffer) -> Pixels:

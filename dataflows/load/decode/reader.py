@@ -21,7 +21,7 @@ from dataflows.storage.store import Store
 from dataflows.terminal import printable
 
 # Records whose crops are made at once: as many are in memory where they are not mapped, and a signal waits for as many.
-_AT_ONCE = 16
+AT_ONCE = 16
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ class RecordReader:
             raise RecordError(f"{self.store.path}: {error}") from error
         crops, labels, held = Crops(transform), self.empty_labels(len(numbers)), iter(values)
         decode_s = resize_s = 0.0
-        for start in range(0, len(numbers), _AT_ONCE):
-            some, window = list(itertools.islice(held, _AT_ONCE)), slice(start, start + _AT_ONCE)
+        for start in range(0, len(numbers), AT_ONCE):
+            some, window = list(itertools.islice(held, AT_ONCE)), slice(start, start + AT_ONCE)
             made = crops.many(some, wanted[window], self._max_pixels, self._our_arrays, out[window])
             if made is not None:
                 decode_s, resize_s = decode_s + made.decode_s, resize_s + made.resize_s
