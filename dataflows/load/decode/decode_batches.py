@@ -20,9 +20,10 @@ from dataflows.processors import usable_cpus
 from dataflows.tensorpack import DataFlow, ProxyDataFlow
 from dataflows.threads import map_ordered, torch_in_one_thread
 
-# Samples a task, at most; threads share each batch evenly all the same. Between tasks, threads wait for each other's
-# GIL: parts of 16, 64 and 128 gave 4,150, 5,200 and 5,750 images/s of uint8 records in 2 threads.
-_SLICE = 128
+# Samples a task, at least (of crops) and at most, as far as the batch has them; within these, threads share each batch
+# evenly. A task takes the GIL for 0.5 ms and 8 us a sample, for which threads wait: with tasks of 16 and of 64 samples,
+# 16 threads gave 10,906 and 24,148 images/s of uint8 records; with 64 and 128, 2 threads gave 5,200 and 5,750.
+_LEAST, _MOST = 64, 128
 _CROPS = 32  # decoded at once before callables get them one by one
 
 
@@ -65,7 +66,14 @@ class DecodeBatches(ProxyDataFlow):
         self._in_caller = num_threads == 0 and not seeds
         self._reader, self._pipeline, self._epoch, self._meter = reader, pipeline, epoch, meter
         self._channels_last, self._target_transform, self._pointers = channels_last, target_transform, pointers
-        keep = prefetch + 4
+        only_crops = pipeline.crop is not None and not pipeline.steps
+        if only_crops:  # which never wait: more threads than processors would only take turns, and memory with it
+            num_threads = min(num_threads, usable_cpus())
+        self.num_threads = num_threads
+        tasks = max(-(-batch_size // _MOST), min(num_threads, batch_size // (_LEAST if only_crops else 1)), 1)
+        self._slice = -(-batch_size // tasks)
+        self._ahead = max(prefetch * tasks, num_threads)
+        keep = max(prefetch, -(-self._ahead // tasks)) + 4
         self._results = ResultMemory(batch_size, keep)
         self._batches = self._crops = None
         if pipeline.window is not None:
@@ -73,12 +81,6 @@ class DecodeBatches(ProxyDataFlow):
             shape = (height, width, 3) if channels_last else (3, height, width)
             self._batches = Recycler((batch_size, *shape), keep)
             self._crops = Recycler(pipeline.crops_shape(min(_CROPS, batch_size)), num_threads + 1)
-            if not pipeline.steps:
-                # Decoding never waits, so more threads than processors would only take turns, and memory with it.
-                num_threads = min(num_threads, usable_cpus())
-        self.num_threads = num_threads
-        self._slice = max(1, min(_SLICE, batch_size // max(1, num_threads)))
-        self._ahead = max(prefetch * -(-batch_size // self._slice), num_threads)
 
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = self._epoch.number

@@ -5,10 +5,12 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from tensorpack.dataflow import DataFromList
 
 from dataflows.images.image_types import planar
 from dataflows.images.pipeline import pipeline_of
 from dataflows.images.transforms import CenterCrop, RandomResizedCrop
+from dataflows.load.decode.crops import Crops
 from dataflows.load.decode.decode_batches import DecodeBatches
 from dataflows.load.decode.reader import RecordReader
 from dataflows.load.meter import Meter
@@ -57,6 +59,46 @@ def test_pixels_depend_on_the_position_and_on_nothing_else(chain, batch_size, nu
     expected = np.concatenate([images for images, _ in chain(RandomResizedCrop(12), 4, 0, 1)])
     batches = list(chain(RandomResizedCrop(12), batch_size, num_threads, prefetch))
     assert (np.concatenate([images for images, _ in batches]) == expected).all()
+
+
+@pytest.mark.parametrize("batch_size, num_threads, sizes", [
+    (256, 1, [128, 128]), (256, 2, [128, 128]), (256, 3, [86, 86, 84]), (256, 16, [64, 64, 64, 64]),
+    (150, 16, [75, 75]), (100, 16, [100]), (24, 16, [24]), (300, 2, [100, 100, 100])])
+def test_threads_share_a_batch_in_parts_that_are_worth_taking(uint8_lmdb, monkeypatch, batch_size, num_threads, sizes):
+    monkeypatch.setattr("dataflows.load.decode.decode_batches.usable_cpus", lambda: 16)
+    store, asked = Store(uint8_lmdb / "train.lmdb"), []
+    reader = RecordReader(store)
+
+    class Asked(RecordReader):
+        def read_crops(self, numbers, *args):
+            asked.append(len(numbers))
+            return reader.read_crops(numbers, *args)
+
+    positions = [*range(2 * batch_size)]
+    numbers = [position % len(store) for position in positions]
+    batches = [[numbers[:batch_size], positions[:batch_size]], [numbers[batch_size:], positions[batch_size:]]]
+    found = list(DecodeBatches(DataFromList(batches, shuffle=False), Asked(store),
+                               pipeline_of(RandomResizedCrop(12), None, "numpy"), Epoch(0), batch_size=batch_size,
+                               num_threads=num_threads, prefetch=2, meter=Meter()))
+    assert sorted(asked) == sorted(2 * sizes)
+    expected = np.empty((2 * batch_size, 3, 12, 12), np.uint8)
+    labels = reader.read_crops(numbers, RandomResizedCrop(12), np.arange(2 * batch_size), 0, 0, expected).labels
+    assert (np.concatenate([images for images, _ in found]) == expected).all()
+    assert (np.concatenate([some for _, some in found]) == labels).all()
+
+
+@pytest.mark.parametrize("most_bytes, most", [(1, 1), (2**24, 64)])
+def test_few_records_are_in_memory_at_once(uint8_lmdb, monkeypatch, most_bytes, most):
+    store, held = Store(uint8_lmdb / "train.lmdb", io="pread"), []
+    numbers = [number % len(store) for number in range(150)]
+    expected, found = np.empty((2, 150, 3, 12, 12), np.uint8)
+    labels = RecordReader(store).read_crops(numbers, RandomResizedCrop(12), np.arange(150), 0, 0, expected).labels
+    monkeypatch.setattr("dataflows.load.decode.reader._MOST_BYTES", most_bytes)
+    many = Crops.many
+    monkeypatch.setattr(Crops, "many", lambda crops, some, *args: held.append(len(some)) or many(crops, some, *args))
+    done = RecordReader(store).read_crops(numbers, RandomResizedCrop(12), np.arange(150), 0, 0, found)
+    assert max(held) == most and sum(held) == 150
+    assert (found == expected).all() and (done.labels == labels).all()
 
 
 def test_epochs_and_seeds_give_other_crops(chain):
