@@ -56,7 +56,7 @@ def _parser() -> ArgumentParser:
     add("--shorter-side", type=int, metavar="N", help="shrink images whose shorter side exceeds N pixels")
     add("--quality", type=int, default=90, metavar="Q", help="of JPEGs that were shrunk, 1 to 100 (default 90)")
     add("--no-tiles", dest="tiles", action="store_false", help="keep the bytes of JPEG files as they are")
-    add("--trust", action="store_true", help="do not compare the pixels of tiled JPEGs with the original's")
+    add("--trust", action="store_true", help="do not compare tiled JPEGs with their originals")
     add("--no-shuffle", dest="shuffle", action="store_false", default=None,
         help="keep the order of the folders; val and test always do")
     add("--seed", type=int, default=0, help="of the order in which other splits are written (default 0)")

@@ -9,10 +9,10 @@ from dataflows.images import pillow
 from dataflows.images.codecs import MAX_PIXELS, decode, decode_perfect, encode, refuse_bomb
 from dataflows.images.examine import DEEP, GRAY, LOSSY, NO_END, UNREADABLE, Examined, examine
 from dataflows.images.resize import resize
-from dataflows.jpeg.tile import cut, read_tiles, tile
+from dataflows.jpeg.tile import cut, read_tiles, same_coefficients, tile
 from dataflows.options import integer, one_of
 
-CONVERTED, ENCODED = "converted to RGB", "encoded as JPEG"  # findings
+CONVERTED, ENCODED, FLAWED = "converted to RGB", "encoded as JPEG", "flawed data"  # findings
 _JPEG_SIDE = 65_500  # libjpeg's limit
 
 
@@ -36,7 +36,8 @@ class Preparation:
     shorter_side: greatest length of the shorter side in pixels, or None. Images are never enlarged.
     quality: of JPEGs encoded anew, 1 to 100.
     tiles: turn JPEGs into tiled ones, losslessly (see tiling.py); False keeps the file's bytes.
-    compare_pixels: decode each tiled JPEG, and compare its pixels with the original's.
+    compare_pixels: compare each tiled JPEG with the original: all coefficients, by the loaders' own decoder, and the
+        pixels of two cuts; where that decoder does not know the original, all pixels.
     fix: convert what is not 8-bit RGB or gray (examine.LOSSY) as PIL's convert("RGB") does; False refuses it.
     max_pixels: how many an image may have: its header is asked before memory is taken for them.
 
@@ -83,7 +84,8 @@ class Preparation:
             return Prepared(pixels, *size, None, findings)
         kept = None if resized or foreign else self._kept(content, findings, pixels)
         if kept is not None:
-            return Prepared(*self._tiled(kept, size, pixels), findings)
+            flawless = not {NO_END, FLAWED} & {*findings}
+            return Prepared(*self._tiled(kept, size, pixels, flawless), findings)
         if not resized or foreign:
             findings += (ENCODED,)
         return Prepared(*self._tiled(self._encoded(pixels, resized), size), findings)
@@ -113,22 +115,27 @@ class Preparation:
         """
         if NO_END in findings:
             forms = [content + b"\xff\xd9", content] if self.tiles else [content, content + b"\xff\xd9"]
-        elif "flawed data" in findings:
+        elif FLAWED in findings:
             forms = [content]
         else:
             return content
         return next((form for form in forms if _decodes(form, pixels)), None)
 
-    def _tiled(self, jpeg: bytes, size: tuple[int, int], pixels: np.ndarray | None = None
+    def _tiled(self, jpeg: bytes, size: tuple[int, int], pixels: np.ndarray | None = None, flawless: bool = True
                ) -> tuple[bytes, int, int, str | None]:
-        """A JPEG with tiles, its size, and None; or as it is, with why. `pixels` are its own, if they are known."""
+        """A JPEG with tiles, its size, and None; or as it is, with why. `pixels` are its own, if they are known;
+        `flawless` says that they are what its coefficients show."""
         if not self.tiles:
             return jpeg, *size, None
         try:
             tiled = tile(jpeg)
         except UnsupportedJPEG as error:
             return jpeg, *size, error.reason
-        why = _flaw(tiled, decode(jpeg) if pixels is None else pixels) if self.compare_pixels else None
+        why = None
+        if self.compare_pixels:
+            pixels = decode(jpeg) if pixels is None else pixels
+            same = flawless and same_coefficients(jpeg, tiled) or _decodes(tiled, pixels)
+            why = _flaw_of_cuts(tiled, pixels) if same else "its tiled form has other pixels"
         return tiled if why is None else jpeg, *size, why
 
     def _refuse(self, content: bytes, examined: Examined) -> None:
@@ -155,7 +162,7 @@ class Preparation:
             return pixels, ()
         image = pillow.open_image(content, str(examined.kind))
         refuse_bomb(image.height, image.width, self.max_pixels)  # again: the size of a damaged header was not known
-        return pillow.to_rgb(image), () if foreign or NO_END in examined.findings else ("flawed data",)
+        return pillow.to_rgb(image), () if foreign or NO_END in examined.findings else (FLAWED,)
 
     def stored_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the limits; the longer side is truncated, as torchvision's Resize does it."""
@@ -175,16 +182,14 @@ def _decodes(jpeg: bytes, pixels: np.ndarray) -> bool:
         return False
 
 
-def _flaw(tiled: bytes, pixels: np.ndarray) -> str | None:
-    """What is wrong with a tiled JPEG that should show these pixels, whole and in cuts; None if nothing is.
+def _flaw_of_cuts(tiled: bytes, pixels: np.ndarray) -> str | None:
+    """What is wrong with cuts of a tiled JPEG that shows these pixels as a whole; None if nothing is.
 
     A cut has a header and an order of its own, and any box shows what it makes of colors. The two here, of a few MCUs,
     show besides what a cut does to data. One is in the middle of the last rows: what is above and beside it is left
     out, but for margins, and where intervals wrap around, some are left out between rows and blank MCUs are added. The
     other ends in the lower right corner, where the last interval is short and MCUs reach beyond the image.
     """
-    if not _decodes(tiled, pixels):
-        return "its tiled form has other pixels"
     try:
         tiles = read_tiles(tiled)
         if tiles is None:

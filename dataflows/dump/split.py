@@ -60,7 +60,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
         `quality`, 1 to 100, when format is "jpeg".
     tiles: turn JPEGs losslessly into tiled ones, whose crops cost about half to decode, for some per cent more bytes;
         False keeps the files' bytes. What cannot be tiled is stored as it is, and counted by reason in the summary.
-    trust: leave out the comparison of each tiled JPEG's pixels with the original's.
+    trust: leave out the comparison of each tiled JPEG with its original.
     shuffle: write in a permutation that is a function of `seed`, as sequential reading for training needs it; by
         default for every split but val and test, which keep the order of torchvision's ImageFolder. An iterable without
         `__len__` and `__getitem__`, such as a DataFlow, is stored in the order it gives, and True is refused.

@@ -11,21 +11,13 @@ from dataflows.jpeg import kernels
 from dataflows.jpeg.header import DHT, DQT, DRI, EOI, SOS, Table
 
 
-@lru_cache(maxsize=32)  # most encoders write the tables of T.81, annex K: building them anew takes 0.1 ms per image
-def lookups(counts: bytes, symbols: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """(single, multi) look-up tables of a Huffman table.
-
-    single[next 16 bits] is code length << 8 | symbol, 0 where no code fits. multi[next LOOKUP bits], for AC, is
-    bits << 8 | coefficients << 1 | end of block, over as many codes as are known from these bits; 0 if none is.
-    """
-    single, multi = np.empty(65536, np.uint16), np.empty(1 << kernels.LOOKUP, np.uint16)
-    kernels.fill(_int64(counts), _int64(symbols), single, multi)
-    single.flags.writeable = multi.flags.writeable = False
-    return single, multi
-
-
-def _int64(part: bytes) -> np.ndarray:
-    return np.frombuffer(part, np.uint8).astype(np.int64)
+@lru_cache(maxsize=32)  # most encoders write the tables of T.81, annex K
+def look_ups(counts: bytes, symbols: bytes) -> np.ndarray:
+    """What `kernels.fill` makes of a Huffman table."""
+    table = np.empty(kernels.TABLE_SIZE, np.uint16)
+    kernels.fill(np.frombuffer(counts, np.uint8), np.frombuffer(symbols, np.uint8), table)
+    table.flags.writeable = False
+    return table
 
 
 def code_words(counts: bytes, symbols: bytes) -> dict[int, tuple[int, int]]:
@@ -87,11 +79,10 @@ def find_edits(data: np.ndarray, ends: np.ndarray, blocks: list[int], mcus: int,
     edits = Edits(np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.uint8),
                   np.empty(room, np.int64))
     needs = np.zeros(3, np.int64)
-    dcs = [lookups(t.counts, t.symbols) for t in (dc * 3)[:3]]  # always three: one compilation serves all
-    acs = [lookups(t.counts, t.symbols) for t in (ac * 3)[:3]]
-    status, count, end = kernels.scan(
-        data, ends, np.array(blocks, np.uint8), mcus, in_interval, out_interval, tuple(single for single, _ in dcs),
-        tuple(single for single, _ in acs), tuple(multi for _, multi in acs), *edits, needs)
+    dcs, acs = (tuple(look_ups(table.counts, table.symbols) for table in (tables * 3)[:3])  # three: compiled once
+                for tables in (dc, ac))
+    status, count, end = kernels.scan(data, ends, np.array(blocks, np.uint8), mcus, in_interval, out_interval, dcs, acs,
+                                      *edits, needs)
     if status:
         raise UnsupportedJPEG("corrupt entropy data")
     return (Edits(*(column[:count] for column in edits)), end,

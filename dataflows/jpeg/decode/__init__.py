@@ -6,5 +6,6 @@
     entropy      intervals to coefficients, two at a time
     inverse_dct  coefficients to samples
     colors       planes to RGB, as libjpeg does it
+    same         whether a tiled JPEG has the coefficients of its original
     intrinsics   loads, stores and shuffles that numba has no operations for
 """

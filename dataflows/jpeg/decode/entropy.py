@@ -131,7 +131,7 @@ def place_blocks(chosen: np.ndarray, count: Int, interval: Int, total: Int, colu
 
 
 @inlined
-def _value(word: _U, found: _U) -> np.int64:
+def value_of(word: _U, found: _U) -> np.int64:
     """The value behind the code at the start of a word, given the code's entry, as T.81 extends it."""
     word = word << (found >> _U(8) & _U(63))
     spare = found >> _U(16) & _U(63)
@@ -140,7 +140,7 @@ def _value(word: _U, found: _U) -> np.int64:
 
 
 @compiled
-def _long_entry(word: _U, table: Int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> _U:
+def long_entry(word: _U, table: Int, greatest: np.ndarray, offsets: np.ndarray, symbols: np.ndarray) -> _U:
     """The entry of a code that is longer than LOOKUP, in table number `table`; 0 if there is none."""
     for length in range(LOOKUP + 1, 17):
         code = np.int64(word >> _U(64 - length))
@@ -151,7 +151,7 @@ def _long_entry(word: _U, table: Int, greatest: np.ndarray, offsets: np.ndarray,
 
 
 @inlined
-def _peek(data: _U, position: _U) -> _U:
+def peek(data: _U, position: _U) -> _U:
     """64 bits from bit `position` on, of which the first 57 are valid."""
     return load_bits(data + (position >> _U(3))) << (position & _U(7))
 
@@ -173,7 +173,7 @@ def _step(position: _U, k: _U, block: _U, table: _U, data: _U, pairs: _U, places
     The entry is 0 where the next code is not in them; the place is END_OF_BLOCK or more behind the end of the block, 63
     where the last coefficient was written, and _TOO_FAR for data that go on behind it.
     """
-    word = _peek(data, position)
+    word = peek(data, position)
     pair = load_u64(pairs + _U(8) * (table + (word >> _U(64 - LOOKUP))))
     if pair == _U(0):
         return position, k, pair
@@ -237,25 +237,25 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: Int, 
             component = where >> _U(_COMPONENT)
             block_a = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
             table_a = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
-            word = _peek(bits, position_a)
+            word = peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
-            dc[_U(at) + component] += _value(word, found)
+            dc[_U(at) + component] += value_of(word, found)
             store_i16(block_a, dc[_U(at) + component])
             position_a, table_a, k_a = position_a + (found & _U(63)), table_a + _U(1 << LOOKUP), _U(0)
         position_a, k_a, pair = _step(position_a, k_a, block_a, table_a, bits, pairs_at, places_at)
         if pair == _U(0):
-            word = _peek(bits, position_a)
+            word = peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             k_a += found >> _U(24)
-            store_i16(block_a + load_u32(places_at + _U(4) * k_a), _value(word, found))
+            store_i16(block_a + load_u32(places_at + _U(4) * k_a), value_of(word, found))
             position_a += found & _U(63)
             if k_a > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT
@@ -278,25 +278,25 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: Int, 
             component = where >> _U(_COMPONENT)
             block_b = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
             table_b = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
-            word = _peek(bits, position_b)
+            word = peek(bits, position_b)
             found = _U(short[table_b + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
-            dc[_U(at) + component] += _value(word, found)
+            dc[_U(at) + component] += value_of(word, found)
             store_i16(block_b, dc[_U(at) + component])
             position_b, table_b, k_b = position_b + (found & _U(63)), table_b + _U(1 << LOOKUP), _U(0)
         position_b, k_b, pair = _step(position_b, k_b, block_b, table_b, bits, pairs_at, places_at)
         if pair == _U(0):
-            word = _peek(bits, position_b)
+            word = peek(bits, position_b)
             found = _U(short[table_b + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_b >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             k_b += found >> _U(24)
-            store_i16(block_b + load_u32(places_at + _U(4) * k_b), _value(word, found))
+            store_i16(block_b + load_u32(places_at + _U(4) * k_b), value_of(word, found))
             position_b += found & _U(63)
             if k_b > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT
@@ -323,25 +323,25 @@ def decode(data: np.ndarray, starts: np.ndarray, stops: np.ndarray, count: Int, 
             component = where >> _U(_COMPONENT)
             block_a = memory + _U(2) * (where & _U((1 << _TABLE) - 1))
             table_a = (where >> _U(_TABLE) & _U(3)) << _U(LOOKUP + 1)
-            word = _peek(bits, position_a)
+            word = peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
-            dc[_U(at) + component] += _value(word, found)
+            dc[_U(at) + component] += value_of(word, found)
             store_i16(block_a, dc[_U(at) + component])
             position_a, table_a, k_a = position_a + (found & _U(63)), table_a + _U(1 << LOOKUP), _U(0)
         position_a, k_a, pair = _step(position_a, k_a, block_a, table_a, bits, pairs_at, places_at)
         if pair == _U(0):
-            word = _peek(bits, position_a)
+            word = peek(bits, position_a)
             found = _U(short[table_a + (word >> _U(64 - LOOKUP))])
             if found == _U(0):
-                found = _U(_long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
+                found = _U(long_entry(word, int(table_a >> _U(LOOKUP)), greatest, offsets, symbols))
                 if found == _U(0):
                     return CORRUPT
             k_a += found >> _U(24)
-            store_i16(block_a + load_u32(places_at + _U(4) * k_a), _value(word, found))
+            store_i16(block_a + load_u32(places_at + _U(4) * k_a), value_of(word, found))
             position_a += found & _U(63)
             if k_a > _U(63) and found >> _U(24) != _U(END_OF_BLOCK):
                 return CORRUPT

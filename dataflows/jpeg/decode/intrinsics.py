@@ -35,7 +35,8 @@ def _loader(bits: Int, *, swapped: bool = False) -> Any:
 
 
 Load = Callable[[np.uint64], np.uint64]
-load_u32: Load = _loader(32)  # in the machine's order of bytes
+load_u16: Load = _loader(16)  # in the machine's order of bytes
+load_u32: Load = _loader(32)
 load_u64: Load = _loader(64)
 load_bits: Load = _loader(64, swapped=True)  # the next 64 bits of a stream: the first byte is the highest
 
@@ -49,12 +50,16 @@ def _store_i16(typing: Any, address: Any, value: Any) -> Any:
     return types.void(types.uint64, types.int64), generate
 
 
-def _store_u64(typing: Any, address: Any, value: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], _pointer(builder, arguments[0], 64)).align = 1
-        return context.get_dummy_value()
+def _storer(*, swapped: bool = False) -> Any:
+    def store(typing: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            word = builder.bswap(arguments[1]) if swapped else arguments[1]
+            builder.store(word, _pointer(builder, arguments[0], 64)).align = 1
+            return context.get_dummy_value()
 
-    return types.void(types.uint64, types.uint64), generate
+        return types.void(types.uint64, types.uint64), generate
+
+    return intrinsic(store)
 
 
 def _lowest_bit(typing: Any, word: Any) -> Any:
@@ -92,7 +97,8 @@ def _transpose_16x16(typing: Any, source: Any, step: Any, there: Any, target: An
 transpose_16x16 = cast(Callable[[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64], None],
                        intrinsic(_transpose_16x16))
 store_i16 = cast(Callable[[np.uint64, np.int64], None], intrinsic(_store_i16))  # the lowest 16 bits
-store_u64 = cast(Callable[[np.uint64, np.uint64], None], intrinsic(_store_u64))  # in the machine's order of bytes
+store_u64 = cast(Callable[[np.uint64, np.uint64], None], _storer())  # in the machine's order of bytes
+store_bits = cast(Callable[[np.uint64, np.uint64], None], _storer(swapped=True))  # the highest byte first
 lowest_bit = cast(Load, intrinsic(_lowest_bit))  # how many bits of a word, not 0, are below its lowest set one
 
 

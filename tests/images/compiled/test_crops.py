@@ -1,8 +1,4 @@
 """Crops of many records by one kernel: which it makes, and that it touches no memory but its own."""
-import os
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -14,8 +10,7 @@ from dataflows.jpeg.tile import tile
 from dataflows.load.decode.crops import Crops, Source, Wanted
 from dataflows.storage.record import pack
 from helpers.jpegs import encode, picture
-from helpers.paths import ROOT
-from helpers.sessions import TIMEOUT_SECONDS
+from helpers.memory_checks import checked
 
 SIZE = 96, 130
 TILED = tile(encode(*SIZE))
@@ -146,28 +141,13 @@ print(write(200))
 """
 
 
-def checked(code, *arguments):
-    """Runs code where the C library looks after the memory that it lends."""
-    library = "libc_malloc_debug.so.0"
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, capture_output=True,
-                          timeout=4 * TIMEOUT_SECONDS, env=os.environ | {
-                              "LD_PRELOAD": library, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "90",
-                              "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))})
-
-
-@pytest.fixture(scope="module")
-def needs_malloc_debug():
-    if "True" not in checked("import os; print('MALLOC_CHECK_' in os.environ)").stdout or checked("").stderr:
-        pytest.skip("the C library has no libc_malloc_debug.so.0")
-
-
 @pytest.mark.parametrize("first", range(0, 72, 24))
-def test_hostile_data_touch_no_other_memory(needs_malloc_debug, first):
+def test_hostile_data_touch_no_other_memory(first):
     done = checked(HOSTILE, str(first), str(first + 24))
     assert done.returncode == 0, done.stderr
     assert all(0 < int(number) < 24 * 40 for number in done.stdout.split())
 
 
-def test_a_write_behind_an_array_would_be_seen(needs_malloc_debug):
+def test_a_write_behind_an_array_would_be_seen():
     done = checked(WRONG)
     assert done.returncode < 0 and done.stdout in ("", "616\n"), done
