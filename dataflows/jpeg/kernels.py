@@ -20,7 +20,7 @@ case (every byte stuffed) before it copies; it writes eight bytes where six are 
 
 import numpy as np
 
-from dataflows.jpeg.compiled import compiled, inlined
+from dataflows.jpeg.compiled import Int, compiled, inlined
 from dataflows.jpeg.decode.entropy import peek
 from dataflows.jpeg.decode.intrinsics import load_u16, load_u64, lowest_bit, store_bits, store_u64
 
@@ -72,17 +72,17 @@ def fill(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> None:
         bits, coefficients, end = np.int64(0), np.int64(0), np.int64(0)
         while bits < LOOKUP and not end:
             entry = np.int64(table[_NEXT + (place << bits & ((1 << LOOKUP) - 1))])
-            length, run, size = entry >> 8, entry >> 4 & 15, entry & 15
-            if length == 0 or bits + length > LOOKUP or coefficients + run + 1 > 63:
+            own, run, size = entry >> 8, entry >> 4 & 15, entry & 15
+            if own == 0 or bits + own > LOOKUP or coefficients + run + 1 > 63:
                 break
-            bits += length + size
+            bits += own + size
             end = np.int64(size == 0 and run != 15)
             coefficients += 0 if end else run + 1
         table[_SEVERAL + place] = bits << 8 | coefficients << 1 | end
 
 
 @compiled
-def unstuff(jpeg: np.ndarray, at: int, out: np.ndarray, ends: np.ndarray) -> int:
+def unstuff(jpeg: np.ndarray, at: Int, out: np.ndarray, ends: np.ndarray) -> Int:
     """Copy the scan that starts at jpeg[at] to `out` without stuffed zeros, fill bytes and markers,
     and PAD zeros after it.
 
@@ -94,7 +94,8 @@ def unstuff(jpeg: np.ndarray, at: int, out: np.ndarray, ends: np.ndarray) -> int
     """
     low, high = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     source, target = np.uint64(jpeg.ctypes.data), np.uint64(out.ctypes.data)
-    size, count = 0, 0
+    size: Int = 0
+    count = 0
     while at < jpeg.size:
         if at + 8 <= jpeg.size:
             word = load_u64(source + np.uint64(at))
@@ -179,7 +180,7 @@ def _skip_ac(data: np.uint64, pos: np.uint64, table: np.uint64) -> np.uint64:
 
 
 @compiled
-def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: int, in_interval: int, out_interval: int,
+def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: Int, in_interval: Int, out_interval: Int,
          dcs: Tables, acs: Tables, stop: np.ndarray, resume: np.ndarray, kind: np.ndarray, value: np.ndarray,
          needs: np.ndarray) -> tuple[int, int, np.uint64]:
     """List the edits that turn restart intervals of `in_interval` MCUs into such of `out_interval`.
@@ -195,8 +196,8 @@ def scan(src: np.ndarray, ends: np.ndarray, blocks: np.ndarray, mcus: int, in_in
     end = ends[0]
     data = np.uint64(src.ctypes.data)
     tables = np.empty((3, 2), np.uint64)  # where those of each component are: numba counts references to arrays
-    for c in range(3):
-        tables[c, 0], tables[c, 1] = dcs[c].ctypes.data, acs[c].ctypes.data
+    for i in range(3):
+        tables[i, 0], tables[i, 1] = dcs[i].ctypes.data, acs[i].ctypes.data
     seen = np.zeros(3, np.int64)  # the DC predictions of the input
     sent = np.zeros(3, np.int64)  # those of the output
     for mcu in range(mcus):

@@ -194,4 +194,4 @@ def _same_streams(data: np.ndarray, end: Int, theirs: Tables, copy: np.ndarray, 
                 at_a, at_b = at_a + bits, at_b + bits
             if at_a > end_a or at_b > end_b:
                 return False
-    return end_a - at_a <= _U(7) and end_b - at_b <= _U(7)
+    return bool(end_a - at_a <= _U(7) and end_b - at_b <= _U(7))

@@ -1,14 +1,15 @@
 """Requests to where a URL points: bounded in number and bytes, with time-outs and repetitions, and clear errors."""
 import asyncio
+import contextlib
 import errno
 import functools
 import os
 import random
 import threading
 from concurrent.futures import Future
-from typing import Any, Awaitable, Callable
+from typing import Any, AsyncIterator, Awaitable, Callable
 
-from dataflows.storage.remote.backend import open_filesystem
+from dataflows.storage.remote.backend import Content, open_filesystem, several_ranges
 from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import protocol_of, refuse_secrets
@@ -18,6 +19,9 @@ TIMEOUT_SECONDS = 30.0  # of one request
 ATTEMPTS = 4
 PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
 IN_FLIGHT = 64  # requests of one process to one store, or as many MB
+TOGETHER = 8  # small ranges by one call, where that is possible: 0.15 ms of processor time each, 0.4 ms alone
+_SMALL_BYTES = 2**20
+_Wanted = tuple[int, int, "Future[Content]"]  # start, end, answer
 
 
 class Connection:
@@ -25,6 +29,7 @@ class Connection:
 
     def __init__(self, url: str, options: RemoteOptions, *, opening: bool) -> None:
         self._filesystem = open_filesystem(url, options.given, opening=opening)
+        self._several = several_ranges(self._filesystem)
         self._secrets = texts(options.given)
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._door = asyncio.Lock()
@@ -35,21 +40,44 @@ class Connection:
         loop: asyncio.AbstractEventLoop = self._filesystem.loop
         return loop
 
-    def ask(self, url: str, ranges: list[tuple[int, int]]) -> "list[Future[bytes]]":
+    def ask(self, url: str, ranges: list[tuple[int, int]]) -> "list[Future[Content]]":
         """The bytes of a file from start to end, of each range, when there is room for another request. See `get`."""
-        answers: list[Future[bytes]] = [Future() for _ in ranges]
-        self.loop.call_soon_threadsafe(self._begin, url, ranges, answers)  # once for all: it wakes a thread
+        answers: list[Future[Content]] = [Future() for _ in ranges]
+        wanted = [(start, end, answer) for (start, end), answer in zip(ranges, answers)]
+        self.loop.call_soon_threadsafe(self._begin, url, wanted)  # once for all: it wakes a thread
         return answers
 
-    def _begin(self, url: str, ranges: list[tuple[int, int]], answers: "list[Future[bytes]]") -> None:
-        for (start, end), answer in zip(ranges, answers):
-            if not answer.cancelled():
-                task = self.loop.create_task(self._in_turn(url, start, end))
-                task.add_done_callback(functools.partial(_answer, answer))
-                answer.add_done_callback(functools.partial(self._given_up, task))
+    def _begin(self, url: str, wanted: "list[_Wanted]") -> None:
+        together: list[_Wanted] = []
+        for one in wanted:
+            start, end, answer = one
+            if answer.cancelled():
+                continue
+            if self._several is None or end - start > _SMALL_BYTES:
+                self._alone(url, one)
+                continue
+            together.append(one)
+            if len(together) == TOGETHER:
+                self._together(url, together)
+                together = []
+        if together:
+            self._together(url, together)
 
-    def _given_up(self, task: "asyncio.Task[bytes]", answer: "Future[bytes]") -> None:
-        if answer.cancelled():
+    def _alone(self, url: str, wanted: "_Wanted") -> None:
+        start, end, answer = wanted
+        task = self.loop.create_task(self._in_turn(url, start, end))
+        task.add_done_callback(functools.partial(_answer, answer))
+        answer.add_done_callback(functools.partial(self._given_up, task, [answer]))
+
+    def _together(self, url: str, wanted: "list[_Wanted]") -> None:
+        task = self.loop.create_task(self._ranges(url, wanted))
+        answers = [answer for _, _, answer in wanted]
+        task.add_done_callback(functools.partial(_failed, answers))
+        for answer in answers:
+            answer.add_done_callback(functools.partial(self._given_up, task, answers))
+
+    def _given_up(self, task: "asyncio.Task[Any]", answers: "list[Future[Content]]", answer: "Future[Content]") -> None:
+        if answer.cancelled() and all(other.cancelled() for other in answers):
             self.loop.call_soon_threadsafe(task.cancel)
 
     def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
@@ -92,14 +120,38 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(request, self.loop).result()
 
     async def _in_turn(self, url: str, start: int, end: int) -> bytes:
-        places = min(IN_FLIGHT, 1 + (end - start) // 2**20)
-        async with self._door:  # one after the other, so that a large request gets its places
-            for _ in range(places):
-                await self._room.acquire()
-        try:
+        async with self._places(min(IN_FLIGHT, 1 + (end - start) // 2**20)):
             return await self._range(url, start, end, False)
+
+    async def _ranges(self, url: str, wanted: "list[_Wanted]") -> None:
+        """Answers several by one call. If that fails, each is asked for by itself, which tells whose fault it is."""
+        assert self._several is not None
+        starts, ends, answers = zip(*wanted)
+        found: list[Content] = []
+        async with self._places(len(wanted)):
+            with contextlib.suppress(Exception):
+                found = await _within(TIMEOUT_SECONDS, functools.partial(self._several, url, starts, ends))
+        if [*map(len, found)] != [end - start for start, end in zip(starts, ends)]:
+            for one in wanted:
+                if not one[-1].cancelled():
+                    self._alone(url, one)
+            return
+        for answer, content in zip(answers, found):
+            if answer.set_running_or_notify_cancel():
+                answer.set_result(content)
+
+    @contextlib.asynccontextmanager
+    async def _places(self, count: int) -> AsyncIterator[None]:
+        """Waits until there is room for so many requests. Who is cancelled meanwhile leaves none of it taken."""
+        taken = 0
+        try:
+            async with self._door:  # one after the other, so that a large request gets its places
+                while taken < count:
+                    await self._room.acquire()
+                    taken += 1
+            yield
         finally:
-            for _ in range(places):
+            for _ in range(taken):
                 self._room.release()
 
     async def _range(self, url: str, start: int, end: int, short: bool) -> bytes:
@@ -150,7 +202,7 @@ async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
         timer.cancel()
 
 
-def _answer(answer: "Future[bytes]", task: "asyncio.Task[bytes]") -> None:
+def _answer(answer: "Future[Content]", task: "asyncio.Task[Content]") -> None:
     """Hands on what a task has become."""
     if task.cancelled():
         answer.cancel()
@@ -158,6 +210,14 @@ def _answer(answer: "Future[bytes]", task: "asyncio.Task[bytes]") -> None:
     error = task.exception()
     if answer.set_running_or_notify_cancel():
         answer.set_exception(error) if error is not None else answer.set_result(task.result())
+
+
+def _failed(answers: "list[Future[Content]]", task: "asyncio.Task[None]") -> None:
+    """Nobody waits for what a task cannot answer, whatever a package's own runtime raised."""
+    error = None if task.cancelled() else task.exception()
+    for answer in answers if error is not None else []:
+        if not answer.done():
+            answer.set_exception(error)
 
 
 _connections: dict[tuple[str, str, bool], Connection] = {}

@@ -13,6 +13,7 @@ import numpy as np
 
 from dataflows.storage.flush import flush_file
 from dataflows.storage.index import Index
+from dataflows.storage.remote.backend import Content
 from dataflows.storage.remote.cache import Entry, letting_in
 from dataflows.storage.remote.connection import PART, Connection
 from dataflows.terminal import printable
@@ -49,7 +50,7 @@ class Job:
         size, connection = self.entry.size, self.connect()
         done = min(os.fstat(file).st_size, size) // PART * PART
         os.ftruncate(file, done)
-        coming: deque[Future[bytes]] = deque()
+        coming: deque[Future[Content]] = deque()
         asked = done
         try:
             while done < size:
@@ -66,7 +67,7 @@ class Job:
                 request.cancel()
         self._publish(file)
 
-    def _awaited(self, part: "Future[bytes]") -> bytes | None:
+    def _awaited(self, part: "Future[Content]") -> Content | None:
         """The bytes of a part; None where nobody wants the file any more."""
         while self.owners:
             try:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from concurrent.futures import CancelledError, Future
 
 from dataflows.processors import ranks_here
+from dataflows.storage.remote.backend import Content
 from dataflows.system import available_memory
 
 LEAST_BYTES = 256 * 2**20  # what loaders ask for ahead
@@ -20,7 +21,7 @@ class Piece:
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
-        self.content: Future[bytes] = Future()
+        self.content: Future[Content] = Future()
 
 
 class Request:
@@ -29,11 +30,11 @@ class Request:
     Those of a request that fails leave the pool: whoever waits for one gets the error, and later readers ask again.
     """
 
-    def __init__(self, pool: "Pool", file: int, pieces: list[tuple[int, Piece]], answer: "Future[bytes]") -> None:
+    def __init__(self, pool: "Pool", file: int, pieces: list[tuple[int, Piece]], answer: "Future[Content]") -> None:
         self._pool, self._file, self._pieces = pool, file, pieces
         answer.add_done_callback(self._arrived)
 
-    def _arrived(self, answer: "Future[bytes]") -> None:
+    def _arrived(self, answer: "Future[Content]") -> None:
         failed = CancelledError() if answer.cancelled() else answer.exception()
         first = self._pieces[0][0]
         for start, piece in self._pieces:
@@ -41,8 +42,11 @@ class Request:
                 continue
             if failed is not None:
                 piece.content.set_exception(failed)
-            else:  # a copy, if there are several
-                piece.content.set_result(answer.result()[start - first:start - first + piece.nbytes])
+            else:
+                content = answer.result()
+                if len(self._pieces) > 1:  # a copy, so that none keeps the others in memory
+                    content = bytes(content[start - first:start - first + piece.nbytes])
+                piece.content.set_result(content)
         if failed is not None:
             self._pool.forget(self._file, [start for start, _ in self._pieces])
         self._pieces.clear()
@@ -66,10 +70,16 @@ class Pool:
         new = []
         with self._lock:
             for start, nbytes in stretches:
-                if (file, start) not in self._waiting and (file, start) not in self._read:
-                    new.append((start, Piece(nbytes)))
-                    self._waiting[file, start] = new[-1][1]
-                    self._waiting_bytes += nbytes
+                if (file, start) in self._waiting:
+                    continue
+                piece = self._read.pop((file, start), None)  # it will be read again, and must not leave before that
+                if piece is None:
+                    piece = Piece(nbytes)
+                    new.append((start, piece))
+                else:
+                    self._read_bytes -= piece.nbytes
+                self._waiting[file, start] = piece
+                self._waiting_bytes += piece.nbytes
             self._make_room()
         return new
 
@@ -135,7 +145,7 @@ def pool() -> Pool:
         return _pool
 
 
-def content_of(piece: Piece) -> bytes | None:
+def content_of(piece: Piece) -> Content | None:
     """The bytes of a piece, which is waited for; None where it was given up meanwhile."""
     with contextlib.suppress(CancelledError):
         return piece.content.result()

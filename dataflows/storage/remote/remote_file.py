@@ -10,6 +10,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from dataflows.storage.paged_file import Extents
+from dataflows.storage.remote.backend import Content
 from dataflows.storage.remote.connection import Connection, connect
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.pool import Request, content_of, pool
@@ -41,14 +42,14 @@ class RemoteFile:
         self._options = options
         self._opening = opening
         self._number = next(_numbers)
-        self._asked: list[Future[bytes]] = []
+        self._asked: list[Future[Content]] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # which answers them
         _files.add(self)
 
     def read(self, start: int, nbytes: int) -> np.ndarray:
         """The bytes there: uint8, read-only. Raises OSError, with the URL, where they cannot be had."""
         piece = pool().take(self._number, start, nbytes)
-        content = None if piece is None else content_of(piece)
+        content: Content | None = None if piece is None else content_of(piece)
         if content is None:
             content = self._connection().get(self.path, start, start + nbytes)
         return np.frombuffer(content, np.uint8)
@@ -99,11 +100,11 @@ class RemoteFile:
     def __del__(self) -> None:
         # Elsewhere: garbage collection may have come between a thread and a lock that it holds.
         if getattr(self, "_asked", None) and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the program ends
+            with contextlib.suppress(RuntimeError, AttributeError):  # the program ends, and asyncio may be gone
                 self._loop.call_soon_threadsafe(_give_up, self._number, self._asked)
 
 
-def _give_up(number: int, asked: "list[Future[bytes]]") -> None:
+def _give_up(number: int, asked: "list[Future[Content]]") -> None:
     for request in asked:
         request.cancel()
     pool().forget(number)
