@@ -28,6 +28,7 @@ from dataflows.jpeg.header import (
     is_jfif,
     jpeg_size,
     mcu_geometry,
+    parse_frame,
     parse_header,
     segments,
 )
@@ -106,8 +107,12 @@ def same_coefficients(jpeg: bytes, tiled: bytes) -> bool:
 
 
 def _same(same: Any, jpeg: bytes, tiled: bytes) -> bool:
-    header = [end for _, _, end in segments(jpeg)][-1]
-    found: bool = same.same_coefficients(np.frombuffer(jpeg, np.uint8), header, np.frombuffer(tiled, np.uint8))
+    height = width = header = 0
+    for marker, start, header in segments(jpeg):
+        if marker in FRAMES:
+            height, width, _, _ = parse_frame(jpeg, start, header)
+    found: bool = same.same_coefficients(np.frombuffer(jpeg, np.uint8), header, height, width,
+                                         np.frombuffer(tiled, np.uint8))
     return found
 
 

@@ -14,16 +14,16 @@ _U = np.uint64
 
 
 @compiled
-def same_coefficients(jpeg: np.ndarray, header: Int, tiled: np.ndarray) -> bool:
+def same_coefficients(jpeg: np.ndarray, header: Int, height: Int, width: Int, tiled: np.ndarray) -> bool:
     """Whether `tiled` is a tiled JPEG of the size, sampling factors, quantisers, kind of colors and coefficients of
-    `jpeg`, whose header has so many bytes, up to the end of SOS. Both uint8.
+    `jpeg`, whose header has so many bytes, up to the end of SOS, and states this size. Both uint8.
 
     False also for what is not decoded here: see `read_header`; and with restart markers in `jpeg`.
 
     Bounds: `read_header`, `read_tiling`, `read_offsets` and `unstuff` state theirs.
     """
     tiling = read_tiling(tiled)
-    if tiling.height == 0 or header < 2 or header > jpeg.size:
+    if height == 0 or tiling.height != height or tiling.width != width or header < 2 or header > jpeg.size:
         return False
     offsets = read_offsets(tiled, tiling)
     if offsets.size == 0:

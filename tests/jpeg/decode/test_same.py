@@ -52,7 +52,8 @@ def test_each_bit_of_the_data_counts(sampling):
 
 
 @pytest.mark.parametrize("marker, at", [
-    (b"\xff\xdb", 10), (b"\xff\xc0", 11), (b"\xff\xc4", 6), (b"\xff\xda", 6), (b"\xff\xdd", 5)], ids=str)
+    (b"\xff\xdb", 10), (b"\xff\xc0", 6), (b"\xff\xc0", 8), (b"\xff\xc0", 11), (b"\xff\xc4", 6), (b"\xff\xda", 6),
+    (b"\xff\xdd", 5)], ids=str)
 def test_another_header_is_not_the_same(marker, at):
     jpeg = encode(40, 75, "4:2:0", optimize=1)
     tiled = bytearray(tile(jpeg))
