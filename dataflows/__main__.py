@@ -123,7 +123,7 @@ def _compile(_: argparse.Namespace) -> int:
     from dataflows.images.compiled import ready
     from dataflows.jpeg import tile
 
-    tile.make_ready()
+    tile.make_ready(comparing=True)
     if not ready.make_ready():
         return 1
     say("All kernels are compiled, and kept where numba keeps them: beside the package, or where NUMBA_CACHE_DIR says")

@@ -40,7 +40,8 @@ def workers(count: int | None) -> int:
 def make_tiling_ready(preparation: Preparation, progress: bool) -> None:
     """Compiles what tiles JPEGs, if it is wanted: before anything is written, and in one thread."""
     if preparation.tiles and preparation.format == "jpeg":
-        make_ready(lambda: note("compiling what tiles JPEGs, which takes some 10 seconds, once on a machine", progress))
+        make_ready(lambda: note("compiling what tiles JPEGs, which takes some 15 seconds, once on a machine", progress),
+                   comparing=preparation.compare_pixels)
 
 
 def opened(source: str | os.PathLike[str] | Iterable[Any], split: str, progress: bool, **options: Any) -> ImageSource:

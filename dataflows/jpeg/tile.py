@@ -44,30 +44,41 @@ _SEGMENT_BYTES = 65533 - len(MAGIC)
 _LEAST = bytes.fromhex("ffd8 ffc0000b080008000801011100 ffc4001400 01000000000000000000000000000000 00"
                        "ffc4001410 01000000000000000000000000000000 00 ffda0008010100003f00 3f ffd9")
 _loading = threading.Lock()
-_loaded: list[ModuleType] = []  # huffman and decode/same.py, when they are ready
+_tiling: list[ModuleType] = []  # huffman, when it is ready
+_comparing: list[ModuleType] = []  # decode/same.py, when it is
 
 
-def make_ready(compiling: Callable[[], object] = lambda: None) -> None:
+def make_ready(compiling: Callable[[], object] = lambda: None, *, comparing: bool = False) -> None:
     """Loads numba, half a second, and what it compiled: what needs it does so when it is first called.
 
-    compiling: called if that has to be compiled first, which takes some 10 seconds, once on a machine.
+    compiling: called if something has to be compiled first, once on a machine, which takes some 4 seconds; comparing:
+        whether `same_coefficients` is wanted, too, which takes 10 more.
 
     Raises NoTiling, with the remedy. Thread-safe.
     """
     with _loading:
-        if _loaded:
+        if _tiling and (_comparing or not comparing):
             return
         try:
             from dataflows.jpeg import compiled, huffman  # nothing that reads may pay for them
-            from dataflows.jpeg.decode import same
 
-            compiled.make_ready(lambda: _same(same, _LEAST, _tile(huffman, _LEAST, INTERVAL_PX)), compiling)
+            if comparing:
+                from dataflows.jpeg.decode import same
+
+            def run() -> None:
+                tiled = _tile(huffman, _LEAST, INTERVAL_PX)
+                if comparing:
+                    _same(same, _LEAST, tiled)
+
+            compiled.make_ready(run, compiling)
         except MemoryError:
             raise
         except Exception as error:  # packages that do not fit each other raise nearly anything
             raise NoTiling(f"tiled JPEGs need numba, and it does not work here ({type(error).__name__}: {error}). "
                            f"`pip install --upgrade numba` may mend it; tiles=False dumps without it") from error
-        _loaded.extend((huffman, same))
+        _tiling[:] = [huffman]
+        if comparing:
+            _comparing[:] = [same]
 
 
 def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
@@ -89,9 +100,9 @@ def tile(jpeg: bytes, *, interval_px: int = INTERVAL_PX) -> bytes:
     """
     if interval_px < 1:
         raise ValueError(f"interval_px must be at least 1, got {interval_px}")
-    if not _loaded:
+    if not _tiling:
         make_ready()
-    return _tile(_loaded[0], bytes(jpeg), interval_px)
+    return _tile(_tiling[0], bytes(jpeg), interval_px)
 
 
 def same_coefficients(jpeg: bytes, tiled: bytes) -> bool:
@@ -101,9 +112,9 @@ def same_coefficients(jpeg: bytes, tiled: bytes) -> bool:
     False also for what that does not decode: restart markers in `jpeg`, and colors other than Y, Cb and Cr, or gray.
     Takes a third of the time in which libjpeg decodes the image. Raises NoTiling as `tile` does. Thread-safe.
     """
-    if not _loaded:
-        make_ready()
-    return _same(_loaded[1], jpeg, tiled)
+    if not _comparing:
+        make_ready(comparing=True)
+    return _same(_comparing[0], jpeg, tiled)
 
 
 def _same(same: Any, jpeg: bytes, tiled: bytes) -> bool:

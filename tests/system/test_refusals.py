@@ -21,6 +21,7 @@ from dataflows.errors import Locked
 from dataflows.storage.flush import flush
 from helpers.fuse import mounted
 from helpers.paths import ROOT
+from helpers.waiting import eventually
 
 FINAL = {"val.lmdb", "val.lmdb.index.npz"}
 
@@ -105,7 +106,8 @@ def test_locks_that_work_keep_a_second_dump_out_there_too(photos, tmp_path):
         done = run(photos, target)
         assert done.returncode == 2 and "another dump writes this file" in done.stderr
         journal.close()
-        assert names(target) == set()
+        # FUSE hides a file that is removed while it is open, until the kernel has told that it is closed.
+        assert eventually(lambda: names(target) == set())
 
 
 def test_a_lock_that_is_refused_as_cifs_does_is_held_by_another(tmp_path):
