@@ -75,7 +75,7 @@ def test_a_full_disk_keeps_nothing(photos, tiled_lmdb, tmp_path):
     if done.returncode:
         pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
     try:
-        done = run(*arguments(photos, tmp_path, "--no-progress"), environment={"NUMBA_CACHE_DIR": folder})
+        done = run(*arguments(photos, tmp_path, "--no-progress", "--trust"), environment={"NUMBA_CACHE_DIR": folder})
     finally:
         subprocess.run(["umount", str(folder)], check=True, timeout=30)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1 and UNKEPT in done.stderr
@@ -105,11 +105,12 @@ def test_a_package_that_cannot_be_written(photos, installed, home, tiled_lmdb, t
     """Compiled code is kept in the user's own folder; where there is none, it is made in each process."""
     (tmp_path / "a home").mkdir()
     environment = {"HOME": tmp_path / home if home != "nowhere" else "/proc/nowhere"}
-    done = run(*arguments(photos, tmp_path), root=installed, environment=environment, preexec_fn=obey)
+    done = run(*arguments(photos, tmp_path, "--trust"), root=installed, environment=environment, preexec_fn=obey)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(COMPILING) == 1 and done.stderr.count(UNKEPT) == (home == "nowhere")
     assert content(tmp_path) == content(tiled_lmdb)
-    again = run(*arguments(photos, tmp_path, "--overwrite"), root=installed, environment=environment, preexec_fn=obey)
+    again = run(*arguments(photos, tmp_path, "--trust", "--overwrite"), root=installed, environment=environment,
+                preexec_fn=obey)
     assert again.returncode == 0 and again.stderr.count(COMPILING) == (home == "nowhere")
     assert not [*installed.rglob("__pycache__")]
 
