@@ -22,7 +22,7 @@ import numpy as np
 
 from dataflows.jpeg.compiled import Int, compiled, inlined
 from dataflows.jpeg.decode.entropy import peek
-from dataflows.jpeg.decode.intrinsics import load_u16, load_u64, lowest_bit, store_bits, store_u64
+from dataflows.jpeg.decode.intrinsics import before_ff, load_u16, load_u64, store_bits, store_u64
 
 JUMP, RESTART = 8, 9
 LOOKUP = 11  # bits
@@ -92,7 +92,6 @@ def unstuff(jpeg: np.ndarray, at: Int, out: np.ndarray, ends: np.ndarray) -> Int
     Bounds: eight bytes are read where so many are left, else one, and written where no more were read: `out` has
     jpeg.size - at bytes, and PAD.
     """
-    low, high = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
     source, target = np.uint64(jpeg.ctypes.data), np.uint64(out.ctypes.data)
     size: Int = 0
     count = 0
@@ -100,9 +99,7 @@ def unstuff(jpeg: np.ndarray, at: Int, out: np.ndarray, ends: np.ndarray) -> Int
         if at + 8 <= jpeg.size:
             word = load_u64(source + np.uint64(at))
             store_u64(target + np.uint64(size), word)
-            other = ~word
-            found = (other - low) & ~other & high  # its lowest bit is that of the first FF
-            before = np.int64(lowest_bit(found) >> np.uint64(3)) if found != np.uint64(0) else 8
+            before = np.int64(before_ff(word))
             at, size = at + before, size + before
             if before == 8:
                 continue

@@ -61,9 +61,7 @@ def make_ready(compiling: Callable[[], object] = lambda: None, *, comparing: boo
             return
         try:
             from dataflows.jpeg import compiled, huffman  # nothing that reads may pay for them
-
-            if comparing:
-                from dataflows.jpeg.decode import same
+            from dataflows.jpeg.decode import same
 
             def run() -> None:
                 tiled = _tile(huffman, _LEAST, INTERVAL_PX)

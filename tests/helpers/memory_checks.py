@@ -1,4 +1,5 @@
 """Runs code where the C library looks after the memory that it lends, and ends the process at a write beside it."""
+import functools
 import os
 import subprocess
 import sys
@@ -11,9 +12,14 @@ from helpers.sessions import TIMEOUT_SECONDS
 
 def checked(code, *arguments):
     """Skips the test where the C library has no such checks."""
-    if "True" not in _run("import os; print('MALLOC_CHECK_' in os.environ)").stdout or _run("").stderr:
+    if not _there_are_checks():
         pytest.skip("the C library has no libc_malloc_debug.so.0")
     return _run(code, *arguments)
+
+
+@functools.cache
+def _there_are_checks():
+    return "True" in _run("import os; print('MALLOC_CHECK_' in os.environ)").stdout and not _run("").stderr
 
 
 def _run(code, *arguments):

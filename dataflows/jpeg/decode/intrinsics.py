@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-from dataflows.jpeg.compiled import Int, compiled
+from dataflows.jpeg.compiled import Int, compiled, inlined
 
 
 def _pointer(builder: Any, address: Any, bits: Int) -> Any:
@@ -100,6 +100,14 @@ store_i16 = cast(Callable[[np.uint64, np.int64], None], intrinsic(_store_i16))  
 store_u64 = cast(Callable[[np.uint64, np.uint64], None], _storer())  # in the machine's order of bytes
 store_bits = cast(Callable[[np.uint64, np.uint64], None], _storer(swapped=True))  # the highest byte first
 lowest_bit = cast(Load, intrinsic(_lowest_bit))  # how many bits of a word, not 0, are below its lowest set one
+
+
+@inlined
+def before_ff(word: np.uint64) -> np.uint64:
+    """How many bytes of a word, in the machine's order, are before the first one that is FF; 8 if none is."""
+    other = ~word
+    found = (other - np.uint64(0x0101010101010101)) & ~other & np.uint64(0x8080808080808080)
+    return lowest_bit(found) >> np.uint64(3) if found != np.uint64(0) else np.uint64(8)
 
 
 _BYTES: Any = types.CPointer(types.uint8)  # type: ignore[no-untyped-call]
