@@ -22,7 +22,7 @@ import numpy as np
 
 from dataflows.jpeg.compiled import Int, compiled, inlined
 from dataflows.jpeg.decode.entropy import peek
-from dataflows.jpeg.decode.intrinsics import before_ff, load_u16, load_u64, store_bits, store_u64
+from dataflows.jpeg.decode.intrinsics import bits_at_ff, load_u16, load_u64, lowest_bit, store_bits, store_u64
 
 JUMP, RESTART = 8, 9
 LOOKUP = 11  # bits
@@ -99,10 +99,12 @@ def unstuff(jpeg: np.ndarray, at: Int, out: np.ndarray, ends: np.ndarray) -> Int
         if at + 8 <= jpeg.size:
             word = load_u64(source + np.uint64(at))
             store_u64(target + np.uint64(size), word)
-            before = np.int64(before_ff(word))
-            at, size = at + before, size + before
-            if before == 8:
+            found = bits_at_ff(word)
+            if found == np.uint64(0):
+                at, size = at + 8, size + 8
                 continue
+            before = np.int64(lowest_bit(found) >> np.uint64(3))
+            at, size = at + before, size + before
         byte = jpeg[at]
         at += 1
         if byte == 0xFF:

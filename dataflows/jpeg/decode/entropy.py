@@ -6,7 +6,7 @@ An interval can be decoded by itself, so two are decoded in turns, a step of eac
 import numpy as np
 
 from dataflows.jpeg.compiled import Int, compiled, inlined
-from dataflows.jpeg.decode.intrinsics import before_ff, load_bits, load_u32, load_u64, store_i16, store_u64
+from dataflows.jpeg.decode.intrinsics import bits_at_ff, load_bits, load_u32, load_u64, lowest_bit, store_i16, store_u64
 from dataflows.jpeg.decode.tables import END_OF_BLOCK, LOOKUP, ZIGZAG, Tables, entry
 
 PAD = 64 * 31 // 8 + 24  # bytes behind the data: no block is longer, and a word more is loaded
@@ -30,7 +30,7 @@ def unstuff(data: np.ndarray, chosen: np.ndarray, count: Int, out: np.ndarray, s
     Bounds: eight bytes are read where so many are left of the data, else one; and written where fewer were read, so
     `out` needs as many bytes as all intervals have, and PAD.
     """
-    source, target = _U(data.ctypes.data), _U(out.ctypes.data)
+    source, target, eight = _U(data.ctypes.data), _U(out.ctypes.data), _U(8)
     size = _U(0)
     for i in range(count):
         starts[i] = np.int64(size)
@@ -42,18 +42,19 @@ def unstuff(data: np.ndarray, chosen: np.ndarray, count: Int, out: np.ndarray, s
             return CORRUPT
         at, end = _U(begin), _U(stop)
         while at < end:
-            if at + _U(8) <= _U(data.size):
-                word, seen = load_u64(source + at), _U(8)
+            if at + eight <= _U(data.size):
+                word = load_u64(source + at)
                 store_u64(target + size, word)
-                before = before_ff(word)
+                found = bits_at_ff(word)
+                copied = (lowest_bit(found) >> _U(3)) + _U(1) if found != _U(0) else eight
             else:
-                out[size], seen = data[at], _U(1)
-                before = _U(0) if data[at] == 0xFF else _U(1)
-            copied = min(before + _U(1), seen)  # an FF, too
+                out[size] = data[at]
+                found = _U(data[at] == 0xFF)
+                copied = _U(1)
             if at + copied > end:  # the rest is behind the interval
                 size += end - at
                 at = end
-            elif before == seen:
+            elif found == _U(0):
                 size += copied
                 at += copied
             elif at + copied == end or data[at + copied] != 0:

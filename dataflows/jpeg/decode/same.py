@@ -6,7 +6,7 @@ import numpy as np
 
 from dataflows.jpeg.compiled import Int, compiled, inlined
 from dataflows.jpeg.decode.entropy import PAD, long_entry, peek, unstuff, value_of
-from dataflows.jpeg.decode.intrinsics import before_ff, load_u32, load_u64
+from dataflows.jpeg.decode.intrinsics import bits_at_ff, load_u32, load_u64, lowest_bit
 from dataflows.jpeg.decode.tables import LOOKUP, MOST_BLOCKS, OK, Tables, empty_tables, read_header
 from dataflows.jpeg.decode.tiling import Tiling, read_offsets, read_tiling
 
@@ -63,10 +63,11 @@ def _end_of_scan(jpeg: np.ndarray, at: Int) -> Int:
     data, size, place = _U(jpeg.ctypes.data), _U(jpeg.size), _U(at)
     while place + _U(1) < size:
         if place + _U(8) <= size:
-            before = before_ff(load_u64(data + place))
-            place += before
-            if before == _U(8):
+            found = bits_at_ff(load_u64(data + place))
+            if found == _U(0):
+                place += _U(8)
                 continue
+            place += lowest_bit(found) >> _U(3)
         if jpeg[place] == 0xFF and place + _U(1) < size and jpeg[place + _U(1)] != 0:
             return np.int64(place) + 2
         place += _U(1)
