@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, AsyncIterator, Awaitable, Callable
 
-from dataflows.storage.remote.backend import Content, open_filesystem, several_ranges
+from dataflows.storage.remote.backend import Content, SeveralRanges, open_filesystem, several_ranges
 from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import protocol_of, refuse_secrets
@@ -20,8 +20,9 @@ ATTEMPTS = 4
 PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
 IN_FLIGHT = 64  # requests of one process to one store, or as many MB
 TOGETHER = 8  # small ranges by one call, where that is possible: 0.15 ms of processor time each, 0.4 ms alone
-_SMALL_BYTES = 2**20
-_Wanted = tuple[int, int, "Future[Content]"]  # start, end, answer
+SMALL_BYTES = 2**20
+Range = tuple[int, int]  # start, end
+Answer = Content | BaseException  # to one range: its bytes, or why they did not come
 
 
 class Connection:
@@ -40,44 +41,30 @@ class Connection:
         loop: asyncio.AbstractEventLoop = self._filesystem.loop
         return loop
 
-    def ask(self, url: str, ranges: list[tuple[int, int]]) -> "list[Future[Content]]":
-        """The bytes of a file from start to end, of each range, when there is room for another request. See `get`."""
-        answers: list[Future[Content]] = [Future() for _ in ranges]
-        wanted = [(start, end, answer) for (start, end), answer in zip(ranges, answers)]
-        self.loop.call_soon_threadsafe(self._begin, url, wanted)  # once for all: it wakes a thread
+    @property
+    def together(self) -> int:
+        """How many small ranges one call brings."""
+        return 1 if self._several is None else TOGETHER
+
+    def ask(self, url: str, requests: list[list[Range]]) -> "list[Future[list[Answer]]]":
+        """What each range of each request gives, when there is room: its bytes, or the error that `get` would raise.
+
+        The ranges of a request come by one call if they are small, each by one of its own otherwise. A request whose
+        Future is cancelled is not made, or ends.
+        """
+        answers: list[Future[list[Answer]]] = [Future() for _ in requests]
+        self.loop.call_soon_threadsafe(self._begin, url, requests, answers)  # once for all: it wakes a thread
         return answers
 
-    def _begin(self, url: str, wanted: "list[_Wanted]") -> None:
-        together: list[_Wanted] = []
-        for one in wanted:
-            start, end, answer = one
-            if answer.cancelled():
-                continue
-            if self._several is None or end - start > _SMALL_BYTES:
-                self._alone(url, one)
-                continue
-            together.append(one)
-            if len(together) == TOGETHER:
-                self._together(url, together)
-                together = []
-        if together:
-            self._together(url, together)
+    def _begin(self, url: str, requests: list[list[Range]], answers: "list[Future[list[Answer]]]") -> None:
+        for ranges, answer in zip(requests, answers):
+            if not answer.cancelled():
+                task = self.loop.create_task(self._ranges(url, ranges))
+                task.add_done_callback(functools.partial(_answer, answer))
+                answer.add_done_callback(functools.partial(self._given_up, task))
 
-    def _alone(self, url: str, wanted: "_Wanted") -> None:
-        start, end, answer = wanted
-        task = self.loop.create_task(self._in_turn(url, start, end))
-        task.add_done_callback(functools.partial(_answer, answer))
-        answer.add_done_callback(functools.partial(self._given_up, task, [answer]))
-
-    def _together(self, url: str, wanted: "list[_Wanted]") -> None:
-        task = self.loop.create_task(self._ranges(url, wanted))
-        answers = [answer for _, _, answer in wanted]
-        task.add_done_callback(functools.partial(_failed, answers))
-        for answer in answers:
-            answer.add_done_callback(functools.partial(self._given_up, task, answers))
-
-    def _given_up(self, task: "asyncio.Task[Any]", answers: "list[Future[Content]]", answer: "Future[Content]") -> None:
-        if answer.cancelled() and all(other.cancelled() for other in answers):
+    def _given_up(self, task: "asyncio.Task[Any]", answer: "Future[Any]") -> None:
+        if answer.cancelled():
             self.loop.call_soon_threadsafe(task.cancel)
 
     def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
@@ -101,8 +88,8 @@ class Connection:
         if len(first) < PART:
             return first
         size = self.size(url)
-        rest = self.ask(url, [(start, min(start + PART, size)) for start in range(PART, size, PART)])
-        return b"".join([first, *(part.result() for part in rest)])
+        [rest] = self.ask(url, [[(start, min(start + PART, size)) for start in range(PART, size, PART)]])
+        return b"".join([first, *map(content_of, rest.result())])
 
     def exists(self, url: str) -> bool:
         """Whether there is such a file, with one byte at least."""
@@ -123,22 +110,21 @@ class Connection:
         async with self._places(min(IN_FLIGHT, 1 + (end - start) // 2**20)):
             return await self._range(url, start, end, False)
 
-    async def _ranges(self, url: str, wanted: "list[_Wanted]") -> None:
-        """Answers several by one call. If that fails, each is asked for by itself, which tells whose fault it is."""
-        assert self._several is not None
-        starts, ends, answers = zip(*wanted)
+    async def _ranges(self, url: str, ranges: list[Range]) -> list[Answer]:
+        """If one call for them all fails, each is asked for by itself, which tells whose fault it is."""
+        if self._several is not None and all(end - start <= SMALL_BYTES for start, end in ranges):
+            found = await self._at_once(self._several, url, ranges)
+            if [*map(len, found)] == [end - start for start, end in ranges]:
+                return [*found]
+        return [*await asyncio.gather(*(self._in_turn(url, *each) for each in ranges), return_exceptions=True)]
+
+    async def _at_once(self, several: SeveralRanges, url: str, ranges: list[Range]) -> list[Content]:
+        starts, ends = zip(*ranges)
         found: list[Content] = []
-        async with self._places(len(wanted)):
+        async with self._places(len(ranges)):
             with contextlib.suppress(Exception):
-                found = await _within(TIMEOUT_SECONDS, functools.partial(self._several, url, starts, ends))
-        if [*map(len, found)] != [end - start for start, end in zip(starts, ends)]:
-            for one in wanted:
-                if not one[-1].cancelled():
-                    self._alone(url, one)
-            return
-        for answer, content in zip(answers, found):
-            if answer.set_running_or_notify_cancel():
-                answer.set_result(content)
+                found = await _within(TIMEOUT_SECONDS, functools.partial(several, url, starts, ends))
+        return found
 
     @contextlib.asynccontextmanager
     async def _places(self, count: int) -> AsyncIterator[None]:
@@ -202,8 +188,8 @@ async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
         timer.cancel()
 
 
-def _answer(answer: "Future[Content]", task: "asyncio.Task[Content]") -> None:
-    """Hands on what a task has become."""
+def _answer(answer: "Future[Any]", task: "asyncio.Task[Any]") -> None:
+    """Hands on what a task has become, also whatever a package's own runtime has raised."""
     if task.cancelled():
         answer.cancel()
         return
@@ -212,12 +198,11 @@ def _answer(answer: "Future[Content]", task: "asyncio.Task[Content]") -> None:
         answer.set_exception(error) if error is not None else answer.set_result(task.result())
 
 
-def _failed(answers: "list[Future[Content]]", task: "asyncio.Task[None]") -> None:
-    """Nobody waits for what a task cannot answer, whatever a package's own runtime raised."""
-    error = None if task.cancelled() else task.exception()
-    for answer in answers if error is not None else []:
-        if not answer.done():
-            answer.set_exception(error)
+def content_of(answer: Answer) -> Content:
+    """The bytes that came. Raises the error that came instead."""
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
 
 
 _connections: dict[tuple[str, str, bool], Connection] = {}

@@ -15,7 +15,7 @@ from dataflows.storage.flush import flush_file
 from dataflows.storage.index import Index
 from dataflows.storage.remote.backend import Content
 from dataflows.storage.remote.cache import Entry, letting_in
-from dataflows.storage.remote.connection import PART, Connection
+from dataflows.storage.remote.connection import PART, Answer, Connection, content_of
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ class Job:
         size, connection = self.entry.size, self.connect()
         done = min(os.fstat(file).st_size, size) // PART * PART
         os.ftruncate(file, done)
-        coming: deque[Future[Content]] = deque()
+        coming: deque[Future[list[Answer]]] = deque()
         asked = done
         try:
             while done < size:
                 while asked < size and len(coming) < _PARTS:
-                    coming += connection.ask(self.url, [(asked, min(asked + PART, size))])
+                    coming += connection.ask(self.url, [[(asked, min(asked + PART, size))]])
                     asked += PART
                 part = self._awaited(coming[0])
                 if part is None:
@@ -67,11 +67,12 @@ class Job:
                 request.cancel()
         self._publish(file)
 
-    def _awaited(self, part: "Future[Content]") -> Content | None:
+    def _awaited(self, part: "Future[list[Answer]]") -> Content | None:
         """The bytes of a part; None where nobody wants the file any more."""
         while self.owners:
             try:
-                return part.result(_LOOK_SECONDS)
+                [answer] = part.result(_LOOK_SECONDS)
+                return content_of(answer)
             except NotYet:
                 if part.done():  # it is the request's own
                     raise

@@ -1,12 +1,10 @@
 """The stretches of files that were asked for ahead of their use, and wait in the memory of this process."""
-import contextlib
 import os
 import threading
 from collections import OrderedDict
-from concurrent.futures import CancelledError, Future
 
 from dataflows.processors import ranks_here
-from dataflows.storage.remote.backend import Content
+from dataflows.storage.remote.request import Piece, Request, Stretch, requests_for
 from dataflows.system import available_memory
 
 LEAST_BYTES = 256 * 2**20  # what loaders ask for ahead
@@ -14,42 +12,6 @@ _SHARE = 4  # of the memory that is available, one in so many may be taken
 _KEPT_BYTES = 16 * 2**20  # of stretches that were read, for those who read them again
 
 Key = tuple[int, int]  # number of the file, where the stretch starts
-
-
-class Piece:
-    """One stretch. content: its bytes, when they are there."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self.content: Future[Content] = Future()
-
-
-class Request:
-    """What one request brings: several pieces, (start, piece), which are cut out of its answer.
-
-    Those of a request that fails leave the pool: whoever waits for one gets the error, and later readers ask again.
-    """
-
-    def __init__(self, pool: "Pool", file: int, pieces: list[tuple[int, Piece]], answer: "Future[Content]") -> None:
-        self._pool, self._file, self._pieces = pool, file, pieces
-        answer.add_done_callback(self._arrived)
-
-    def _arrived(self, answer: "Future[Content]") -> None:
-        failed = CancelledError() if answer.cancelled() else answer.exception()
-        first = self._pieces[0][0]
-        for start, piece in self._pieces:
-            if not piece.content.set_running_or_notify_cancel():
-                continue
-            if failed is not None:
-                piece.content.set_exception(failed)
-            else:
-                content = answer.result()
-                if len(self._pieces) > 1:  # a copy, so that none keeps the others in memory
-                    content = bytes(content[start - first:start - first + piece.nbytes])
-                piece.content.set_result(content)
-        if failed is not None:
-            self._pool.forget(self._file, [start for start, _ in self._pieces])
-        self._pieces.clear()
 
 
 class Pool:
@@ -65,8 +27,8 @@ class Pool:
         self._read: OrderedDict[Key, Piece] = OrderedDict()
         self._waiting_bytes = self._read_bytes = 0
 
-    def reserve(self, file: int, stretches: list[tuple[int, int]]) -> list[tuple[int, Piece]]:
-        """(start, piece) of those stretches, (start, nbytes), that are not here: whoever asks has to bring them."""
+    def reserve(self, file: int, stretches: list[Stretch], together: int) -> list[Request]:
+        """Requests for those stretches that are not here, of so many ranges each: whoever asks has to make them."""
         new = []
         with self._lock:
             for start, nbytes in stretches:
@@ -74,14 +36,20 @@ class Pool:
                     continue
                 piece = self._read.pop((file, start), None)  # it will be read again, and must not leave before that
                 if piece is None:
-                    piece = Piece(nbytes)
-                    new.append((start, piece))
-                else:
-                    self._read_bytes -= piece.nbytes
-                self._waiting[file, start] = piece
-                self._waiting_bytes += piece.nbytes
+                    new.append((start, nbytes))
+                    continue
+                self._read_bytes -= piece.nbytes
+                self._wait_for(file, start, piece)
+            requests = requests_for(new, together)
+            for request in requests:
+                for start, piece in request.pieces:
+                    self._wait_for(file, start, piece)
             self._make_room()
-        return new
+        return requests
+
+    def _wait_for(self, file: int, start: int, piece: Piece) -> None:
+        self._waiting[file, start] = piece
+        self._waiting_bytes += piece.nbytes
 
     def take(self, file: int, start: int, nbytes: int) -> Piece | None:
         """A stretch that is about to be read, or None if it is not here."""
@@ -119,7 +87,6 @@ class Pool:
         piece = pieces.pop(key)
         if pieces is self._waiting:
             self._waiting_bytes -= piece.nbytes
-            piece.content.cancel()
         else:
             self._read_bytes -= piece.nbytes
 
@@ -143,10 +110,3 @@ def pool() -> Pool:
         if _pool is None:
             _pool = Pool(max(LEAST_BYTES, available_memory() // _SHARE // ranks_here()))
         return _pool
-
-
-def content_of(piece: Piece) -> Content | None:
-    """The bytes of a piece, which is waited for; None where it was given up meanwhile."""
-    with contextlib.suppress(CancelledError):
-        return piece.content.result()
-    return None
