@@ -15,8 +15,7 @@ from typing import Any, Awaitable, Callable, Mapping, Sequence
 
 from dataflows.storage.remote.urls import protocol_of
 
-Content = bytes | memoryview  # of a range
-SeveralRanges = Callable[[str, Sequence[int], Sequence[int]], Awaitable[list[Content]]]  # URL, starts, ends
+Content = bytes  # of a range; or obstore's Bytes, which have their length, and are a buffer as they are
 
 _OWN = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs",
         "http": "aiohttp", "https": "aiohttp"}  # the package behind fsspec's own file system
@@ -93,8 +92,8 @@ def _obstore(protocol: str, translated: dict[str, Any]) -> Any:
     return FsspecStore(protocol, **translated, retry_config={"max_retries": 0}, skip_instance_cache=True)
 
 
-def several_ranges(filesystem: Any) -> SeveralRanges | None:
-    """What gives several ranges of a file by one call; None where nothing does.
+def several_ranges(filesystem: Any) -> Callable[[str, Sequence[int], Sequence[int]], Awaitable[list[Content]]] | None:
+    """What gives several ranges of a file, of these starts and ends, by one call; None where nothing does.
 
     obstore's own `_cat_ranges` would read up to 1 MB between two of them in vain.
     """
@@ -111,10 +110,11 @@ def several_ranges(filesystem: Any) -> SeveralRanges | None:
 
 def _as_they_lie(part: Any) -> Content:
     try:
-        return memoryview(part)
+        memoryview(part)  # not kept: each buffer has two more objects for the garbage collector
     except TypeError:  # as obstore for Python 3.10 is built
-        copy: bytes = part.to_bytes()
-        return copy
+        part = part.to_bytes()
+    content: Content = part
+    return content
 
 
 def _for_obstore(protocol: str, options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,10 +6,11 @@ import functools
 import os
 import random
 import threading
+from collections import deque
 from concurrent.futures import Future
-from typing import Any, AsyncIterator, Awaitable, Callable
+from typing import Any, Awaitable, Callable
 
-from dataflows.storage.remote.backend import Content, SeveralRanges, open_filesystem, several_ranges
+from dataflows.storage.remote.backend import Content, open_filesystem, several_ranges
 from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import protocol_of, refuse_secrets
@@ -32,8 +33,8 @@ class Connection:
         self._filesystem = open_filesystem(url, options.given, opening=opening)
         self._several = several_ranges(self._filesystem)
         self._secrets = texts(options.given)
-        self._room = asyncio.Semaphore(IN_FLIGHT)
-        self._door = asyncio.Lock()
+        self._free = IN_FLIGHT
+        self._queue: deque[tuple[str, list[Range], Future[list[Answer]]]] = deque()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -57,11 +58,32 @@ class Connection:
         return answers
 
     def _begin(self, url: str, requests: list[list[Range]], answers: "list[Future[list[Answer]]]") -> None:
-        for ranges, answer in zip(requests, answers):
+        self._queue += ((url, ranges, answer) for ranges, answer in zip(requests, answers))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Makes requests in their order while there are places, so that a large one gets its own in its turn.
+
+        What waits has no task yet, for thousands may.
+        """
+        while self._queue and self._free >= (places := _places(self._queue[0][1])):
+            url, ranges, answer = self._queue.popleft()
             if not answer.cancelled():
+                self._free -= places
                 task = self.loop.create_task(self._ranges(url, ranges))
-                task.add_done_callback(functools.partial(_answer, answer))
+                task.add_done_callback(functools.partial(self._answer, answer, places))
                 answer.add_done_callback(functools.partial(self._given_up, task))
+
+    def _answer(self, answer: "Future[list[Answer]]", places: int, task: "asyncio.Task[list[Answer]]") -> None:
+        """Hands on what a task has become, also whatever a package's own runtime has raised."""
+        self._free += places
+        self._go_on()
+        if task.cancelled():
+            answer.cancel()
+            return
+        error = task.exception()
+        if answer.set_running_or_notify_cancel():
+            answer.set_exception(error) if error is not None else answer.set_result(task.result())
 
     def _given_up(self, task: "asyncio.Task[Any]", answer: "Future[Any]") -> None:
         if answer.cancelled():
@@ -88,8 +110,8 @@ class Connection:
         if len(first) < PART:
             return first
         size = self.size(url)
-        [rest] = self.ask(url, [[(start, min(start + PART, size)) for start in range(PART, size, PART)]])
-        return b"".join([first, *map(content_of, rest.result())])
+        rest = self.ask(url, [[(start, min(start + PART, size))] for start in range(PART, size, PART)])
+        return b"".join([first, *(content_of(*part.result()) for part in rest)])
 
     def exists(self, url: str) -> bool:
         """Whether there is such a file, with one byte at least."""
@@ -106,39 +128,17 @@ class Connection:
     def _now(self, request: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(request, self.loop).result()
 
-    async def _in_turn(self, url: str, start: int, end: int) -> bytes:
-        async with self._places(min(IN_FLIGHT, 1 + (end - start) // 2**20)):
-            return await self._range(url, start, end, False)
-
     async def _ranges(self, url: str, ranges: list[Range]) -> list[Answer]:
         """If one call for them all fails, each is asked for by itself, which tells whose fault it is."""
         if self._several is not None and all(end - start <= SMALL_BYTES for start, end in ranges):
-            found = await self._at_once(self._several, url, ranges)
+            starts, ends = zip(*ranges)
+            found: list[Content] = []
+            with contextlib.suppress(Exception):
+                found = await _within(TIMEOUT_SECONDS, functools.partial(self._several, url, starts, ends))
             if [*map(len, found)] == [end - start for start, end in ranges]:
                 return [*found]
-        return [*await asyncio.gather(*(self._in_turn(url, *each) for each in ranges), return_exceptions=True)]
-
-    async def _at_once(self, several: SeveralRanges, url: str, ranges: list[Range]) -> list[Content]:
-        starts, ends = zip(*ranges)
-        found: list[Content] = []
-        async with self._places(len(ranges)):
-            with contextlib.suppress(Exception):
-                found = await _within(TIMEOUT_SECONDS, functools.partial(several, url, starts, ends))
-        return found
-
-    @contextlib.asynccontextmanager
-    async def _places(self, count: int) -> AsyncIterator[None]:
-        """Waits until there is room for so many requests. Who is cancelled meanwhile leaves none of it taken."""
-        taken = 0
-        try:
-            async with self._door:  # one after the other, so that a large request gets its places
-                while taken < count:
-                    await self._room.acquire()
-                    taken += 1
-            yield
-        finally:
-            for _ in range(taken):
-                self._room.release()
+        each = (self._range(url, start, end, short=False) for start, end in ranges)
+        return [*await asyncio.gather(*each, return_exceptions=True)]
 
     async def _range(self, url: str, start: int, end: int, short: bool) -> bytes:
         async def request() -> bytes:
@@ -188,14 +188,9 @@ async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
         timer.cancel()
 
 
-def _answer(answer: "Future[Any]", task: "asyncio.Task[Any]") -> None:
-    """Hands on what a task has become, also whatever a package's own runtime has raised."""
-    if task.cancelled():
-        answer.cancel()
-        return
-    error = task.exception()
-    if answer.set_running_or_notify_cancel():
-        answer.set_exception(error) if error is not None else answer.set_result(task.result())
+def _places(ranges: list[Range]) -> int:
+    """Of IN_FLIGHT, those that a request takes."""
+    return min(IN_FLIGHT, sum(1 + (end - start) // 2**20 for start, end in ranges))
 
 
 def content_of(answer: Answer) -> Content:

@@ -4,6 +4,7 @@ Of a record there is one small object, and no Future: thousands of them wait at 
 would look at all that they refer to. Nothing refers to itself by others, so bytes are free as soon as they were read.
 """
 import functools
+import threading
 from concurrent.futures import Future
 from typing import Callable
 
@@ -16,20 +17,49 @@ _GAP_BYTES = 16 * 2**10  # that may be read in vain for one range less: records 
 Stretch = tuple[int, int]  # start, nbytes
 
 
+class _Gate:
+    """Opens once, for all who wait. A lock that is free when it is open: threading.Event has a dozen objects."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        self._lock.release()
+
+    def wait(self) -> None:
+        with self._lock:
+            pass
+
+
 class Piece:
     """One stretch. Its bytes are there when its request has arrived, or has failed, or was given up."""
 
-    __slots__ = ("nbytes", "answer", "_arrived")
+    __slots__ = ("nbytes", "_answer", "_arrived")
 
-    def __init__(self, nbytes: int, arrived: "Future[None]") -> None:
+    def __init__(self, nbytes: int, arrived: "_Gate") -> None:
         self.nbytes = nbytes
-        self.answer: Answer | None = None
-        self._arrived = arrived
+        self._answer: Answer | None = None
+        self._arrived: _Gate | None = arrived
+
+    def arrive(self, answer: Answer | None) -> None:
+        """What became of it. Who waits goes on when its request says so."""
+        self._answer = answer
+        self._arrived = None
+
+    @property
+    def came(self) -> bool:
+        """Whether its bytes are here."""
+        return self._answer is not None and not isinstance(self._answer, BaseException)
 
     def content(self) -> Content | None:
         """Its bytes, which are waited for; None where they were given up. Raises what the request has met."""
-        self._arrived.result()
-        return None if self.answer is None else content_of(self.answer)
+        arrived = self._arrived
+        if arrived is not None:
+            arrived.wait()
+        return None if self._answer is None else content_of(self._answer)
 
 
 class Request:
@@ -37,7 +67,7 @@ class Request:
 
     def __init__(self, joined: list[list[Stretch]]) -> None:
         self.ranges = [(stretches[0][0], max(map(sum, stretches))) for stretches in joined]
-        self._arrived: Future[None] = Future()
+        self._arrived = _Gate()
         self._pieces = [[(start, Piece(nbytes, self._arrived)) for start, nbytes in stretches] for stretches in joined]
 
     @property
@@ -50,25 +80,28 @@ class Request:
         answer.add_done_callback(functools.partial(self._cut, failed))
 
     def _cut(self, failed: Callable[[list[int]], None], answer: "Future[list[Answer]]") -> None:
-        error = None if answer.cancelled() else answer.exception()
-        found: list[Answer | None] = [error] * len(self.ranges)
-        if error is None and not answer.cancelled():
-            found, kept = [*answer.result()], answer.result()
-            kept.clear()  # whoever keeps the answer does not keep the bytes
-        missing = []
-        for (first, _), pieces, content in zip(self.ranges, self._pieces, found):
-            for start, piece in pieces:
-                if content is None or isinstance(content, BaseException):
-                    missing.append(start)
-                    piece.answer = content
-                elif len(pieces) == 1:
-                    piece.answer = content
-                else:  # a copy, so that none keeps the others in memory
-                    piece.answer = bytes(content[start - first:start - first + piece.nbytes])
-        self._pieces = []
-        if missing:
-            failed(missing)
-        self._arrived.set_result(None)
+        found: list[Answer | None] = [None if answer.cancelled() else answer.exception()] * len(self.ranges)
+        if found[0] is None and not answer.cancelled():
+            found[:] = answer.result()
+            answer.result().clear()  # whoever keeps the answer does not keep the bytes
+        try:
+            for (first, _), pieces, content in zip(self.ranges, self._pieces, found):
+                _arrive(first, pieces, content)
+            if missing := [start for start, piece in self.pieces if not piece.came]:
+                failed(missing)
+        finally:  # nobody waits for ever
+            self._pieces = []
+            self._arrived.open()
+
+
+def _arrive(first: int, pieces: list[tuple[int, Piece]], content: Answer | None) -> None:
+    """Gives pieces, (start, piece), their part of what one range gave, which starts at `first`."""
+    for start, piece in pieces:
+        if content is not None and not isinstance(content, BaseException) and len(pieces) > 1:
+            part = memoryview(content)[start - first:start - first + piece.nbytes]
+            piece.arrive(bytes(part))  # a copy, so that none keeps the others in memory
+        else:
+            piece.arrive(content)
 
 
 def requests_for(wanted: list[Stretch], together: int) -> list[Request]:
