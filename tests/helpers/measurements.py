@@ -20,12 +20,13 @@ FORMATS = (Format(PLAIN, 100_000, 0.0, 1500, 1.2, 2.2, dataclasses.replace(JPEG_
            Format(AT_256, 150_000, 0.0, 12_000, 1.2, 0.25, PIXEL_STEPS, 0.9, 30.0))
 SSD = Storage(sequential_mb_s=1000, random_mb_s=1000, cpu_s_per_mb=0.0, cold=True, about="")
 HARD_DISK = Storage(sequential_mb_s=160, random_mb_s=20, cpu_s_per_mb=0.0, cold=True, about="")
+SERVER = dataclasses.replace(HARD_DISK, remote=True)
 UNKNOWN = dataclasses.replace(SSD, cold=False)
 
 
 def measured(**changes):
     found = Measurements(
-        source="train.lmdb", stored=TILED, images=1_000_000, permuted=True, sampled=300, processors=4, load=0.0,
-        memory_bytes=10_000 * GB, workers=4, scaling_encoded=((1, 600.0), (2, 1100.0), (4, 1800.0)),
+        source="train.lmdb", stored=TILED, images=1_000_000, permuted=True, shards=1, sampled=300, processors=4,
+        load=0.0, memory_bytes=10_000 * GB, workers=4, scaling_encoded=((1, 600.0), (2, 1100.0), (4, 1800.0)),
         scaling_pixels=((1, 2000.0), (2, 4000.0), (4, 6000.0)), storage=SSD, formats=FORMATS)
     return dataclasses.replace(found, **changes)

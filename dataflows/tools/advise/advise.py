@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import os
-from typing import Any
+from typing import Any, Mapping
 
 from dataflows.options import integer
 from dataflows.processors import default_workers
@@ -43,21 +43,25 @@ class Advice:
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
 
-def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num_workers: int | None = None) -> Advice:
+def advise(source: str | os.PathLike[str], *, gpu_rate: float | None = None, num_workers: int | None = None,
+           storage_options: Mapping[str, Any] | None = None) -> Advice:
     """Measures how fast this machine loads a data set in each format, and says which to take, and how.
 
-    source: an LMDB, or a folder with one sub-folder per class, or one that holds such a folder named train.
+    source: an LMDB, also at a URL, or a folder with one sub-folder per class, or one that holds such a folder named
+    train.
     gpu_rate: images/s that the training takes, if that is known: then the least that keeps up is recommended.
     num_workers: threads to predict for, and the most to recommend; by default one per processor.
+    storage_options: how to reach a URL, as LMDBLoader has them.
 
     Up to 300 images are dumped in each format into a temporary folder (see TMPDIR), which is removed in any case, and
-    some 256 MB of the source are dropped from the page cache, to be read from the disk. Raises FileNotFoundError where
+    some 256 MB of the source are dropped from the page cache, to be read from the disk; of a URL, as much is read up to
+    three times, if the server gives it within ten seconds. Raises FileNotFoundError where
     there is nothing, ValueError for options out of range and for files that are no LMDB or no images.
     """
     if gpu_rate is not None and not (isinstance(gpu_rate, (int, float)) and 0 < gpu_rate < math.inf):
         raise ValueError(f"gpu_rate must be a positive number of images/s, not {gpu_rate!r}")
     workers = default_workers() if num_workers is None else integer("num_workers", num_workers, 1)
-    found = measure(os.fspath(source), workers)
+    found = measure(os.fspath(source), workers, storage_options=storage_options)
     return Advice(workers, gpu_rate, found, predict.predict(found, workers, gpu_rate),
                   predict.recommend(found, workers, gpu_rate))
 
@@ -69,7 +73,7 @@ def _facts(advice: Advice) -> list[str]:
     lines = [f"{found.source}: {found.images:,} images, {is_now}; {found.sampled:,} of them were measured.",
              f"Storage: {storage.sequential_mb_s:,.0f} MB/s in order, {storage.random_mb_s:,.0f} MB/s in random order "
              f"({storage.about}).",
-             f"Memory: {found.memory_bytes / 1e9:,.1f} GB can hold files.",
+             f"Memory: {found.memory_bytes / 1e9:,.1f} GB can hold files{' of a disk here' if storage.remote else ''}.",
              f"images/s (threads): from JPEG {_scaling(found.scaling_encoded)}; from pixels "
              f"{_scaling(found.scaling_pixels)}."]
     if advice.workers > found.processors:
@@ -91,7 +95,8 @@ def _scaling(points: predict.Points) -> str:
 
 def _table(advice: Advice) -> list[str]:
     """A row for each format, under a line that says what the figures are."""
-    rows = [("format", "file", "from memory", "from disk", "in training", "limited by",
+    place = "URL" if advice.measurements.storage.remote else "disk"
+    rows = [("format", "file", "from memory", f"from {place}", "in training", "limited by",
              "CPU ms: copy, decode (Huffman), resize (linear)")]
     for one, found in zip(advice.predictions, advice.measurements.formats):
         disk = "?" if one.disk_images_per_s is None else f"{one.disk_images_per_s:,.0f}"
@@ -163,6 +168,8 @@ class _Recommended:
 
     def _loader(self) -> str:
         one, storage = self.predicted, self.found.storage
+        if storage.remote:
+            return self._from_a_server()
         too_large = "the file does not fit into memory"
         if one.loader == predict.IN_ORDER:
             in_order = self.found.permuted is False and self.is_stored
@@ -180,6 +187,19 @@ class _Recommended:
             return (f"{loader}, if the disk is an SSD, else {predict.IN_ORDER}: {too_large}, and the disk could not be "
                     f"measured.")
         return f"{loader}: {too_large}, but the disk is fast enough in random order."
+
+    def _from_a_server(self) -> str:
+        """In order wherever that is faster: a full shuffle takes a request for each record."""
+        one, storage = self.predicted, self.found.storage
+        cache = (f"cache_dir=FOLDER on a disk of this machine that has {size_text(one.file_bytes)} to spare reads from "
+                 f"there after the first epoch, in any order")
+        rates = (f"The server gives {storage.random_mb_s:,.0f} MB/s in random order, by a request for each record, and "
+                 f"{storage.sequential_mb_s:,.0f} in order")
+        if one.loader == predict.SHUFFLED:
+            return f"{one.loader}, a full shuffle, of {self.found.images:,} requests an epoch. {rates}; {cache}."
+        orders = {"shard": self.found.shards > 1, "block": self.found.permuted is False and self.is_stored}
+        order = next((f' with order="{name}"' for name, fits in orders.items() if fits), "")
+        return f"{one.loader}{order}. {rates}; {cache}."
 
     def _workers(self) -> str:
         best = self.best
@@ -201,6 +221,6 @@ class _Recommended:
         saved = (steps.resize_ms - steps.resize_linear_ms) / (steps.copy_ms + steps.decode_ms + steps.resize_ms)
         if limit != predict.STORAGE and saved > 0.1:
             sentences.append(f"antialias=False takes about {_percent(saved)} less time for an image, but crops alias.")
-        if not self.predicted.fits:
+        if not self.predicted.fits and not self.found.storage.remote:
             sentences.append('cache="drop" keeps in memory what other programs have there; this file does not fit.')
         return " ".join(sentences)

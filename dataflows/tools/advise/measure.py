@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 import time
-from typing import Iterator, NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
 import numpy as np
 
@@ -40,19 +40,20 @@ _TURNS = 5  # that count, at most; one more comes first
 _ENCODED, _PIXELS = "jpeg", "uint8 --max-side 500"  # whose scaling stands for all that are encoded, or not
 
 
-def measure(path: str, workers: int, *, seconds: float = 55.0) -> predict.Measurements:
+def measure(path: str, workers: int, *, seconds: float = 55.0,
+            storage_options: Mapping[str, Any] | None = None) -> predict.Measurements:
     """Measures for about so many seconds. Raises FileNotFoundError, ValueError or OSError for what cannot be read."""
     started, busy = time.monotonic(), load()
 
     def by(share: float) -> float:
         return started + share * seconds
 
-    with contextlib.closing(open_source(path, by(0.12))) as source:
+    with contextlib.closing(open_source(path, by(0.12), storage_options)) as source:
         mean_bytes = source.mean_bytes(by(0.15))
         # Before the sample is read: pages that this process has mapped would stay.
         generator = np.random.default_rng(1)
         random, in_order = (source.pieces(generator, BYTES, in_order=in_order) for in_order in (False, True))
-        storage = measure_storage(random, in_order, workers, by(0.25))
+        storage = measure_storage(random, in_order, workers, by(0.25), source.opened)
         sample = draw(source, _MOST, _CONTENT_BYTES, by(0.4))
         stored = source.stored(sample)
         threads = min(workers, usable_cpus())
@@ -72,9 +73,9 @@ def measure(path: str, workers: int, *, seconds: float = 55.0) -> predict.Measur
     encoded, pixels = (tuple(sorted((count, run.images_per_s) for (each, count), run in runs.items() if each == name))
                        for name in (_ENCODED, _PIXELS))
     return predict.Measurements(source=path, stored=stored, images=source.count, permuted=source.permuted,
-                                sampled=len(sample), processors=usable_cpus(), load=busy, storage=storage,
-                                memory_bytes=available_memory(), workers=workers, scaling_encoded=encoded,
-                                scaling_pixels=pixels, formats=tuple(formats))
+                                shards=source.shards, sampled=len(sample), processors=usable_cpus(), load=busy,
+                                storage=storage, memory_bytes=available_memory(), workers=workers,
+                                scaling_encoded=encoded, scaling_pixels=pixels, formats=tuple(formats))
 
 
 def _affordable(sample: Sample, folder: str, threads: int, seconds: float) -> Sample:

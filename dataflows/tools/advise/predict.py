@@ -3,7 +3,8 @@
     from memory     what the loader reached with `Measurements.workers` threads, times the speed-up of another number
     from the disk   the lower of two rates: what the disk delivers, MB/s / MB per image; and what the processors do
                     when reading takes its share of them too, 1 / (1 / from memory + seconds of reading an image)
-    an epoch        from memory where the file fits into it, else from the disk, and no more than the GPU takes
+    an epoch        from memory where the file fits into it, else from the disk, and no more than the GPU takes; from a
+                    URL, which no memory of the system keeps, always as from a disk
 
 Storage is the limit of what comes from the disk at the first of these two rates. Where processors are the limit, the
 greatest of an image's steps names it: decoding, resizing, or copying in memory.
@@ -34,13 +35,14 @@ Points = tuple[tuple[int, float], ...]  # (threads, images/s), ascending
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """What the disk that holds the data set delivers."""
+    """What the disk that holds the data set delivers, or the server of its URL."""
 
     sequential_mb_s: float
     random_mb_s: float  # pieces of an image's size, in random order, many of them asked for at once
     cpu_s_per_mb: float  # of all processors
     cold: bool  # whether a disk was read; if not, the figures are of memory, and tell nothing of a disk
     about: str  # what was read and how, or why nothing was cold
+    remote: bool = False  # whether it is a server, of a data set at a URL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Measurements:
     stored: str | None  # the name of the format that the source is in already; None for a folder
     images: int  # of the data set; of a large folder an estimate
     permuted: bool | None  # whether the LMDB's order is random; None for a folder, which a dump permutes
+    shards: int  # files of an LMDB; 0 for a folder
     sampled: int  # images that were measured
     processors: int
     load: float  # processes that wanted one of them before anything was measured
@@ -105,7 +108,7 @@ class Prediction:
     name: str
     file_bytes: float
     error: float  # of it, relative
-    fits: bool  # in memory, so that epochs after the first do not read the disk
+    fits: bool  # in the system's memory, so that epochs after the first do not read the disk; nothing at a URL does
     loader: str
     memory_images_per_s: float
     disk_images_per_s: float | None  # of that loader; None where the disk could not be measured
@@ -145,7 +148,7 @@ def with_loader(found: Measurements, one: Format, workers: int, loader: str) -> 
     memory = memory_rate(found, one, workers)
     disk = (storage.random_mb_s if loader == SHUFFLED else storage.sequential_mb_s) / mb
     while_reading = memory / (1 + memory * mb * storage.cpu_s_per_mb / min(workers, found.processors))
-    fits = found.images * one.record_bytes <= _FREE * found.memory_bytes
+    fits = not storage.remote and found.images * one.record_bytes <= _FREE * found.memory_bytes
     rate, limit = memory, one.steps.greatest
     if storage.cold and not fits:
         rate, limit = (disk, STORAGE) if disk < while_reading else (while_reading, limit)

@@ -1,4 +1,4 @@
-"""What `advise` measures: an LMDB, or a folder of class folders, and a sample of its images.
+"""What `advise` measures: an LMDB, here or at a URL, or a folder of class folders, and a sample of its images.
 
 Records of an LMDB become what their files may have been: tiled JPEGs lose their tiles, and pixels become JPEGs of
 quality 90.
@@ -8,7 +8,7 @@ import itertools
 import os
 import statistics
 from collections import Counter
-from typing import Any
+from typing import Any, Mapping
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from dataflows.sources.folders import class_folders, images_below, read_file
 from dataflows.sources.layouts import find_layout
 from dataflows.sources.names import EXTENSIONS
 from dataflows.storage.environment import data_file
-from dataflows.storage.paged_file import PAGE
+from dataflows.storage.paged_file import PAGE, StoredBytes, open_file
 from dataflows.storage.paths import holdings
+from dataflows.storage.remote.options import RemoteOptions
+from dataflows.storage.remote.remote_file import RemoteFile
 from dataflows.storage.remote.urls import is_url
 from dataflows.storage.store import Store
 from dataflows.threads import map_ordered
@@ -40,12 +42,14 @@ _STORED = {"pixels": "uint8", "tiled JPEG": "jpeg"}  # the format of records of 
 class Records:
     """An LMDB as the source of a sample. Raises what Store raises for a file that is none."""
 
-    def __init__(self, path: str) -> None:
-        self._store = Store(path)
+    def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self._store = Store(path, storage_options=storage_options)
+        self._remote = RemoteOptions(storage_options)
         self._reader = RecordReader(self._store)
         self.path, self.count = path, len(self._store)
         self._files = self._store.files
-        self._ends = np.cumsum([*map(os.path.getsize, self._files)])  # of each file, were they one
+        self.shards = len(self._files)
+        self._ends = np.cumsum(_sizes(self._store))  # of each file, were they one
         self._file_bytes = int(self._ends[-1])
         index = self._store.index
         self.permuted = None if index is None else index.meta.shuffled
@@ -54,6 +58,7 @@ class Records:
     def stored(self, sample: Sample) -> str | None:
         """The name of the format that most of these records are in; without its limit of sizes if that is no usual one.
         """
+        self._store.will_need([int(image.name) for image in sample.images])
         kinds = (record_kind(self._store, int(image.name)).kind for image in sample.images)
         [(stored, _)] = Counter(_STORED.get(kind, "jpeg --no-tiles") for kind in kinds).most_common(1)
         limits = [f"--{name.replace('_', '-')} {self._options[name]}" for name in ("max_side", "shorter_side")
@@ -95,6 +100,10 @@ class Records:
         own = int(self._ends[number]) - start
         return Piece(self._files[number], max(0, min(offset - start, own - nbytes)), min(nbytes, own))
 
+    def opened(self, path: str) -> StoredBytes:
+        """One of the files that `pieces` names."""
+        return RemoteFile(path, self._remote) if is_url(path) else open_file(path)
+
     def close(self) -> None:
         """Lets go of the file."""
         self._store.close()
@@ -108,6 +117,8 @@ class Files:
     """
 
     permuted: bool | None = None
+    shards = 0
+    opened = staticmethod(open_file)
 
     def __init__(self, path: str, deadline: float) -> None:
         self.path = _class_folder_root(path)
@@ -155,13 +166,19 @@ class Files:
         """Nothing is held."""
 
 
-def open_source(path: str, deadline: float) -> Records | Files:
+def _sizes(store: Store) -> list[int]:
+    """Of each file, in bytes; of those at URLs, to the end of their last record."""
+    if not store.private:
+        return [*map(os.path.getsize, store.files)]
+    assert store.index is not None  # nothing is read at a URL without one
+    sizes: list[int] = np.maximum.reduceat(store.index.offset + store.index.nbytes, store.starts).tolist()
+    return sizes
+
+
+def open_source(path: str, deadline: float, storage_options: Mapping[str, Any] | None = None) -> Records | Files:
     """What an LMDB or folder holds; listing a folder ends at `deadline`, by time.monotonic."""
-    if is_url(path):
-        raise ValueError(f"{path} is a URL, and advise measures disks and processors of this machine. Copy the data "
-                         f"set, or a shard of it with its index, and give that")
-    if os.path.isfile(data_file(path)):
-        return Records(path)
+    if is_url(path) or os.path.isfile(data_file(path)):
+        return Records(path, storage_options)
     if os.path.isdir(path):
         return Files(path, deadline)
     raise FileNotFoundError(f"there is no {path}. Give an LMDB, or a folder with one sub-folder per class")

@@ -1,6 +1,6 @@
 """Writes one page on an LMDB file: what it is, samples, what the dump found odd, and benchmarks. Needs no network."""
 import os
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from dataflows.dump.findings import ACROSS, DUPLICATE, by_reason
 from dataflows.storage.index_meta import IndexMeta
@@ -17,13 +17,15 @@ _NAMED = 12  # files of one reason, remarks
 
 
 def write_page(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, transform: str = "train",
-               count: int = 24, seed: int = 0, benchmarks: Sequence[str | os.PathLike[str]] = ()) -> str:
+               count: int = 24, seed: int = 0, benchmarks: Sequence[str | os.PathLike[str]] = (),
+               storage_options: Mapping[str, Any] | None = None) -> str:
     """Writes folder/index.html on an LMDB file, and returns its path. The folder is made if it is missing.
 
     The page is one file: pictures and style are in it, there is no script, and its policy lets a browser load nothing
     else. All that the file says of itself (names of classes and files, reasons, versions) is escaped.
 
     transform, count, seed: of the samples, as of contact_sheet. benchmarks: JSON files that benchmark.py wrote.
+    storage_options: how to reach a URL, as LMDBLoader has them.
 
     Raises what Store and RecordReader raise for a file or record that cannot be read, and ValueError for options out of
     range and for files that benchmark.py did not write; then nothing is written.
@@ -31,9 +33,9 @@ def write_page(path: str | os.PathLike[str], folder: str | os.PathLike[str], *, 
     >>> write_page("val.lmdb", "report", transform="val")
     'report/index.html'
     """
-    facts = describe(path)
+    facts = describe(path, storage_options=storage_options)
     read = [measured(os.fspath(name)) for name in benchmarks]
-    with Views(path) as views:
+    with Views(path, storage_options) as views:
         numbers = views.draw(count, seed)
         cards = [_sample(sample) for sample in views(numbers, transform, seed)]
         sections = [_head(facts), _facts(facts),

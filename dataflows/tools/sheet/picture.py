@@ -2,6 +2,7 @@
 import bisect
 import math
 import os
+from typing import Any, Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,13 +19,14 @@ _ABOUT = {"train": "random resized crops, half of them mirrored",
           "val": "center crops, after the shorter side was resized to 256"}
 
 
-def contact_sheet(path: str | os.PathLike[str], *, transform: str = "train", count: int = 24,
-                  seed: int = 0) -> Image.Image:
+def contact_sheet(path: str | os.PathLike[str], *, transform: str = "train", count: int = 24, seed: int = 0,
+                  storage_options: Mapping[str, Any] | None = None) -> Image.Image:
     """Samples of an LMDB file, drawn by the seed: on the left of each the stored image, on the right what training or
     evaluation sees of it, below its class, file, key and size.
 
     transform: "train" for RandomResizedCrop(224), "val" for CenterCrop(224); the frame on the left is what it takes.
     count: how many, 1 to 300; a file that has fewer is shown whole. seed: of the samples and of the crops.
+    storage_options: how to reach a URL, as LMDBLoader has them.
 
     Returns an RGB picture of COLUMNS cards in a row. The same arguments give the same picture. Names are set in the
     font that Pillow brings: characters that it lacks are boxes here, and text in the page of `--report`. Raises what
@@ -32,7 +34,7 @@ def contact_sheet(path: str | os.PathLike[str], *, transform: str = "train", cou
 
     >>> contact_sheet("val.lmdb", transform="val", count=6).save("sheet.png")
     """
-    with Views(path) as views:
+    with Views(path, storage_options) as views:
         numbers = views.draw(count, seed)
         cards = map(_card, views(numbers, transform, seed))
         columns = min(COLUMNS, len(numbers))

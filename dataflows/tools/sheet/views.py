@@ -1,6 +1,6 @@
 """Shows records to a person: their class and file, the image, and what a transform makes of it."""
 import os
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -51,8 +51,8 @@ class Views:
     of shape (3, H, W) are recognized by the first record. Errors are those of Store and RecordReader.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._store = Store(path)
+    def __init__(self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
+        self._store = Store(path, storage_options=storage_options)
         self.path = self._store.path
         self.meta: IndexMeta | None = None
         if self._store.index is not None and self._store.index_path is not None:

@@ -8,8 +8,14 @@ import sys
 import pytest
 
 from dataflows import RandomResizedCrop
+from dataflows.dump.verify import verify
 from dataflows.storage.remote import backend, connection
 from dataflows.storage.store import Store
+from dataflows.tools.advise import measure
+from dataflows.tools.advise.advise import advise
+from dataflows.tools.info.facts import describe
+from dataflows.tools.sheet.page import write_page
+from dataflows.tools.sheet.picture import contact_sheet
 from helpers.batches import frozen
 from helpers.object_storage import SECRET, object_storage
 from uint_lmdb_loader import LMDBLoader
@@ -68,6 +74,17 @@ def test_credentials_of_the_environment_are_used_and_go_into_no_pickle(storage, 
     assert SECRET.encode() not in content
     assert len(pickle.loads(content).value(3)) == store.index.nbytes[3]
     store.close()
+
+
+def test_tools_take_the_options_that_loaders_take(storage, url, tiled_lmdb, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "_WINDOW_S", 0.0)
+    monkeypatch.setattr(measure, "_TURNS", 1)
+    monkeypatch.setattr(connection, "TIMEOUT_SECONDS", 5)
+    far, near, options = f"{url}/val.lmdb", tiled_lmdb / "val.lmdb", {"storage_options": storage.options}
+    assert contact_sheet(far, count=2, **options).tobytes() == contact_sheet(near, count=2).tobytes()
+    assert os.path.getsize(write_page(far, tmp_path / "page", count=2, **options))
+    assert verify(far, progress=False, **options).records == describe(far, **options)["records"] == 10
+    assert advise(far, num_workers=1, **options).measurements.images == 10
 
 
 OBSTORE_ALONE = """

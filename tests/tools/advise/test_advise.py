@@ -13,8 +13,9 @@ from dataflows.__main__ import main
 from dataflows.tools.advise import measure as measuring
 from dataflows.tools.advise.advise import Advice, advise
 from dataflows.tools.advise.predict import predict, recommend
-from helpers.measurements import AT_256, FORMATS, GB, HARD_DISK, JPEG_320, PLAIN, TILED, UNKNOWN, measured
+from helpers.measurements import AT_256, FORMATS, GB, HARD_DISK, JPEG_320, PLAIN, SERVER, TILED, UNKNOWN, measured
 from helpers.paths import ROOT
+from helpers.web_server import WebServer
 
 
 def advice(found=None, workers=4, gpu_rate=None):
@@ -40,6 +41,20 @@ def test_advice_is_made_of_what_was_measured(tiled_lmdb, short):
     assert found.predictions == predict(found.measurements, 2, 10)
     assert found.recommendation == recommend(found.measurements, 2, 10)
     assert found.recommendation.format == TILED and found.recommendation.enough
+
+
+@pytest.mark.parametrize("data_set, shards", [("tiled_lmdb", 1), ("sharded_lmdb", 3)])
+def test_of_a_url_it_is_measured_what_its_server_gives(data_set, shards, short, request):
+    pytest.importorskip("aiohttp")
+    folder = request.getfixturevalue(data_set)
+    name = "val.manifest.json" if shards > 1 else "val.lmdb"
+    with WebServer(folder) as server:
+        found = advise(f"{server.url}/{name}", num_workers=1)
+        here = advise(folder / name, num_workers=1)
+    assert found.measurements.shards == shards and found.measurements.storage.remote
+    assert (found.measurements.images, found.measurements.stored) == (here.measurements.images,
+                                                                      here.measurements.stored)
+    assert not any(one.fits for one in found.predictions)
 
 
 def test_the_command_prints_it(photos, short, capsys):
@@ -124,6 +139,13 @@ def test_the_report_has_a_row_for_each_format():
         'cache="drop"']),
     (measured(memory_bytes=1, storage=HARD_DISK, permuted=False), None, ['LMDBIterLoader with order="block"']),
     (measured(memory_bytes=1), None, ["the disk is fast enough in random order"]),
+    (measured(storage=SERVER, shards=13), None, [
+        'LMDBIterLoader with order="shard". The server gives 20 MB/s in random order, by a request for each record',
+        "and 160 in order; cache_dir=FOLDER on a disk of this machine that has", "Then the limit is storage",
+        "can hold files of a disk here", "from URL"]),
+    (measured(storage=SERVER, permuted=False), None, ['LMDBIterLoader with order="block"']),
+    (measured(storage=SERVER), None, ["LMDBIterLoader. The server"]),
+    (measured(storage=SERVER), 100, ["LMDBLoader, a full shuffle, of 1,000,000 requests an epoch"]),
     (measured(memory_bytes=1, storage=UNKNOWN), None, ["the disk could not be measured"]),
     (measured(load=3.5), None, [
         "The machine was busy: before measuring, 3.5 processes", "time for 1,818 (jpeg --no-tiles), 2,500 (jpeg)"]),
