@@ -46,7 +46,8 @@ def _parser() -> ArgumentParser:
     add("--target", help="folder to write SPLIT.lmdb and its index into, or a URL such as s3://bucket/folder, with "
         "credentials in the environment; may be left out with --check")
     add("--scratch", metavar="DIR", help="for a --target that is a URL: the folder in which each file is written "
-        "first, and from which --resume goes on (default: a temporary one, which is gone at the end)")
+        "first, and from which --resume goes on (default: a temporary one, which is gone at the end); parts and Ray "
+        "need one that all machines share")
     add("--split", required=True, help="train, val, or any other split of the source")
     add("--labels", metavar="FILE.csv", help="labels of the images in the folder --source: the header file,label, then "
         "on each line a path below the folder and a class, by number or name; or several columns of numbers, which are "
@@ -75,10 +76,10 @@ def _parser() -> ArgumentParser:
     add("--plan", action="store_true", help="only list the source for --shards, and write down what all parts go by; "
         "the first part does so, too. With --overwrite, an existing data set is replaced")
     add("--part", metavar="I/N", help="write only each N-th shard from I on, I from 0 to N-1, and no manifest: the N "
-        "parts may run on any machines that share the target's folder, at once, in any order, and again; e.g. "
+        "parts may run on any machines that share --target, or --scratch, at once, in any order, and again; e.g. "
         "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT with --array=0-(N-1)")
-    add("--merge", action="store_true", help="write the manifest when all parts are done; needs --target and --split "
-        "only, for the plan has the rest")
+    add("--merge", action="store_true", help="write the manifest when all parts are done; needs --target, --scratch if "
+        "that is a URL, and --split only, for the plan has the rest")
     add("--engine", choices=("ray",), help="write each shard as a task of Ray, on the cluster of RAY_ADDRESS or on "
         "this machine, with --num-workers processors (default 1)")
     add("--overwrite", action="store_true", help="replace files that exist")
@@ -144,7 +145,8 @@ class _FarEnding:
         if self._left is not None:
             kept = "nothing was kept"
             if any(map(os.path.exists, self._left)):
-                kept = "what was written is kept: go on from there with --resume and the same --scratch"
+                kept = ("what was written is kept: go on from there with --resume and the same --scratch (a part, or "
+                        "Ray, with the same command)")
         return _failed(f"{what}; {kept}")
 
 
@@ -190,7 +192,7 @@ def _dump(arguments: dict[str, Any]) -> int:
 
 
 def _merge(arguments: dict[str, Any]) -> int:
-    say(_parser().in_flags(str(merge_shards(arguments["target"], arguments["split"]))))
+    say(_parser().in_flags(str(merge_shards(arguments["target"], arguments["split"], scratch=arguments["scratch"]))))
     return 0
 
 

@@ -105,8 +105,9 @@ def dump_file(files: ImageSource, path: str, meta: IndexMeta, options: Options, 
                 publish.prepare(path, index, journal)
                 refuse_existing(path, options.overwrite)  # somebody else may have made one meanwhile
                 publish.rename(path)
-            if options.upload is not None:
+            if options.upload is not None and os.path.exists(path):  # else it is there
                 options.upload.publish(path, progress=options.progress)
+                os.unlink(path)
         if not shard:
             remove(journal, path)
     return Dumped(columns, busy, None if start.published else start.records)

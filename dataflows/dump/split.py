@@ -89,7 +89,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
         are replaced.
     scratch: with a target that is a URL, the folder in which each file is written first; it holds one file at a time,
         and what `resume` needs. By default a temporary one, which is gone at the end, and with it what an interrupted
-        dump has written.
+        dump has written. Of parts and tasks of Ray it is one that all of them share: the plan is in it.
     storage_options: how to reach a target that is a URL, as LMDBLoader has them.
     progress: show what was found in the source, and a progress bar, on stderr.
 
@@ -116,7 +116,8 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
             num_workers = 1 if num_workers is None and engine == "ray" else begin.workers(num_workers)
             seed = integer("seed", seed, 0)
             steps = steps_of(shards, shard_bytes, part, engine, plan, overwrite=overwrite,
-                             samples=not isinstance(source, (str, os.PathLike)), shared=upload is None)
+                             samples=not isinstance(source, (str, os.PathLike)),
+                             shared=upload is None or scratch is not None)
             path = lmdb_path(folder, split)
             if upload is not None:
                 upload.refuse_existing(path if steps is None else manifest_path(folder, split), overwrite=overwrite,
@@ -145,6 +146,8 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
         dumped = dump_file(files, path, meta, options)
         index = load_index(path, path)
         assert index is not None
+        if upload is not None:
+            os.unlink(index_path(path))
         return summarize(options.placed(path), options.placed(index_path(path)), content_of(index, dumped.columns),
                          resumed=index.count if dumped.resumed is None else dumped.resumed, num_workers=num_workers,
                          busy=dumped.busy, seconds=time.perf_counter() - started)

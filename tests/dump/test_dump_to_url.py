@@ -5,11 +5,13 @@ import fsspec
 import pytest
 
 import dump_imagenet
+from dataflows.dump import space
 from dataflows.dump.recovery import upload
 from dataflows.dump.verify import verify
 from dataflows.errors import Damaged, Refused
+from dataflows.storage.remote.upload import put_file
 from dataflows.storage.store import Store
-from dump_imagenet import dump_split
+from dump_imagenet import dump_split, merge_shards
 
 memory = fsspec.filesystem("memory")
 
@@ -94,6 +96,107 @@ def test_an_interrupted_dump_goes_on_and_writes_nothing_twice(photos, tmp_path, 
     one = dump(photos, tmp_path / "near", shards=shards)
     assert far() == near(tmp_path / "near") and summary.count == one.count
     assert not list(scratch.iterdir())
+
+
+# --- parts, which share the scratch folder
+
+
+def part(photos, target, scratch, number, **options):
+    return dump(photos, target, shards=3, scratch=scratch, part=(number, 2), **options)
+
+
+def test_parts_bring_their_shards_there_and_the_merge_the_manifest(photos, tmp_path, target):
+    scratch = tmp_path / "scratch"
+    plan = dump(photos, target, shards=3, scratch=scratch, plan=True)
+    assert (plan.path, plan.manifest) == (f"{target}/train-*-of-00003.lmdb", f"{target}/train.manifest.json")
+    one, zero = (part(photos, target, scratch, number) for number in (1, 0))
+    assert (one.shards, zero.shards, one.path) == ([1], [0, 2], plan.path)
+    assert not list(scratch.glob("*.lmdb"))  # only what the others need to know is here
+    again = part(photos, target, scratch, 0)
+    assert again.resumed == zero.count
+    whole = merge_shards(target, "train", scratch=scratch)
+    near_by = dump(photos, tmp_path / "near", shards=3)
+    assert (whole.path, whole.count, whole.findings) == (plan.manifest, near_by.count, near_by.findings)
+    assert far() == near(tmp_path / "near") and not list(scratch.iterdir())
+    with pytest.raises(Refused, match="memory://far/data/train.manifest.json exists already"):
+        merge_shards(target, "train", scratch=scratch)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+def test_a_part_that_was_interrupted_runs_again(photos, tmp_path, target, monkeypatch, fails_at):
+    scratch, written = tmp_path / "scratch", []
+
+    def interrupted(path, url, options):
+        written.append(url)
+        if len(written) == fails_at:
+            raise KeyboardInterrupt
+        put_file(path, url, options)
+
+    monkeypatch.setattr(upload, "put_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        part(photos, target, scratch, 0)
+    with pytest.raises(Refused, match="shards .* missing, or not complete"):
+        merge_shards(target, "train", scratch=scratch)
+    done = [url for url in written[:-1] if url.endswith(".index.npz")]
+    for number in (0, 1):
+        part(photos, target, scratch, number)
+    assert all(written.count(url) == 1 for url in done)
+    merge_shards(target, "train", scratch=scratch)
+    dump(photos, tmp_path / "near", shards=3)
+    assert far() == near(tmp_path / "near") and not list(scratch.iterdir())
+
+
+def test_a_shard_that_is_gone_there_is_missing(photos, tmp_path, target):
+    for number in (0, 1):
+        part(photos, target, tmp_path, number)
+    memory.rm("/far/data/train-00001-of-00003.lmdb")
+    with pytest.raises(Refused, match="of 3 shards 1 is missing, or not complete: 1"):
+        merge_shards(target, "train", scratch=tmp_path)
+    part(photos, target, tmp_path, 1)
+    assert merge_shards(target, "train", scratch=tmp_path).count == 23
+
+
+def test_an_existing_data_set_is_replaced_by_another_plan(photos, tmp_path, target):
+    dump(photos, target, shards=3)
+    before = far()
+    with pytest.raises(Refused, match="train.manifest.json exists already"):
+        part(photos, target, tmp_path, 0)
+    dump(photos, target, shards=3, scratch=tmp_path, plan=True, overwrite=True, seed=5)
+    assert "train.manifest.json" not in far()
+    for number in (0, 1):
+        part(photos, target, tmp_path, number, seed=5)
+    merge_shards(target, "train", scratch=tmp_path)
+    assert far().keys() == before.keys() and far() != before
+
+
+@pytest.mark.parametrize("options", [dict(part=(0, 2)), dict(plan=True)])
+def test_without_a_shared_folder_there_are_no_parts(photos, target, options):
+    with pytest.raises(Refused, match="need a folder that all tasks share.* Give scratch, too"):
+        dump(photos, target, shards=3, **options)
+    with pytest.raises(Refused, match="have left their plan in a folder. Give it as scratch"):
+        merge_shards(target, "train")
+    with pytest.raises(Refused, match="holds no unfinished dump of train in shards"):
+        merge_shards(target, "train", scratch="nowhere")
+    with pytest.raises(Refused, match="are for a target that is a URL"):
+        merge_shards("somewhere", "train", scratch="nowhere")
+
+
+def test_the_commands_of_parts(photos, tmp_path, target, capsys):
+    command = ["--source", os.fspath(photos), "--target", target, "--scratch", os.fspath(tmp_path), "--split", "train",
+               "--shards", "2", "--no-progress"]
+    for number in (0, 1):
+        assert dump_imagenet.main([*command, "--part", f"{number}/2"]) == 0
+    assert f"part 1/2 of {target}/train-*-of-00002.lmdb" in capsys.readouterr().out
+    assert dump_imagenet.main(["--target", target, "--scratch", os.fspath(tmp_path), "--split", "train",
+                               "--merge"]) == 0
+    assert f"{target}/train.manifest.json: 23 images" in capsys.readouterr().out
+
+
+def test_the_scratch_folder_needs_room_for_one_file(photos, tmp_path, target, monkeypatch):
+    monkeypatch.setattr(space, "free_bytes", lambda folder: 60_000)
+    with pytest.raises(Refused, match="the dump needs about"):
+        dump(photos, tmp_path / "near", shards=12)
+    assert dump(photos, target, shards=12, scratch=tmp_path / "scratch").count == 23
 
 
 def test_what_arrives_damaged_has_no_index_there(photos, tmp_path, target, monkeypatch):

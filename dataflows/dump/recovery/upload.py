@@ -2,7 +2,7 @@
 
     1  the LMDB is written there, and read back in full
     2  its index follows: its presence means that the file is complete and verified there, too
-    3  the LMDB here is removed; index and journal stay until all is done
+    3  whoever has made the LMDB removes it here; its index stays until all is done
 
 A dump that was interrupted after 2 finds its file there, and does not write it again.
 """
@@ -31,7 +31,6 @@ class Upload:
         refuse_secrets(target)
         refuse_unwritable(target)
         self.storage_options = storage_options
-        self._left: set[str] = set()  # what is needed here until all is done
         self._target, self._options = target.rstrip("/"), RemoteOptions(storage_options)
 
     def url(self, path: str) -> str:
@@ -45,14 +44,16 @@ class Upload:
         """
         resumed = resume and os.path.exists(journal_path(path))
         for name in (index_path(path),) if resumed else (path, index_path(path)):
-            if not overwrite and connect(self._target, self._options).exists(self.url(name)):
+            if not overwrite and self.exists(name):
                 raise FileExistsError(f"{self.url(name)} exists already. Give another target, or overwrite=True to "
                                       f"replace it")
 
+    def exists(self, path: str) -> bool:
+        """Whether a file is there."""
+        return connect(self._target, self._options).exists(self.url(path))
+
     def has(self, path: str) -> bool:
-        """Whether an LMDB is here, or there with the index that is here."""
-        if os.path.exists(path):
-            return True
+        """Whether an LMDB is there, with the index that is here."""
         if not os.path.exists(index_path(path)):
             return False
         index, connection = load_index(path, path), connect(self._target, self._options)
@@ -62,12 +63,9 @@ class Upload:
         return False
 
     def publish(self, path: str, *, progress: bool) -> None:
-        """Steps 1 to 3; `progress` shows a bar while the file is read back. Raises Damaged where it is not what was
+        """Steps 1 and 2; `progress` shows a bar while the file is read back. Raises Damaged where it is not what was
         written.
         """
-        self._left.add(index_path(path))
-        if not os.path.exists(path):
-            return  # it is there
         index, url = load_index(path, path), self.url(path)
         assert index is not None
         put_file(path, url, self._options)
@@ -77,19 +75,11 @@ class Upload:
                                   advance=bar.update, remote=self._options)
         if bad or rest != index.meta.rest_crc32:
             raise Damaged(f"{url}: what was read back is not what was written; {len(bad):,} bad records. Dump again")
-        put_file(index_path(path), self.url(index_path(path)), self._options)
-        os.unlink(path)
+        self.put(index_path(path))
 
     def put(self, path: str) -> None:
         """Writes a file that has its own checksum."""
         put_file(path, self.url(path), self._options)
-        self._left.add(path)
-
-    def clean(self) -> None:
-        """Removes what was needed here, when all is done."""
-        for path in self._left:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
 
     def withdraw(self, path: str) -> None:
         """Removes what says that a data set is complete, before its files are replaced."""
@@ -112,7 +102,6 @@ def placing(target: str | os.PathLike[str], scratch: str | os.PathLike[str] | No
     folder = tempfile.mkdtemp(prefix="dump-") if scratch is None else os.fspath(scratch)
     try:
         yield folder, upload
-        upload.clean()
     finally:
         if scratch is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,9 +2,10 @@
 import contextlib
 import os
 import time
-from typing import Sequence
+from typing import Any, Mapping, NoReturn, Sequence
 
 from dataflows.dump.one_file import Options, refusing
+from dataflows.dump.recovery.upload import Upload, placing
 from dataflows.dump.shards import workplace
 from dataflows.dump.shards.merge import merge
 from dataflows.dump.shards.on_ray.driver import dump_all
@@ -15,6 +16,8 @@ from dataflows.dump.shards.share import share
 from dataflows.dump.shards.told import part_summary
 from dataflows.dump.shards.wanted import Wanted, new_plan
 from dataflows.dump.summary import Busy, Summary, summarize
+from dataflows.options import suggests
+from dataflows.storage.remote.urls import is_url
 from dataflows.storage.shards.manifest import manifest_path, unfinished_path
 from dataflows.terminal import plural
 
@@ -27,7 +30,7 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
     done = (dump_all if ray else _dump_here)(plan, numbers, options) if numbers else []
     resumed, busy = sum(each.resumed for each in done), Busy(*map(sum, zip(Busy(), *(each.busy for each in done))))
     if plan_only or part is not None:
-        return part_summary(plan, part, numbers, resumed=resumed, num_workers=options.num_workers, busy=busy,
+        return part_summary(plan, part, numbers, options, resumed=resumed, busy=busy,
                             seconds=time.perf_counter() - started)
     plan = _unmapped(plan)
     content, path = merge(plan, options.upload), options.placed(manifest_path(plan.target, plan.split))
@@ -35,10 +38,13 @@ def dump_shards(wanted: Wanted, started: float) -> Summary:
                      seconds=time.perf_counter() - started)
 
 
-def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
+@suggests
+def merge_shards(target: str | os.PathLike[str], split: str, *, scratch: str | os.PathLike[str] | None = None,
+                 storage_options: Mapping[str, Any] | None = None) -> Summary:
     """Writes the manifest of a split whose parts are all done, target/split.manifest.json, and returns a Summary.
 
-    target, split: those of the parts; all else is in their plan. What they have left besides the shards is removed.
+    target, split: those of the parts, and so are scratch and storage_options, of a target that is a URL; all else is in
+    their plan. What they have left besides the shards is removed.
 
     Raises Refused, with the numbers of all shards that are missing, and where there is no dump in parts.
 
@@ -48,20 +54,25 @@ def merge_shards(target: str | os.PathLike[str], split: str) -> Summary:
     ('PARTS/val.manifest.json', [[1, 3], [0, 2]])
     """
     started = time.perf_counter()
-    target = os.fspath(target)
     with refusing():
-        plan = load_plan(target, split, mapped=False)
-        path = manifest_path(target, split)
-        if plan is None and os.path.lexists(path):
-            workplace.clear(unfinished_path(target, split))  # of a merge that was killed
-            raise FileExistsError(f"{path} exists already: nothing is left to do")
-        if plan is None:
-            raise FileNotFoundError(f"{target} holds no unfinished dump of {split} in shards: there is no "
-                                    f"{unfinished_path(target, split)}. Check target and split, or dump the "
-                                    f"parts first")
-        content = merge(plan)
+        if is_url(target) and scratch is None:
+            raise ValueError(f"the parts of a dump to {target} have left their plan in a folder. Give it as scratch")
+        with placing(target, scratch, storage_options) as (folder, upload):
+            plan = load_plan(folder, split, mapped=False) or _refuse_without_plan(folder, split, upload)
+            content = merge(plan, upload)
+    path = manifest_path(folder, split)
+    path = path if upload is None else upload.url(path)
     return summarize(path, path, content, resumed=content.count, num_workers=1, busy=Busy(),
                      seconds=time.perf_counter() - started)
+
+
+def _refuse_without_plan(folder: str, split: str, upload: Upload | None) -> NoReturn:
+    path, work = manifest_path(folder, split), unfinished_path(folder, split)
+    if os.path.lexists(path) if upload is None else upload.exists(path):
+        workplace.clear(work)  # of a merge that was killed
+        raise FileExistsError(f"{path if upload is None else upload.url(path)} exists already: nothing is left to do")
+    raise FileNotFoundError(f"{folder} holds no unfinished dump of {split} in shards: there is no {work}. Check target "
+                            f"and split, or dump the parts first")
 
 
 def _unmapped(plan: Plan) -> Plan:

@@ -1,4 +1,5 @@
 """The last step: what is known of all shards as of one file, and the manifest, which says that all are complete."""
+import contextlib
 import dataclasses
 import functools
 import os
@@ -14,7 +15,7 @@ from dataflows.dump.shards import workplace
 from dataflows.dump.shards.facts import Done, read_done
 from dataflows.dump.shards.plan import Plan
 from dataflows.dump.summary import Content, pixel_bytes
-from dataflows.storage.index import Index, load_index
+from dataflows.storage.index import Index, index_path, load_index
 from dataflows.storage.shards.manifest import Manifest, Shard, manifest_path
 
 
@@ -46,7 +47,16 @@ def merge(plan: Plan, upload: Upload | None = None) -> Content:
     if upload is not None:
         upload.put(path)
     workplace.clear(plan.work)
+    if upload is not None:
+        _remove([path, *(index_path(plan.path(number)) for number in range(plan.shards))])
     return joined.content
+
+
+def _remove(paths: list[str]) -> None:
+    """What is not needed here when it is at a URL; another process may be faster."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _write(text: str, path: str) -> None:

@@ -32,8 +32,6 @@ def dump_shard(plan: Plan, number: int, options: Options, count: Counter) -> Att
     """
     done = read_done(plan, number, options.on_error, options.is_there)
     if done is not None:
-        if options.upload is not None:
-            options.upload.publish(plan.path(number), progress=False)
         return Attempt(done.index.count, done.index.count, Busy())
     options = dataclasses.replace(options, resume=True, overwrite=False)
     try:
@@ -63,9 +61,9 @@ def _attempt(plan: Plan, number: int, folder: str, options: Options, count: Coun
     """Makes the shard in a folder that nobody else has, and gives it its name."""
     path = os.path.join(folder, os.path.basename(plan.path(number)))
     dumped = _dump(plan, number, path, dataclasses.replace(options, upload=None), count)
-    _publish(plan, number, folder, dumped)
     if options.upload is not None:
-        options.upload.publish(plan.path(number), progress=False)
+        options.upload.publish(path, progress=False)
+    _publish(plan, number, folder, dumped, here=options.upload is None)
     resumed = len(dumped.columns) if dumped.resumed is None else dumped.resumed
     return Attempt(len(dumped.columns), resumed, dumped.busy)
 
@@ -79,14 +77,15 @@ def _dump(plan: Plan, number: int, path: str, options: Options, count: Counter) 
         raise ValueError(f"{os.path.basename(path)}: {error}") from error
 
 
-def _publish(plan: Plan, number: int, folder: str, dumped: Dumped) -> None:
-    """Gives final names to a shard: what makes it complete, its index, comes last."""
+def _publish(plan: Plan, number: int, folder: str, dumped: Dumped, *, here: bool) -> None:
+    """Gives final names to a shard: what makes it complete, its index, comes last. here: so is its LMDB."""
     path = plan.path(number)
     written = os.path.join(folder, os.path.basename(path))
     index = load_index(written, written)
     assert index is not None
     write_facts(plan, number, dumped.columns, index)
     os.unlink(journal_path(written))  # from here on, there is nothing to go on with
-    for source, final in ((written, path), (index_path(written), index_path(path))):
-        os.replace(source, final)
+    if here:
+        os.replace(written, path)
+    os.replace(index_path(written), index_path(path))
     flush(os.path.dirname(path) or ".")

@@ -22,7 +22,8 @@ class Steps(NamedTuple):
 
 def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, *, overwrite: bool, samples: bool,
              shared: bool) -> Steps | None:
-    """The steps; None for a dump into one file. samples: the source is a program's. shared: the target is a folder.
+    """The steps; None for a dump into one file. samples: the source is a program's. shared: there is a
+        folder that all tasks may share.
 
     Raises ValueError for options out of range, and for those that contradict each other.
     """
@@ -41,8 +42,8 @@ def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, 
                   None if part is None else part_of(part), engine is not None, plan)
     _refuse_contradictions(steps, overwrite, samples)
     if not shared and (steps.part is not None or steps.ray or steps.plan_only):
-        raise ValueError("part, engine and plan need a target that is a folder which all tasks share, and this one is "
-                         "a URL. Dump into a folder, and copy it there; or leave them out")
+        raise ValueError("part, engine and plan need a folder that all tasks share, for the plan and for what is "
+                         "unfinished, and the target is a URL. Give scratch, too")
     return steps
 
 

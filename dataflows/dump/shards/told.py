@@ -3,6 +3,7 @@ import dataclasses
 import os
 from typing import Sequence
 
+from dataflows.dump.one_file import Options
 from dataflows.dump.shards.merge import join
 from dataflows.dump.shards.plan import Plan
 from dataflows.dump.shards.share import Part
@@ -29,12 +30,13 @@ class PartSummary(Summary):
         return f"part {number}/{count} of {self.path}, {len(self.shards):,} of {plural(self.of, 'shard')}"
 
 
-def part_summary(plan: Plan, part: Part | None, numbers: Sequence[int], *, resumed: int, num_workers: int, busy: Busy,
+def part_summary(plan: Plan, part: Part | None, numbers: Sequence[int], options: Options, *, resumed: int, busy: Busy,
                  seconds: float) -> PartSummary:
     """The summary of a part whose shards have these numbers."""
-    content = join(plan, numbers, whole=False).content
-    path = os.path.join(plan.target, shard_name(plan.split, 0, plan.shards).replace("-00000-of-", "-*-of-", 1))
+    content = join(plan, numbers, whole=False, is_there=options.is_there).content
+    path = options.placed(os.path.join(
+        plan.target, shard_name(plan.split, 0, plan.shards).replace("-00000-of-", "-*-of-", 1)))
     return PartSummary(
         **fields(path, index_path(path), content), part=part, shards=[*numbers], of=plan.shards, resumed=resumed,
-        manifest=manifest_path(plan.target, plan.split), seconds=seconds,
-        stages=stages(num_workers, content.count - resumed, seconds, **busy._asdict()))
+        manifest=options.placed(manifest_path(plan.target, plan.split)), seconds=seconds,
+        stages=stages(options.num_workers, content.count - resumed, seconds, **busy._asdict()))

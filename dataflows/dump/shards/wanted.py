@@ -57,12 +57,15 @@ def _count(wanted: Wanted, files: ImageSource, images: int) -> int:
         raise ValueError(f"shards must be at most the number of images, {images:,}, not {steps.shards:,}")
     assert files.pointers is not None
     nbytes = record_bytes(files.pointers, FilePacker(files, options.preparation, "skip"), options.num_workers)
-    if not options.overwrite:  # which replaces one file after the other
+    shards = steps.shards
+    if shards is None:
+        assert steps.shard_bytes is not None
+        shards = shards_of(images, nbytes, steps.shard_bytes)
+    if options.upload is not None:  # one file at a time is here
+        refuse_too_small(existing_folder(wanted.target), SURE * images * nbytes / shards)
+    elif not options.overwrite:  # which replaces one file after the other
         refuse_too_small(existing_folder(wanted.target), SURE * images * nbytes)
-    if steps.shards is not None:
-        return steps.shards
-    assert steps.shard_bytes is not None
-    return shards_of(images, nbytes, steps.shard_bytes)
+    return shards
 
 
 def _name_classes(files: ImageSource) -> None:

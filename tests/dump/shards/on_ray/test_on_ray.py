@@ -1,5 +1,6 @@
 """Shards as tasks of Ray: workers, machines and drivers are killed; nothing is lost, and nothing is left behind."""
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ import pytest
 from dataflows.dump.shards.on_ray.running import running
 from dataflows.errors import Refused
 from helpers.dumps import WORK, dump, state
+from helpers.object_storage import BUCKET, object_storage
 from helpers.paths import ROOT
 from helpers.photos import CLASSES, encode_jpeg, make_photo
 from helpers.waiting import eventually
@@ -147,6 +149,28 @@ def test_on_this_machine(source, tmp_path, once, marked, short_folder):
     assert state(tmp_path) == once and not (tmp_path / WORK).exists()
     assert eventually(lambda: not marked()), marked()
     assert {*short_folder.iterdir()} == left and not (Path.home() / ".ray" / "auth_token").exists()
+
+
+@pytest.mark.time_limit(400)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # moto's own
+def test_to_object_storage(source, tmp_path, once, marked, short_folder, monkeypatch):
+    for package in ("moto", "s3fs", "boto3", "flask"):
+        pytest.importorskip(package)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    scratch, there = tmp_path / "scratch", tmp_path / "there"
+    with object_storage() as storage:
+        for name, value in storage.environment.items():
+            monkeypatch.setenv(name, value)
+        with driver(source, f"s3://{BUCKET}/ray", "--scratch", scratch) as process:
+            kill_worker(marked)
+            code, told, shown = end(process)
+        assert code == 0, shown
+        assert f"s3://{BUCKET}/ray/train.manifest.json: 12 images of 3 classes" in told
+        there.mkdir()
+        for key in storage.keys():
+            storage.client().download_file(BUCKET, key, there / key.removeprefix("ray/"))
+    assert state(there) == once and not [*scratch.iterdir()]
+    assert eventually(lambda: not marked()), marked()
 
 
 @pytest.mark.time_limit(400)
