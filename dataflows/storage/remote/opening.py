@@ -8,7 +8,7 @@ from dataflows.storage.btree import LONGEST_HEADER, Tree, parse_header
 from dataflows.storage.index import Index, index_path, read_index
 from dataflows.storage.paged_file import StoredBytes
 from dataflows.storage.records import IndexedRecords
-from dataflows.storage.remote.cached_file import CachedFile
+from dataflows.storage.remote.cache.cached_file import CachedFile
 from dataflows.storage.remote.connection import connect
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.remote_file import RemoteFile

@@ -14,7 +14,7 @@ import numpy as np
 from dataflows.storage.flush import flush_file
 from dataflows.storage.index import Index
 from dataflows.storage.remote.backend import Content
-from dataflows.storage.remote.cache import Entry, letting_in
+from dataflows.storage.remote.cache.entry import Entry, letting_in
 from dataflows.storage.remote.connection import PART, Answer, Connection, content_of
 from dataflows.terminal import printable
 

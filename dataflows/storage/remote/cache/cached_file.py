@@ -10,9 +10,9 @@ import numpy as np
 
 from dataflows.storage.index import Index
 from dataflows.storage.paged_file import Extents, PagedFile, open_file
-from dataflows.storage.remote.cache import entry_of
+from dataflows.storage.remote.cache.entry import entry_of
+from dataflows.storage.remote.cache.fetching import Job, fetcher, give_up
 from dataflows.storage.remote.connection import connect
-from dataflows.storage.remote.fetching import Job, fetcher, give_up
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.remote_file import RemoteFile
 

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from dataflows import RandomResizedCrop
-from dataflows.storage.remote import connection, fetching
+from dataflows.storage.remote import connection
+from dataflows.storage.remote.cache import fetching
 from dataflows.storage.store import Store
 from dump_imagenet import dump_split
 from helpers.batches import frozen
@@ -119,7 +120,7 @@ def list_when_there(folder, pattern):
 
 KILLED = """
 import sys
-from dataflows.storage.remote import fetching
+from dataflows.storage.remote.cache import fetching
 from dataflows.storage.store import Store
 fetching.PART = 8192
 store = Store(sys.argv[1], cache_dir=sys.argv[2])
