@@ -66,8 +66,12 @@ class Connection:
 
         What waits has no task yet, for thousands may.
         """
-        while self._queue and self._free >= (places := _places(self._queue[0][1])):
-            url, ranges, answer = self._queue.popleft()
+        while self._queue:
+            url, ranges, answer = self._queue[0]
+            places = _places(ranges)
+            if not answer.cancelled() and places > self._free:
+                return
+            self._queue.popleft()
             if not answer.cancelled():
                 self._free -= places
                 task = self.loop.create_task(self._ranges(url, ranges))
