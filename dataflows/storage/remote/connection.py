@@ -1,5 +1,6 @@
 """Requests to where a URL points: bounded in number and bytes, with time-outs and repetitions, and clear errors."""
 import asyncio
+import atexit
 import contextlib
 import errno
 import functools
@@ -11,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Awaitable, Callable
 
 from dataflows.storage.remote.backend import Content, open_filesystem, several_ranges
+from dataflows.storage.remote.ending import let_threads_return
 from dataflows.storage.remote.failures import NoRanges, may_pass, texts, told
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.urls import protocol_of, refuse_secrets
@@ -22,8 +24,9 @@ PAUSE_SECONDS = 0.2  # before the second; each further one is twice as long
 IN_FLIGHT = 64  # requests of one process to one store, or as many MB
 TOGETHER = 8  # small ranges by one call, where that is possible: 0.15 ms of processor time each, 0.4 ms alone
 SMALL_BYTES = 2**20
+_END_SECONDS = 1.0
 Range = tuple[int, int]  # start, end
-Answer = Content | BaseException  # to one range: its bytes, or why they did not come
+Answer = Content | None  # to one range: its bytes; None if it was one of several, and these did not come
 
 
 class Connection:
@@ -35,6 +38,8 @@ class Connection:
         self._secrets = texts(options.given)
         self._free = IN_FLIGHT
         self._queue: deque[tuple[str, list[Range], Future[list[Answer]]]] = deque()
+        self._tasks: dict[Any, asyncio.Task[Any]] = {}  # of what is under way
+        self._ended = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -48,17 +53,20 @@ class Connection:
         return 1 if self._several is None else TOGETHER
 
     def ask(self, url: str, requests: list[list[Range]]) -> "list[Future[list[Answer]]]":
-        """What each range of each request gives, when there is room: its bytes, or the error that `get` would raise.
+        """What each range of each request gives, when there is room. Errors are those of `get`.
 
-        The ranges of a request come by one call if they are small, each by one of its own otherwise. A request whose
-        Future is cancelled is not made, or ends.
+        A request is of one range, or of up to `together` small ones, which come by one call. If that fails, it is not
+        made again: the answers are None, and whoever needs one asks by `get`, which tells whose fault it is. A request
+        whose Future is cancelled is not made, or ends.
         """
         answers: list[Future[list[Answer]]] = [Future() for _ in requests]
         self.loop.call_soon_threadsafe(self._begin, url, requests, answers)  # once for all: it wakes a thread
         return answers
 
     def _begin(self, url: str, requests: list[list[Range]], answers: "list[Future[list[Answer]]]") -> None:
-        self._queue += ((url, ranges, answer) for ranges, answer in zip(requests, answers))
+        for ranges, answer in zip(requests, answers):
+            self._queue.append((url, ranges, answer))
+            answer.add_done_callback(self._given_up)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -72,14 +80,16 @@ class Connection:
             if not answer.cancelled() and places > self._free:
                 return
             self._queue.popleft()
+            if self._ended:
+                answer.cancel()
             if not answer.cancelled():
                 self._free -= places
-                task = self.loop.create_task(self._ranges(url, ranges))
+                self._tasks[answer] = task = self.loop.create_task(self._ranges(url, ranges))
                 task.add_done_callback(functools.partial(self._answer, answer, places))
-                answer.add_done_callback(functools.partial(self._given_up, task))
 
     def _answer(self, answer: "Future[list[Answer]]", places: int, task: "asyncio.Task[list[Answer]]") -> None:
         """Hands on what a task has become, also whatever a package's own runtime has raised."""
+        del self._tasks[answer]
         self._free += places
         self._go_on()
         if task.cancelled():
@@ -89,9 +99,30 @@ class Connection:
         if answer.set_running_or_notify_cancel():
             answer.set_exception(error) if error is not None else answer.set_result(task.result())
 
-    def _given_up(self, task: "asyncio.Task[Any]", answer: "Future[Any]") -> None:
+    def _given_up(self, answer: "Future[Any]") -> None:
         if answer.cancelled():
-            self.loop.call_soon_threadsafe(task.cancel)
+            self.loop.call_soon_threadsafe(self._cancel, answer)
+
+    def _cancel(self, answer: "Future[Any]") -> None:
+        if answer in self._tasks:
+            self._tasks[answer].cancel()
+        self._go_on()  # it may have held up others
+
+    def end(self) -> None:
+        """Ends all requests, and takes no others: for the end of the program."""
+        with contextlib.suppress(Exception):  # a loop that is gone, or does not answer
+            asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(2 * _END_SECONDS)
+
+    async def _end(self) -> None:
+        self._ended = True
+        self._go_on()
+        for _, _, answer in self._queue:
+            answer.cancel()
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_SECONDS)
 
     def get(self, url: str, start: int, end: int, *, short: bool = False) -> bytes:
         """The bytes of a file from `start` to `end`, now. short: the file may end before.
@@ -115,7 +146,7 @@ class Connection:
             return first
         size = self.size(url)
         rest = self.ask(url, [[(start, min(start + PART, size))] for start in range(PART, size, PART)])
-        return b"".join([first, *(content_of(*part.result()) for part in rest)])
+        return b"".join([first, *(content for part in rest for content in part.result() if content is not None)])
 
     def exists(self, url: str) -> bool:
         """Whether there is such a file, with one byte at least."""
@@ -130,19 +161,29 @@ class Connection:
         return self._now(self._repeated(url, lambda: getattr(self._filesystem, name)(*args, **options), seconds))
 
     def _now(self, request: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(request, self.loop).result()
+        return asyncio.run_coroutine_threadsafe(self._known(request), self.loop).result()
+
+    async def _known(self, request: Any) -> Any:
+        """What a request gives, which ends with the program."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[task] = task
+        try:
+            if self._ended:
+                task.cancel()
+            return await request
+        finally:
+            del self._tasks[task]
 
     async def _ranges(self, url: str, ranges: list[Range]) -> list[Answer]:
-        """If one call for them all fails, each is asked for by itself, which tells whose fault it is."""
-        if self._several is not None and all(end - start <= SMALL_BYTES for start, end in ranges):
-            starts, ends = zip(*ranges)
-            found: list[Content] = []
-            with contextlib.suppress(Exception):
-                found = await _within(TIMEOUT_SECONDS, functools.partial(self._several, url, starts, ends))
+        if self._several is None or any(end - start > SMALL_BYTES for start, end in ranges):
+            return [await self._range(url, start, end, short=False) for start, end in ranges]
+        starts, ends = zip(*ranges)
+        with contextlib.suppress(Exception):
+            found = await _within(TIMEOUT_SECONDS, functools.partial(self._several, url, starts, ends))
             if [*map(len, found)] == [end - start for start, end in ranges]:
                 return [*found]
-        each = (self._range(url, start, end, short=False) for start, end in ranges)
-        return [*await asyncio.gather(*each, return_exceptions=True)]
+        return [None] * len(ranges)
 
     async def _range(self, url: str, start: int, end: int, short: bool) -> bytes:
         async def request() -> bytes:
@@ -185,8 +226,8 @@ async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
     except asyncio.CancelledError:
         if not late:
             raise
-        if hasattr(task, "uncancel"):  # since Python 3.11
-            task.uncancel()
+        if hasattr(task, "uncancel") and task.uncancel():  # since Python 3.11: somebody has given it up, too
+            raise
         raise TimeoutError(f"no answer within {seconds:g} s") from None
     finally:
         timer.cancel()
@@ -195,13 +236,6 @@ async def _within(seconds: float, request: Callable[[], Awaitable[Any]]) -> Any:
 def _places(ranges: list[Range]) -> int:
     """Of IN_FLIGHT, those that a request takes."""
     return min(IN_FLIGHT, sum(1 + (end - start) // 2**20 for start, end in ranges))
-
-
-def content_of(answer: Answer) -> Content:
-    """The bytes that came. Raises the error that came instead."""
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
 
 
 _connections: dict[tuple[str, str, bool], Connection] = {}
@@ -215,7 +249,14 @@ def _after_fork() -> None:
     _connections, _lock = {}, threading.Lock()
 
 
+def _at_exit() -> None:
+    for connection in [*_connections.values()]:
+        connection.end()
+    let_threads_return()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 def connect(url: str, options: RemoteOptions, *, opening: bool = False) -> Connection:

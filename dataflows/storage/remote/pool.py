@@ -29,18 +29,18 @@ class Pool:
 
     def reserve(self, file: int, stretches: list[Stretch], together: int) -> list[Request]:
         """Requests for those stretches that are not here, of so many ranges each: whoever asks has to make them."""
-        new = []
+        new: dict[int, int] = {}
         with self._lock:
             for start, nbytes in stretches:
-                if (file, start) in self._waiting:
+                if (file, start) in self._waiting or start in new:
                     continue
                 piece = self._read.pop((file, start), None)  # it will be read again, and must not leave before that
                 if piece is None:
-                    new.append((start, nbytes))
+                    new[start] = nbytes
                     continue
                 self._read_bytes -= piece.nbytes
                 self._wait_for(file, start, piece)
-            requests = requests_for(new, together)
+            requests = requests_for([*new.items()], together)
             for request in requests:
                 for start, piece in request.pieces:
                     self._wait_for(file, start, piece)

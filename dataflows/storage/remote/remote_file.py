@@ -68,15 +68,22 @@ class RemoteFile:
         except OSError:
             return  # `read` says it
         here = pool()
-        stretches = [*dict.fromkeys(zip(wanted[0].tolist(), wanted[1].tolist()))]
+        stretches = [*zip(wanted[0].tolist(), wanted[1].tolist())]
         requests = here.reserve(self._number, stretches, connection.together)
         if not requests:
             return
-        answers = connection.ask(self.path, [request.ranges for request in requests])
-        for request, answer in zip(requests, answers):
-            request.follow(answer, functools.partial(here.forget, self._number))
-        self._asked = [asked for asked in self._asked if not asked.done()] + answers
-        self._loop = connection.loop
+        missing = functools.partial(here.forget, self._number)
+        try:
+            answers = connection.ask(self.path, [request.ranges for request in requests])
+            self._asked = [asked for asked in self._asked if not asked.done()] + answers
+            self._loop = connection.loop
+            while requests:
+                requests[-1].follow(answers[len(requests) - 1], missing)
+                requests.pop()
+        except BaseException:  # Ctrl-C, or a loop that is gone: nobody waits for what nobody brings
+            for request in requests:
+                request.give_up(missing)
+            raise
 
     def resident(self, offsets: np.ndarray) -> bool:
         """False: who asks again for what is here makes no request."""

@@ -9,10 +9,11 @@ from concurrent.futures import Future
 from typing import Callable
 
 from dataflows.storage.remote.backend import Content
-from dataflows.storage.remote.connection import SMALL_BYTES, Answer, content_of
+from dataflows.storage.remote.connection import SMALL_BYTES, Answer
 
 _MOST_BYTES = 4 * 2**20  # of one range, unless a record is larger
 _GAP_BYTES = 16 * 2**10  # that may be read in vain for one range less: records lie pages apart
+_LONGEST_SECONDS = 300.0  # that a request takes, with all its attempts, and more
 
 Stretch = tuple[int, int]  # start, nbytes
 
@@ -30,36 +31,35 @@ class _Gate:
         self._lock.release()
 
     def wait(self) -> None:
-        with self._lock:
-            pass
+        """Not for ever: Ctrl-C may come between a gate and whoever opens it."""
+        if self._lock.acquire(timeout=_LONGEST_SECONDS):
+            self._lock.release()
 
 
 class Piece:
     """One stretch. Its bytes are there when its request has arrived, or has failed, or was given up."""
 
-    __slots__ = ("nbytes", "_answer", "_arrived")
+    __slots__ = ("nbytes", "_content", "_error", "_arrived")
 
-    def __init__(self, nbytes: int, arrived: "_Gate") -> None:
+    def __init__(self, nbytes: int, arrived: _Gate) -> None:
         self.nbytes = nbytes
-        self._answer: Answer | None = None
+        self._content: Content | None = None
+        self._error: BaseException | None = None
         self._arrived: _Gate | None = arrived
 
-    def arrive(self, answer: Answer | None) -> None:
+    def arrive(self, content: Content | None, error: BaseException | None) -> None:
         """What became of it. Who waits goes on when its request says so."""
-        self._answer = answer
+        self._content, self._error = content, error
         self._arrived = None
-
-    @property
-    def came(self) -> bool:
-        """Whether its bytes are here."""
-        return self._answer is not None and not isinstance(self._answer, BaseException)
 
     def content(self) -> Content | None:
         """Its bytes, which are waited for; None where they were given up. Raises what the request has met."""
         arrived = self._arrived
         if arrived is not None:
             arrived.wait()
-        return None if self._answer is None else content_of(self._answer)
+        if self._error is not None:
+            raise self._error
+        return self._content
 
 
 class Request:
@@ -75,33 +75,38 @@ class Request:
         """(start, piece) of each; none once they have been cut."""
         return [piece for pieces in self._pieces for piece in pieces]
 
-    def follow(self, answer: "Future[list[Answer]]", failed: Callable[[list[int]], None]) -> None:
-        """Cuts the pieces when the answer is there. failed: is told where those start that did not come, if any."""
-        answer.add_done_callback(functools.partial(self._cut, failed))
+    def follow(self, answer: "Future[list[Answer]]", missing: Callable[[list[int]], None]) -> None:
+        """Cuts the pieces when the answer is there. missing: is told where those start that did not come, if any."""
+        answer.add_done_callback(functools.partial(self._cut, missing))
 
-    def _cut(self, failed: Callable[[list[int]], None], answer: "Future[list[Answer]]") -> None:
-        found: list[Answer | None] = [None if answer.cancelled() else answer.exception()] * len(self.ranges)
-        if found[0] is None and not answer.cancelled():
-            found[:] = answer.result()
+    def give_up(self, missing: Callable[[list[int]], None]) -> None:
+        """Nothing will come: whoever waits goes on without."""
+        given_up: Future[list[Answer]] = Future()
+        given_up.cancel()
+        self._cut(missing, given_up)
+
+    def _cut(self, missing: Callable[[list[int]], None], answer: "Future[list[Answer]]") -> None:
+        error = None if answer.cancelled() else answer.exception()
+        found: list[Answer] = [None] * len(self.ranges)
+        if error is None and not answer.cancelled():
+            found = [*answer.result()]
             answer.result().clear()  # whoever keeps the answer does not keep the bytes
         try:
+            gone = []
             for (first, _), pieces, content in zip(self.ranges, self._pieces, found):
-                _arrive(first, pieces, content)
-            if missing := [start for start, piece in self.pieces if not piece.came]:
-                failed(missing)
-        finally:  # nobody waits for ever
-            self._pieces = []
-            self._arrived.open()
-
-
-def _arrive(first: int, pieces: list[tuple[int, Piece]], content: Answer | None) -> None:
-    """Gives pieces, (start, piece), their part of what one range gave, which starts at `first`."""
-    for start, piece in pieces:
-        if content is not None and not isinstance(content, BaseException) and len(pieces) > 1:
-            part = memoryview(content)[start - first:start - first + piece.nbytes]
-            piece.arrive(bytes(part))  # a copy, so that none keeps the others in memory
-        else:
-            piece.arrive(content)
+                for start, piece in pieces:
+                    part = content
+                    if content is None:
+                        gone.append(start)
+                    elif len(pieces) > 1:  # a copy, so that none keeps the others in memory
+                        part = bytes(memoryview(content)[start - first:start - first + piece.nbytes])
+                    piece.arrive(part, error)
+            if gone:
+                missing(gone)
+        finally:
+            if self._pieces:
+                self._pieces = []
+                self._arrived.open()
 
 
 def requests_for(wanted: list[Stretch], together: int) -> list[Request]:

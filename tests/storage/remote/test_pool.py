@@ -52,10 +52,42 @@ def test_who_gives_up_leaves_nothing_and_who_waits_is_told_what_failed():
     for request in (given_up, failed):
         answer = Future()
         request.follow(answer, missing.extend)
-        answer.cancel() if request is given_up else answer.set_result([OSError("gone")])
+        answer.cancel() if request is given_up else answer.set_exception(OSError("gone"))
     assert missing == [0, 50_000] and nothing.content() is None
     with pytest.raises(OSError, match="gone"):
         raising.content()
+
+
+def test_two_stretches_that_start_at_one_place_count_once():
+    pool = Pool(1000)
+    [request] = pool.reserve(1, [(0, 10), (0, 20)], 8)
+    brought(request)
+    assert pool._nbytes == 10 and pool.take(1, 0, 20) is None
+    pool.forget(1)
+    assert pool._nbytes == 0
+
+
+def test_nobody_waits_for_what_an_interrupted_request_would_bring(monkeypatch):
+    from dataflows.storage.remote import remote_file
+    from dataflows.storage.remote import request as request_module
+    from dataflows.storage.remote.options import RemoteOptions
+
+    file = remote_file.RemoteFile("memory://nothing/here", RemoteOptions())
+    follow, followed = request_module.Request.follow, []
+
+    def interrupted(request, *arguments):
+        followed.append(request)
+        if len(followed) == 2:
+            raise KeyboardInterrupt
+        follow(request, *arguments)
+
+    monkeypatch.setattr(request_module.Request, "follow", interrupted)
+    stretches = np.array([(start, 10) for start in range(0, 500_000, 100_000)]).T
+    with pytest.raises(KeyboardInterrupt):
+        file.will_need(tuple(stretches))
+    for start in range(0, 500_000, 100_000):
+        with pytest.raises(FileNotFoundError):  # at once, of a request of its own
+            file.read(start, 10)
 
 
 def test_bytes_are_free_when_their_piece_is_without_the_garbage_collector(monkeypatch):

@@ -1,5 +1,6 @@
 """Brings whole files into the cache, one after the other, in a thread that ends with those who want them."""
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -15,7 +16,7 @@ from dataflows.storage.flush import flush_file
 from dataflows.storage.index import Index
 from dataflows.storage.remote.backend import Content
 from dataflows.storage.remote.cache.entry import Entry, letting_in
-from dataflows.storage.remote.connection import PART, Answer, Connection, content_of
+from dataflows.storage.remote.connection import PART, Answer, Connection
 from dataflows.terminal import printable
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,10 @@ class Job:
     def _awaited(self, part: "Future[list[Answer]]") -> Content | None:
         """The bytes of a part; None where nobody wants the file any more."""
         while self.owners:
-            try:
-                [answer] = part.result(_LOOK_SECONDS)
-                return content_of(answer)
-            except NotYet:
-                if part.done():  # it is the request's own
-                    raise
+            with contextlib.suppress(NotYet):
+                part.exception(_LOOK_SECONDS)
+            if part.done():
+                return part.result()[0]
         return None
 
     def _publish(self, file: int) -> None:
