@@ -120,6 +120,9 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                              shared=upload is None or scratch is not None)
             path = lmdb_path(folder, split)
             if upload is not None:
+                if resume and scratch is None:
+                    raise ValueError("resume=True goes on with what is in scratch, and none is given: a temporary one "
+                                     "is gone. Give scratch=DIR, that of the dump which was interrupted")
                 upload.refuse_existing(path if steps is None else manifest_path(folder, split), overwrite=overwrite,
                                        resume=resume)
             begin.make_tiling_ready(preparation, progress)
@@ -137,6 +140,8 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                         "format": format, "max_side": max_side, "shorter_side": shorter_side, "quality": quality,
                         "tiles": tiles, "trust": trust, "max_pixels": max_pixels, "shards": steps.shards,
                         "shard_bytes": steps.shard_bytes}
+            if upload is not None:
+                settings["target"] = str(target).rstrip("/")
             wanted = Wanted(target=folder, split=split, settings=settings, open_source=opened, options=options,
                             meta=lambda files: begin.meta(files, preparation, split), steps=steps)
             return dump_shards(wanted, started)

@@ -99,7 +99,8 @@ def prefetched(batches: DataFlow, pointers: DataFlow, store: Store, meter: Meter
     if not isinstance(pointers, FiniteLocallyShuffleData) or store.private and sharers > 1:
         return PrefetchPages(batches, store, meter, ahead_bytes)
     entering = functools.partial(pointers.entering, sharers)
-    return PrefetchPages(batches, store, meter, ahead_bytes, entering=entering, held=pointers.buffer_size)
+    held = min(pointers.buffer_size, len(store))
+    return PrefetchPages(batches, store, meter, ahead_bytes, entering=entering, held=held)
 
 
 def decoded(pointers: DataFlow, reader: RecordReader, decoding: Decoding, epoch: Epoch, meter: Meter,

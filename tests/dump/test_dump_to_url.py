@@ -169,11 +169,38 @@ def test_an_existing_data_set_is_replaced_by_another_plan(photos, tmp_path, targ
     assert far().keys() == before.keys() and far() != before
 
 
+def test_a_plan_is_of_one_target(photos, tmp_path, target):
+    part(photos, target, tmp_path, 0)
+    with pytest.raises(Refused, match="target was 'memory://far/data' and is 'memory://far/other'"):
+        part(photos, "memory://far/other", tmp_path, 1)
+    with pytest.raises(Refused, match="is of a dump to memory://far/data, and not to memory://far/other"):
+        merge_shards("memory://far/other", "train", scratch=tmp_path)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_shards_that_are_there_are_refused_unless_they_are_replaced(photos, target, number):
+    dump(photos, target, shards=3)
+    memory.rm("/far/data/train.manifest.json")
+    words = "another number of files" if number == 2 else "neither a manifest nor an unfinished dump"
+    with pytest.raises(Refused, match=f"memory://far/data/train-00000-of-00003.lmdb .*{words}"):
+        dump(photos, target, shards=number)
+    if number == 2:
+        with pytest.raises(Refused, match=words):
+            dump(photos, target, shards=number, overwrite=True)
+    else:
+        assert dump(photos, target, shards=number, overwrite=True).count == 23
+
+
+def test_there_is_nothing_to_resume_without_the_scratch_folder(photos, target):
+    with pytest.raises(Refused, match="resume=True goes on with what is in scratch, and none is given"):
+        dump(photos, target, resume=True)
+
+
 @pytest.mark.parametrize("options", [dict(part=(0, 2)), dict(plan=True)])
 def test_without_a_shared_folder_there_are_no_parts(photos, target, options):
-    with pytest.raises(Refused, match="need a folder that all tasks share.* Give scratch, too"):
+    with pytest.raises(Refused, match="need a folder that all tasks share.* Give scratch=DIR, too"):
         dump(photos, target, shards=3, **options)
-    with pytest.raises(Refused, match="have left their plan in a folder. Give it as scratch"):
+    with pytest.raises(Refused, match="have left their plan in a folder.* Give scratch=DIR, too"):
         merge_shards(target, "train")
     with pytest.raises(Refused, match="holds no unfinished dump of train in shards"):
         merge_shards(target, "train", scratch="nowhere")

@@ -16,7 +16,7 @@ from dataflows.dump.recovery.journal import journal_path
 from dataflows.dump.verify import checksums
 from dataflows.errors import Damaged
 from dataflows.storage.index import index_path, load_index
-from dataflows.storage.remote.connection import connect
+from dataflows.storage.remote.connection import TIMEOUT_SECONDS, connect
 from dataflows.storage.remote.once import FAR_THREADS
 from dataflows.storage.remote.options import RemoteOptions
 from dataflows.storage.remote.upload import put_file, refuse_unwritable, remove_file
@@ -51,6 +51,14 @@ class Upload:
     def exists(self, path: str) -> bool:
         """Whether a file is there."""
         return connect(self._target, self._options).exists(self.url(path))
+
+    def names(self) -> list[str]:
+        """Of all files there; none where the server does not list them."""
+        target = self._target
+        with contextlib.suppress(OSError):
+            found = connect(target, self._options).call(target, "_ls", target, detail=False, seconds=TIMEOUT_SECONDS)
+            return [path.rpartition("/")[2] for path in found]
+        return []
 
     def has(self, path: str) -> bool:
         """Whether an LMDB is there, with the index that is here."""

@@ -56,9 +56,13 @@ def merge_shards(target: str | os.PathLike[str], split: str, *, scratch: str | o
     started = time.perf_counter()
     with refusing():
         if is_url(target) and scratch is None:
-            raise ValueError(f"the parts of a dump to {target} have left their plan in a folder. Give it as scratch")
+            raise ValueError(f"the parts of a dump to {target} have left their plan in a folder which they share. Give "
+                             f"scratch=DIR, too")
         with placing(target, scratch, storage_options) as (folder, upload):
             plan = load_plan(folder, split, mapped=False) or _refuse_without_plan(folder, split, upload)
+            if upload is not None and plan.settings["target"] != str(target).rstrip("/"):
+                raise ValueError(f"the plan in {folder} is of a dump to {plan.settings['target']}, and not to "
+                                 f"{target}. Correct target or scratch")
             content = merge(plan, upload)
     path = manifest_path(folder, split)
     path = path if upload is None else upload.url(path)
@@ -71,8 +75,9 @@ def _refuse_without_plan(folder: str, split: str, upload: Upload | None) -> NoRe
     if os.path.lexists(path) if upload is None else upload.exists(path):
         workplace.clear(work)  # of a merge that was killed
         raise FileExistsError(f"{path if upload is None else upload.url(path)} exists already: nothing is left to do")
-    raise FileNotFoundError(f"{folder} holds no unfinished dump of {split} in shards: there is no {work}. Check target "
-                            f"and split, or dump the parts first")
+    where = "target" if upload is None else "scratch, which all parts share,"
+    raise FileNotFoundError(f"{folder} holds no unfinished dump of {split} in shards: there is no {work}. Check "
+                            f"{where} and split, or dump the parts first")
 
 
 def _unmapped(plan: Plan) -> Plan:

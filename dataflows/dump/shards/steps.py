@@ -43,7 +43,7 @@ def steps_of(shards: Any, shard_bytes: Any, part: Any, engine: Any, plan: bool, 
     _refuse_contradictions(steps, overwrite, samples)
     if not shared and (steps.part is not None or steps.ray or steps.plan_only):
         raise ValueError("part, engine and plan need a folder that all tasks share, for the plan and for what is "
-                         "unfinished, and the target is a URL. Give scratch, too")
+                         "unfinished, and the target is a URL. Give scratch=DIR, too")
     return steps
 
 

@@ -2,6 +2,7 @@
 import dataclasses
 import glob
 import os
+import re
 from typing import Any, Callable
 
 from dataflows.dump.one_file import Options
@@ -43,7 +44,7 @@ def new_plan(wanted: Wanted, files: ImageSource) -> Plan:
     plan = Plan(target=wanted.target, split=wanted.split, images=files.count, shards=shards, settings=wanted.settings,
                 versions=versions(), meta=wanted.meta(files), unreadable=files.unreadable, files=files)
     try:
-        _refuse_shards(plan, wanted.options.overwrite)
+        _refuse_shards(plan, wanted.options)
     except FileExistsError:
         if not wanted.goes_on or load_plan(wanted.target, wanted.split) is None:
             raise  # else another task has made a plan, and its first shard, while this one listed the source
@@ -78,15 +79,22 @@ def _name_classes(files: ImageSource) -> None:
     files.classes = files.class_names = [str(number) for number in range(count)]
 
 
-def _refuse_shards(plan: Plan, overwrite: bool) -> None:
+def _refuse_shards(plan: Plan, options: Options) -> None:
     """Raises FileExistsError for shards that would be replaced unasked, and for those of another number of files."""
-    paths = [plan.path(number) for number in range(plan.shards)]
-    pattern = os.path.join(glob.escape(plan.target), f"{glob.escape(plan.split)}-*-of-*.lmdb")
-    others = sorted({*glob.glob(pattern)} - {*paths})
+    paths = [options.placed(plan.path(number)) for number in range(plan.shards)]
+    there = _shards_there(plan, options)
+    others = sorted(there - {*paths})
     if others:
         raise FileExistsError(f"{others[0]} is a shard of a dump into another number of files. Remove those, or give "
                               f"another target")
-    there = next(filter(os.path.lexists, paths), None)
-    if there is not None and not overwrite:
-        raise FileExistsError(f"{there} exists already, and neither a manifest nor an unfinished dump that it is of. "
-                              f"Remove it, give another target, or overwrite=True to replace it")
+    if there and not options.overwrite:
+        raise FileExistsError(f"{min(there)} exists already, and neither a manifest nor an unfinished dump that it is "
+                              f"of. Remove it, give another target, or overwrite=True to replace it")
+
+
+def _shards_there(plan: Plan, options: Options) -> set[str]:
+    """The files at the target that are shards by their names."""
+    if options.upload is not None:
+        pattern = re.compile(rf"{re.escape(plan.split)}-\d+-of-\d+\.lmdb")
+        return {options.upload.url(name) for name in options.upload.names() if pattern.fullmatch(name)}
+    return {*glob.glob(os.path.join(glob.escape(plan.target), f"{glob.escape(plan.split)}-*-of-*.lmdb"))}

@@ -11,6 +11,7 @@ import os
 from typing import Any, Mapping
 
 from dataflows.options import integer
+from dataflows.order.order import Order
 from dataflows.processors import default_workers
 from dataflows.terminal import plural
 from dataflows.tools.advise import predict
@@ -198,8 +199,12 @@ class _Recommended:
         if one.loader == predict.SHUFFLED:
             return f"{one.loader}, a full shuffle, of {self.found.images:,} requests an epoch. {rates}; {cache}."
         orders = {"shard": self.found.shards > 1, "block": self.found.permuted is False and self.is_stored}
-        order = next((f' with order="{name}"' for name, fits in orders.items() if fits), "")
-        return f"{one.loader}{order}. {rates}; {cache}."
+        options = [f'order="{name}"' for name, fits in orders.items() if fits][:1]
+        # What waits for its turn in the shuffle takes up to a quarter of the memory, and is to fit twice: store.room().
+        most = int(self.found.memory_bytes / 8 / one.file_bytes * self.found.images)
+        if most < Order("local").shuffle_buffer:
+            options.append(f"shuffle_buffer={most}, as much as memory has room for")
+        return f"{one.loader}{' with ' * bool(options)}{' and '.join(options)}. {rates}; {cache}."
 
     def _workers(self) -> str:
         best = self.best

@@ -145,6 +145,9 @@ def test_the_report_has_a_row_for_each_format():
         "can hold files of a disk here", "from URL"]),
     (measured(storage=SERVER, permuted=False), None, ['LMDBIterLoader with order="block"']),
     (measured(storage=SERVER), None, ["LMDBIterLoader. The server"]),
+    (measured(storage=SERVER, memory_bytes=8 * GB, shards=13), None, [
+        'LMDBIterLoader with order="shard" and shuffle_buffer=10000, as much as memory has room for. The server']),
+    (measured(storage=SERVER, memory_bytes=8 * GB), None, ["LMDBIterLoader with shuffle_buffer=10000, as much as"]),
     (measured(storage=SERVER), 100, ["LMDBLoader, a full shuffle, of 1,000,000 requests an epoch"]),
     (measured(memory_bytes=1, storage=UNKNOWN), None, ["the disk could not be measured"]),
     (measured(load=3.5), None, [
