@@ -13,6 +13,8 @@ def told(url: str, error: Exception, attempts: int, secrets: list[str]) -> OSErr
     """What readers get, with the URL and without any of the secrets."""
     if _not_found(error):
         return FileNotFoundError(errno.ENOENT, "there is no such file. Check the URL", url)
+    if isinstance(error, NoRanges):
+        return OSError(errno.EIO, str(error), url)
     lines = (str(error) or type(error).__name__).splitlines()
     text = lines[0][:_LONGEST] if lines else ""
     for secret in secrets:
