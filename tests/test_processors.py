@@ -152,6 +152,7 @@ os.environ["MASTER_ADDR"] = sys.argv[1]
 print(ranks_here())
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=int(sys.argv[3]), world_size=2)
 print(ranks_here())
+dist.barrier()  # who destroys it while the other still connects closes that one's connection
 dist.destroy_process_group()
 print(ranks_here())
 """

@@ -586,9 +586,10 @@ def test_each_flag_reaches_its_keyword(monkeypatch, capsys):
                 "--scratch d --seed 2 --num-workers 1 --on-error skip --max-pixels 9 --overwrite --resume "
                 "--no-progress".split()) == 0
     assert main("--source s --target t --split x --shard-bytes 1GB --plan --part 0/2 --engine ray".split()) == 0
-    monkeypatch.setattr(dump_imagenet, "merge_shards", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(dump_imagenet, "merge_shards", lambda *arguments, **options: calls.append((arguments, options)))
     assert main("--target t --split x --merge".split()) == 0
-    assert calls.pop() == ("t", "x")
+    assert main("--target t --split x --merge --scratch d".split()) == 0
+    assert [calls.pop(), calls.pop()] == [(("t", "x"), {"scratch": "d"}), (("t", "x"), {"scratch": None})]
     assert calls.pop() == defaults | dict(shard_bytes="1GB", plan=True, part="0/2", engine="ray")
     assert calls == [defaults, defaults | dict(labels="l.csv", shards=7, format="uint8", max_side=5,
                                                shorter_side=4, quality=3, tiles=False, trust=True,

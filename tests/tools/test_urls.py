@@ -57,5 +57,5 @@ def test_what_is_missing_is_exit_code_2(server, capsys):
     (server.folder / "val.lmdb.index.npz").unlink()
     assert main(["verify", f"{server.url}/val.lmdb"]) == 2
     assert "has no index" in capsys.readouterr().err
-    assert main(["advise", f"{server.url}/val.lmdb"]) == 1
-    assert "advise measures disks" in capsys.readouterr().err
+    assert main(["advise", f"{server.url}/val.lmdb"]) == 2
+    assert "has no index" in capsys.readouterr().err
