@@ -20,7 +20,7 @@ from dataflows.dump.recovery.resume import (
     refuse_other_samples,
     rest,
 )
-from dataflows.dump.recovery.upload import Upload
+from dataflows.dump.recovery.upload import Upload, placed
 from dataflows.dump.space import refuse_full_disk
 from dataflows.dump.summary import Busy
 from dataflows.dump.verify import read_back
@@ -49,7 +49,7 @@ class Options:
 
     def placed(self, path: str) -> str:
         """Where a file is when all is done."""
-        return path if self.upload is None else self.upload.url(path)
+        return placed(path, self.upload)
 
     def is_there(self, path: str) -> bool:
         """Whether a file is where it belongs."""

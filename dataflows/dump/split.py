@@ -141,7 +141,7 @@ def dump_split(source: str | os.PathLike[str] | Iterable[Any], target: str | os.
                         "tiles": tiles, "trust": trust, "max_pixels": max_pixels, "shards": steps.shards,
                         "shard_bytes": steps.shard_bytes}
             if upload is not None:
-                settings["target"] = str(target).rstrip("/")
+                settings["target"] = upload.target
             wanted = Wanted(target=folder, split=split, settings=settings, open_source=opened, options=options,
                             meta=lambda files: begin.meta(files, preparation, split), steps=steps)
             return dump_shards(wanted, started)

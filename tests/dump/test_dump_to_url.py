@@ -175,6 +175,9 @@ def test_a_plan_is_of_one_target(photos, tmp_path, target):
         part(photos, "memory://far/other", tmp_path, 1)
     with pytest.raises(Refused, match="is of a dump to memory://far/data, and not to memory://far/other"):
         merge_shards("memory://far/other", "train", scratch=tmp_path)
+    dump(photos, tmp_path / "near", shards=3, plan=True)
+    with pytest.raises(Refused, match=f"is of a dump to {tmp_path / 'near'}, and not to memory://far/data"):
+        merge_shards(target, "train", scratch=tmp_path / "near")
 
 
 @pytest.mark.parametrize("number", [2, 3])

@@ -25,17 +25,17 @@ from dataflows.terminal import progress_bar
 
 
 class Upload:
-    """Where the files of a scratch folder go. Errors are OSErrors that name the URL."""
+    """Where the files of a scratch folder go: `target`, a URL. Errors are OSErrors that name the URL."""
 
     def __init__(self, target: str, storage_options: Mapping[str, Any] | None) -> None:
         refuse_secrets(target)
         refuse_unwritable(target)
         self.storage_options = storage_options
-        self._target, self._options = target.rstrip("/"), RemoteOptions(storage_options)
+        self.target, self._options = target.rstrip("/"), RemoteOptions(storage_options)
 
     def url(self, path: str) -> str:
         """Where a file of the scratch folder goes."""
-        return f"{self._target}/{os.path.basename(path)}"
+        return f"{self.target}/{os.path.basename(path)}"
 
     def refuse_existing(self, path: str, *, overwrite: bool, resume: bool) -> None:
         """Raises FileExistsError unless a dump may take the names of an LMDB or manifest, and of its index.
@@ -50,13 +50,13 @@ class Upload:
 
     def exists(self, path: str) -> bool:
         """Whether a file is there."""
-        return connect(self._target, self._options).exists(self.url(path))
+        return connect(self.target, self._options).exists(self.url(path))
 
     def names(self) -> list[str]:
         """Of all files there; none where the server does not list them."""
-        target = self._target
+        url = self.target
         with contextlib.suppress(OSError):
-            found = connect(target, self._options).call(target, "_ls", target, detail=False, seconds=TIMEOUT_SECONDS)
+            found = connect(url, self._options).call(url, "_ls", url, detail=False, seconds=TIMEOUT_SECONDS)
             return [path.rpartition("/")[2] for path in found]
         return []
 
@@ -64,7 +64,7 @@ class Upload:
         """Whether an LMDB is there, with the index that is here."""
         if not os.path.exists(index_path(path)):
             return False
-        index, connection = load_index(path, path), connect(self._target, self._options)
+        index, connection = load_index(path, path), connect(self.target, self._options)
         with contextlib.suppress(FileNotFoundError), open(index_path(path), "rb") as file:
             return (index is not None and connection.whole(self.url(index_path(path))) == file.read()
                     and connection.size(self.url(path)) == index.meta.file_size)
@@ -92,6 +92,11 @@ class Upload:
     def withdraw(self, path: str) -> None:
         """Removes what says that a data set is complete, before its files are replaced."""
         remove_file(self.url(path), self._options)
+
+
+def placed(path: str, upload: Upload | None) -> str:
+    """Where a file is when all is done."""
+    return path if upload is None else upload.url(path)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import time
 from typing import Any, Mapping, NoReturn, Sequence
 
 from dataflows.dump.one_file import Options, refusing
-from dataflows.dump.recovery.upload import Upload, placing
+from dataflows.dump.recovery.upload import Upload, placed, placing
 from dataflows.dump.shards import workplace
 from dataflows.dump.shards.merge import merge
 from dataflows.dump.shards.on_ray.driver import dump_all
@@ -60,12 +60,12 @@ def merge_shards(target: str | os.PathLike[str], split: str, *, scratch: str | o
                              f"scratch=DIR, too")
         with placing(target, scratch, storage_options) as (folder, upload):
             plan = load_plan(folder, split, mapped=False) or _refuse_without_plan(folder, split, upload)
-            if upload is not None and plan.settings["target"] != str(target).rstrip("/"):
-                raise ValueError(f"the plan in {folder} is of a dump to {plan.settings['target']}, and not to "
-                                 f"{target}. Correct target or scratch")
+            planned = plan.settings.get("target", folder)
+            if upload is not None and planned != upload.target:
+                raise ValueError(f"the plan in {folder} is of a dump to {planned}, and not to {upload.target}. Correct "
+                                 f"target or scratch")
             content = merge(plan, upload)
-    path = manifest_path(folder, split)
-    path = path if upload is None else upload.url(path)
+    path = placed(manifest_path(folder, split), upload)
     return summarize(path, path, content, resumed=content.count, num_workers=1, busy=Busy(),
                      seconds=time.perf_counter() - started)
 
@@ -74,7 +74,7 @@ def _refuse_without_plan(folder: str, split: str, upload: Upload | None) -> NoRe
     path, work = manifest_path(folder, split), unfinished_path(folder, split)
     if os.path.lexists(path) if upload is None else upload.exists(path):
         workplace.clear(work)  # of a merge that was killed
-        raise FileExistsError(f"{path if upload is None else upload.url(path)} exists already: nothing is left to do")
+        raise FileExistsError(f"{placed(path, upload)} exists already: nothing is left to do")
     where = "target" if upload is None else "scratch, which all parts share,"
     raise FileNotFoundError(f"{folder} holds no unfinished dump of {split} in shards: there is no {work}. Check "
                             f"{where} and split, or dump the parts first")

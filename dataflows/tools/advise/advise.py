@@ -200,7 +200,7 @@ class _Recommended:
             return f"{one.loader}, a full shuffle, of {self.found.images:,} requests an epoch. {rates}; {cache}."
         orders = {"shard": self.found.shards > 1, "block": self.found.permuted is False and self.is_stored}
         options = [f'order="{name}"' for name, fits in orders.items() if fits][:1]
-        # What waits for its turn in the shuffle takes up to a quarter of the memory, and is to fit twice: store.room().
+        # What waits for its turn in the shuffle may take a quarter of the memory, and has to fit twice: see Store.room.
         most = int(self.found.memory_bytes / 8 / one.file_bytes * self.found.images)
         if most < Order("local").shuffle_buffer:
             options.append(f"shuffle_buffer={most}, as much as memory has room for")
